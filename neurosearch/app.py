@@ -1,0 +1,90 @@
+"""The Hydra entry: compose a configuration, instantiate it, hand it to its task, record it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import traceback
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from neurosearch.errors import InputError
+from neurosearch.sweep import count_failures
+from neurosearch.task.base import Job, Task, build
+
+log = logging.getLogger("neurosearch")
+
+# Overrides that say how or where, not what: they name no system and no job folder.
+NEUTRAL = ("experiment", "task", "tracking", "trainer", "report", "debug", "hydra", "paths")
+LONGEST_NAME = 150
+
+
+def job_folder_name(override_dirname: str) -> str:
+    """A job's folder: its overrides, cut and hashed where a file name could not hold them."""
+    parts = [part for part in override_dirname.split(",") if not _is_neutral(part)]
+    name = ",".join(parts).replace("/", "_") or "default"
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    digest = hashlib.blake2b(name.encode(), digest_size=5).hexdigest()
+    return name.encode()[: LONGEST_NAME - 11].decode(errors="ignore") + "-" + digest
+
+
+def _is_neutral(override: str) -> bool:
+    key = override.lstrip("+~").split("=")[0].split("@")[0]
+    return key.split(".")[0].split("/")[0] in NEUTRAL
+
+
+OmegaConf.register_new_resolver("job_folder_name", job_folder_name, replace=True)
+# What Hugging Face's progress bars print among ours helps nobody.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+@hydra.main(version_base="1.3", config_path="pkg://neurosearch.conf", config_name="config")
+def main(config: DictConfig) -> None:
+    """One job. What it raises is recorded and reported; the sweep goes on."""
+    settings = HydraConfig.get()
+    folder = Path(settings.runtime.output_dir)
+    number = settings.job.num if settings.mode == RunMode.MULTIRUN else 0
+    overrides = [o for o in settings.overrides.task if not _is_neutral(o)]
+    task: Task | None = None
+    try:
+        task = build(config, "task")
+        task.run(Job.compose(config, overrides, number, folder))
+    except InputError as error:
+        _report(config, folder, number, overrides, str(error), None)
+    except Exception as error:
+        trace = traceback.format_exc()
+        _report(config, folder, number, overrides, f"{type(error).__name__}: {error}", trace)
+
+
+def _report(
+    config: DictConfig,
+    folder: Path,
+    number: int,
+    overrides: list[str],
+    message: str,
+    trace: str | None,
+) -> None:
+    from neurosearch.task.base import SWEEP, write_record
+
+    log.error("error: %s", message)
+    if trace:
+        log.error("%s", trace)
+    record = {
+        "sweep": os.environ.get(SWEEP),
+        "experiment": config.name,
+        "overrides": overrides,
+        "number": number,
+        "status": "failed",
+        "error": message,
+        "traceback": trace,
+    }
+    write_record(folder, record)
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        count_failures(1)  # of a multirun the callback counts, whoever ran the jobs

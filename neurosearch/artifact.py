@@ -1,0 +1,235 @@
+"""Artifacts: lazy, content-addressed results, and the store that builds each one once.
+
+An artifact is a frozen dataclass of recipes and input artifacts with a way to build itself
+into a folder and to load itself from it. Its address is the fingerprint of its code, its
+recipes and its inputs' fingerprints, so nothing stale can be found under it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from neurosearch.recipe import describe, digest
+from neurosearch.runtime import Runtime, git_commit, hardware, log, peak_memory_mb
+
+T = TypeVar("T")
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Artifact(Generic[T]):
+    """A node of the build graph. Subclasses add fields (recipes, artifacts, scalars).
+
+    Class attributes:
+        kind: folder under outputs/artifacts.
+        resumable: `build` continues from what an earlier, killed attempt left in its folder.
+    """
+
+    kind: ClassVar[str]
+    resumable: ClassVar[bool] = False
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any] | None:
+        """Write the result into `folder`; may return details for the manifest."""
+        raise TypeError(f"{type(self).__name__} does not say how it is built")
+
+    def load(self, folder: Path) -> T:
+        """The value, read from a complete `folder`."""
+        raise TypeError(f"{type(self).__name__} does not say how it is loaded")
+
+    @cached_property
+    def artifact_fingerprint(self) -> str:
+        """Hex digest of kind, code, fields and inputs."""
+        return digest({"kind": self.kind, **self.description()})
+
+    def description(self) -> dict[str, Any]:
+        """What the fingerprint is taken of; input artifacts appear by fingerprint."""
+        from neurosearch.code import code_digest
+
+        cls = type(self)
+        fields = {f.name: describe(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {"class": f"{cls.__module__}.{cls.__qualname__}", "code": code_digest(cls), **fields}
+
+    def inputs(self) -> list[Artifact[Any]]:
+        """Input artifacts, in field order, those in tuples and mappings included."""
+        values = (getattr(self, spec.name) for spec in dataclasses.fields(self))
+        return [found for value in values for found in _artifacts_in(value)]
+
+
+def _artifacts_in(value: Any) -> Iterator[Artifact[Any]]:
+    if isinstance(value, Artifact):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _artifacts_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _artifacts_in(item)
+
+
+class Store:
+    """Folder of artifacts: `<kind>/<fingerprint>/` with a manifest that load verifies.
+
+    `events` lists what this process reused and built, in order, for the job's record.
+    """
+
+    def __init__(self, root: Path, runtime: Runtime) -> None:
+        self.root = root
+        self.runtime = runtime
+        self.events: list[dict[str, Any]] = []
+        self._loaded: dict[str, Any] = {}
+        self._verified: set[str] = set()
+
+    def folder(self, artifact: Artifact[Any]) -> Path:
+        return self.root / artifact.kind / artifact.artifact_fingerprint
+
+    def manifest(self, artifact: Artifact[Any]) -> dict[str, Any] | None:
+        """The manifest of a complete artifact, or None. Reads no other file."""
+        try:
+            return json.loads((self.folder(artifact) / MANIFEST).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+            return None
+
+    def get(self, artifact: Artifact[T]) -> T:
+        """The artifact's value, built first where it is not there. Loaded once a process."""
+        key = f"{artifact.kind}/{artifact.artifact_fingerprint}"
+        if key not in self._loaded:
+            self._loaded[key] = artifact.load(self.ensure(artifact))
+        return self._loaded[key]
+
+    def ensure(self, artifact: Artifact[Any]) -> Path:
+        """The folder of the complete artifact: reused, or built under a file lock."""
+        folder = self.folder(artifact)
+        if self._usable(artifact, folder):
+            return folder
+        for source in artifact.inputs():
+            self.ensure(source)
+        from filelock import FileLock, Timeout
+
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(str(folder.parent / f".{folder.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("waiting: another process is building %s %s", artifact.kind, folder.name[:8])
+            lock.acquire()
+        try:
+            if not self._usable(artifact, folder):
+                self._build(artifact, folder)
+        finally:
+            lock.release()
+        return folder
+
+    def _usable(self, artifact: Artifact[Any], folder: Path) -> bool:
+        key = f"{artifact.kind}/{folder.name}"
+        if key in self._verified:
+            return True
+        manifest = self.manifest(artifact)
+        if manifest is None:
+            return False
+        fault = verify(folder, manifest, artifact.artifact_fingerprint)
+        if fault:
+            log.warning("%s %s is damaged (%s): building it again", artifact.kind, folder, fault)
+            return False
+        self._verified.add(key)
+        self._note("reused", artifact, manifest)
+        return True
+
+    def _build(self, artifact: Artifact[Any], folder: Path) -> None:
+        temporary = folder.parent / f".{folder.name}.building"
+        if temporary.exists() and not artifact.resumable:
+            shutil.rmtree(temporary)
+        temporary.mkdir(parents=True, exist_ok=True)
+        log.info("building %s %s", artifact.kind, folder.name[:8])
+        start = time.perf_counter()
+        details = artifact.build(temporary, self.runtime)
+        manifest = {
+            "kind": artifact.kind,
+            "fingerprint": artifact.artifact_fingerprint,
+            "description": artifact.description(),
+            "inputs": [[x.kind, x.artifact_fingerprint] for x in artifact.inputs()],
+            "files": {name: [size, hashed] for name, size, hashed in _listing(temporary)},
+            "seconds": round(time.perf_counter() - start, 3),
+            "peak_memory_mb": round(peak_memory_mb(), 1),
+            "hardware": hardware(),
+            "commit": git_commit(),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "details": details or {},
+        }
+        with (temporary / MANIFEST).open("w", encoding="utf-8") as handle:
+            json.dump(manifest, handle, indent=1)
+            handle.flush()
+            os.fsync(handle.fileno())
+        if folder.exists():  # a damaged one: the lock is ours, nobody loads it
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+        self._verified.add(f"{artifact.kind}/{folder.name}")
+        self._note("built", artifact, manifest)
+
+    def _note(self, event: str, artifact: Artifact[Any], manifest: dict[str, Any]) -> None:
+        size = sum(entry[0] for entry in manifest["files"].values())
+        self.events.append(
+            {
+                "event": event,
+                "kind": artifact.kind,
+                "fingerprint": artifact.artifact_fingerprint,
+                "seconds": manifest["seconds"],
+                "bytes": size,
+            }
+        )
+        name = f"{artifact.kind} {artifact.artifact_fingerprint[:8]}"
+        log.info("%s %s (%.1f MB, %.1f s to build)", event, name, size / 1e6, manifest["seconds"])
+
+    def cost(self, artifacts: list[Artifact[Any]]) -> tuple[int, float]:
+        """Bytes of these artifacts, and seconds to build them and all that they stand on."""
+        size, seconds, seen, pending = 0, 0.0, set(), []
+        for artifact in artifacts:
+            manifest = self.manifest(artifact)
+            assert manifest is not None, "cost is asked of built artifacts only"
+            size += sum(entry[0] for entry in manifest["files"].values())
+            pending.append((artifact.kind, artifact.artifact_fingerprint))
+        while pending:
+            kind, fingerprint = pending.pop()
+            if (kind, fingerprint) in seen or kind == "data":
+                continue
+            seen.add((kind, fingerprint))
+            path = self.root / kind / fingerprint / MANIFEST
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            seconds += manifest["seconds"]
+            pending += [tuple(pair) for pair in manifest["inputs"]]
+        return size, seconds
+
+
+def verify(folder: Path, manifest: dict[str, Any], fingerprint: str) -> str:
+    """What is wrong with a complete artifact's folder, or '' where nothing is."""
+    if manifest.get("fingerprint") != fingerprint:
+        return "its manifest is another artifact's"
+    for name, (size, hashed) in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes, not {size}"
+        if _file_digest(path) != hashed:
+            return f"{name} has other content than when it was built"
+    return ""
+
+
+def _listing(folder: Path) -> list[tuple[str, int, str]]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [(p.relative_to(folder).as_posix(), p.stat().st_size, _file_digest(p)) for p in files]
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=12)).hexdigest()

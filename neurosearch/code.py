@@ -1,0 +1,175 @@
+"""Fingerprints of code: the syntax trees of every definition that a class can reach.
+
+An artifact must not outlive an edit of the method that made it, and must survive a better
+comment. So a class is fingerprinted by the normalised source (comments, docstrings and
+annotations stripped) of its own definition and, transitively, of every function, class and
+constant of this package that those definitions name, wherever it is imported. Nobody lists
+dependencies by hand, and editing an unrelated function in the same file costs nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+PACKAGE = "neurosearch"
+
+# What moves bytes and reports progress but decides no result.
+INFRASTRUCTURE = frozenset(
+    f"{PACKAGE}.{name}" for name in ("artifact", "code", "errors", "recipe", "runtime", "app")
+)
+
+# Presentation only: a better name for a row must not re-run it.
+PRESENTATION = frozenset({"label", "__repr__", "__str__"})
+
+
+@cache
+def code_digest(cls: type) -> str:
+    """Hex digest of the code behind `cls`; classes outside this package digest to their name."""
+    found: dict[tuple[str, str], str] = {}
+    _reach(cls.__module__, cls.__qualname__.split(".")[0], found)
+    text = "\n".join(f"{module}:{name}\n{found[module, name]}" for module, name in sorted(found))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def reached(cls: type) -> list[str]:
+    """The definitions whose code counts for `cls`, as `module:name`; for people and tests."""
+    found: dict[tuple[str, str], str] = {}
+    _reach(cls.__module__, cls.__qualname__.split(".")[0], found)
+    return [f"{module}:{name}" for module, name in sorted(found)]
+
+
+class _Strip(ast.NodeTransformer):
+    """Removes what cannot change a result: docstrings, annotations, presentation methods."""
+
+    def _body(self, node: ast.AST) -> ast.AST:
+        body = node.body  # type: ignore[attr-defined]
+        first = body[0] if body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            if isinstance(first.value.value, str):
+                body = body[1:]
+        node.body = body or [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        self.generic_visit(node)
+        return self._body(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.body = [
+            item
+            for item in node.body
+            if not (isinstance(item, ast.FunctionDef) and item.name in PRESENTATION)
+        ]
+        self.generic_visit(node)
+        return self._body(node)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        node.annotation = ast.Constant(value=None)
+        self.generic_visit(node)
+        return node
+
+
+class _Module:
+    """Top-level definitions and imports of one source file."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        self.definitions: dict[str, list[ast.stmt]] = {}
+        self.imports: dict[str, tuple[str, str | None]] = {}
+        for statement in tree.body:
+            for defined in _defined_names(statement):
+                self.definitions.setdefault(defined, []).append(statement)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    if alias.asname and alias.name.startswith(PACKAGE):
+                        self.imports[alias.asname] = (alias.name, None)
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE):
+                module = str(node.module)
+                for alias in node.names:
+                    target: tuple[str, str | None] = (module, alias.name)
+                    if _source_of(f"{module}.{alias.name}") is not None:
+                        target = (f"{module}.{alias.name}", None)
+                    self.imports[alias.asname or alias.name] = target
+
+
+def _defined_names(statement: ast.stmt) -> list[str]:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    if isinstance(statement, ast.Assign):
+        return [n.id for t in statement.targets for n in ast.walk(t) if isinstance(n, ast.Name)]
+    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+        return [statement.target.id]
+    return []
+
+
+@cache
+def _source_of(module: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return Path(spec.origin)
+
+
+@cache
+def _parsed(module: str) -> _Module | None:
+    path = _source_of(module)
+    return None if path is None else _Module(module, path)
+
+
+def _reach(module: str, name: str, found: dict[tuple[str, str], str]) -> None:
+    pending = [(module, name)]
+    while pending:
+        module, name = pending.pop()
+        if (module, name) in found or module in INFRASTRUCTURE:
+            continue
+        if not module.startswith(PACKAGE):
+            found[module, name] = ""
+            continue
+        source = _parsed(module)
+        if source is None:
+            continue
+        if name not in source.definitions:
+            imported = source.imports.get(name)
+            if imported is not None and imported[1] is not None:
+                pending.append((imported[0], imported[1]))
+            continue
+        stripped = [_stripped(statement) for statement in source.definitions[name]]
+        found[module, name] = "\n".join(ast.unparse(node) for node in stripped)
+        for node in stripped:
+            for used_module, used_name in _uses(node, module, source):
+                pending.append((used_module, used_name))
+
+
+def _stripped(statement: ast.stmt) -> ast.stmt:
+    copy = ast.parse(ast.unparse(statement)).body[0]
+    return _Strip().visit(copy)
+
+
+def _uses(node: ast.AST, module: str, source: _Module) -> list[tuple[str, str]]:
+    uses: list[tuple[str, str]] = []
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name):
+            if part.id in source.definitions:
+                uses.append((module, part.id))
+            elif part.id in source.imports:
+                target, name = source.imports[part.id]
+                if name is not None:
+                    uses.append((target, name))
+        elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
+            imported = source.imports.get(part.value.id)
+            if imported is not None and imported[1] is None:
+                uses.append((imported[0], part.attr))
+    return uses

@@ -1,0 +1,1 @@
+"""Data sets in one canonical shape: products, queries by split, graded judgments."""

@@ -1,0 +1,200 @@
+"""The data role: loaders fill one canonical shape, checked before anything stands on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import polars as pl
+
+from neurosearch.artifact import Artifact
+from neurosearch.errors import InputError
+from neurosearch.recipe import Recipe
+from neurosearch.runtime import Runtime
+from neurosearch.types import PRODUCT_SCHEMA, SPLITS, Dataset
+
+ROW_GROUP = 50_000
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a loader returns.
+
+    Attributes:
+        products: frames of the canonical columns, streamed; missing columns become null.
+        queries: `query_id`, `text`, `split`, and any slice columns.
+        judgments: `query_id`, `product_id`, `label` (String).
+        behaviour: sessions (see `Dataset.behaviour`), or None.
+    """
+
+    products: Iterable[pl.DataFrame]
+    queries: pl.DataFrame
+    judgments: pl.DataFrame
+    behaviour: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Data(Recipe):
+    """Base of the loaders. A subclass reads its files in `tables`."""
+
+    name: ClassVar[str]
+
+    def tables(self, runtime: Runtime) -> Tables:
+        """Read and check the source. Raises InputError naming file, row and column."""
+        raise TypeError(f"{type(self).__name__} does not say how it is read")
+
+    def dataset(self) -> Artifact[Dataset]:
+        """The data set as an artifact."""
+        return DatasetArtifact(self)
+
+    def label(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class DatasetArtifact(Artifact[Dataset]):
+    """products.parquet, queries.parquet, judgments.parquet, behaviour.parquet if any."""
+
+    kind: ClassVar[str] = "data"
+    data: Data
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        """Write the tables; refuse what no experiment could stand on."""
+        tables = self.data.tables(runtime)
+        counts = {"products": _write_products(tables.products, folder, self.data.name)}
+        queries = _checked_queries(tables.queries, self.data.name)
+        queries.write_parquet(folder / "queries.parquet")
+        split = queries.select("query_id", "split")
+        judgments = tables.judgments.select("query_id", "product_id", "label")
+        joined = judgments.join(split, on="query_id", how="left", maintain_order="left")
+        joined.write_parquet(folder / "judgments.parquet")
+        if tables.behaviour is not None:
+            tables.behaviour.write_parquet(folder / "behaviour.parquet")
+            counts["events"] = tables.behaviour.height
+        (folder / "data.json").write_text(json.dumps({"name": self.data.name}), encoding="utf-8")
+        by_split = dict(queries.group_by("split").len().iter_rows())
+        counts |= {f"{name} queries": by_split.get(name, 0) for name in SPLITS}
+        return {**counts, "judgments": judgments.height}
+
+    def load(self, folder: Path) -> Dataset:
+        return Dataset(folder, self.data.name)
+
+
+def _write_products(frames: Iterable[pl.DataFrame], folder: Path, name: str) -> int:
+    import pyarrow.parquet as pq
+
+    count = 0
+    writer: pq.ParquetWriter | None = None
+    try:
+        for frame in frames:
+            missing = [c for c in PRODUCT_SCHEMA if c not in frame.columns]
+            full = frame.with_columns(pl.lit(None).alias(c) for c in missing)
+            table = full.select(pl.col(c).cast(t) for c, t in PRODUCT_SCHEMA.items()).to_arrow()
+            if writer is None:
+                path = folder / "products.parquet"
+                writer = pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table, row_group_size=ROW_GROUP)
+            count += frame.height
+    finally:
+        if writer is not None:
+            writer.close()
+    if count == 0:
+        raise InputError(f"data={name}: the source has no products")
+    return count
+
+
+def _checked_queries(queries: pl.DataFrame, name: str) -> pl.DataFrame:
+    if queries.is_empty():
+        raise InputError(f"data={name}: the source has no queries")
+    unknown = queries.filter(~pl.col("split").is_in(SPLITS))
+    if unknown.height:
+        raise InputError(f"data={name}: query {unknown[0, 'query_id']!r} is in no known split")
+    return queries
+
+
+def require_file(path: Path, role: str) -> Path:
+    """`path`, which must exist; `role` says what it holds and where it is published."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file ({role})")
+    return path
+
+
+def require_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> None:
+    """Raise InputError naming the columns that `path` lacks."""
+    missing = [column for column in needed if column not in found]
+    if missing:
+        has = ", ".join(found)
+        raise InputError(f"{path}: missing column {', '.join(map(repr, missing))} (it has {has})")
+
+
+def require_unique(path: Path, frame: pl.DataFrame, *key: str) -> None:
+    """Raise InputError naming the first row whose `key` an earlier row has.
+
+    `frame` has a column `row` with the row's number in the file.
+    """
+    again = frame.filter(~pl.struct(key).is_first_distinct())
+    if again.height:
+        row, value = again[0, "row"], "/".join(str(again[0, column]) for column in key)
+        same = [pl.col(column) == again[0, column] for column in key]
+        first = frame.filter(pl.all_horizontal(same))[0, "row"]
+        what = "/".join(key)
+        raise InputError(f"{path} row {row}: duplicate {what} {value!r}, first at row {first}")
+
+
+def require_present(path: Path, frame: pl.DataFrame, *columns: str) -> None:
+    """Raise InputError naming the first row with nothing in one of these columns."""
+    for column in columns:
+        value = pl.col(column)
+        blank = value.is_null()
+        if frame.schema[column] == pl.String:
+            blank = blank | (value.str.strip_chars().str.len_chars() == 0)
+        empty = frame.filter(blank)
+        if empty.height:
+            raise InputError(f"{path} row {empty[0, 'row']}: column {column!r} is empty")
+
+
+def require_known(
+    path: Path, frame: pl.DataFrame, column: str, known: pl.Series, where: str
+) -> None:
+    """Raise InputError naming the first row whose `column` is not among `known`."""
+    other = frame.filter(~pl.col(column).is_in(known.implode()))
+    if other.height:
+        value = other[0, column]
+        raise InputError(f"{path} row {other[0, 'row']}: {column} {value!r} is not in {where}")
+
+
+def read_delimited(path: Path, source: Any, separator: str = ",", quote: str | None = '"') -> Any:
+    """All columns of a delimited file as String, with `row` (the header is row 1).
+
+    `source` is the path or the decoded bytes. Raises InputError with the parser's reason.
+    """
+    try:
+        frame = pl.read_csv(
+            source, separator=separator, quote_char=quote, infer_schema=False, row_index_name="row"
+        )
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as a table: {error}") from None
+    return frame.with_columns(pl.col("row").cast(pl.Int64) + 2)
+
+
+def hashed_fraction(text: str, salt: str = "") -> float:
+    """A number in [0, 1) that depends on the text alone: stable splits without a generator."""
+    return int(hashlib.sha1((salt + text).encode()).hexdigest()[:13], 16) / 16**13
+
+
+def clean_text(column: str) -> pl.Expr:
+    """Strip tags, unescape entities, NFKC, collapse white space; null stays null."""
+    import html
+
+    text = pl.col(column).cast(pl.String).str.replace_all(r"<[^<>]*>", " ")
+    unescaped = (
+        pl.when(text.str.contains("&", literal=True))
+        .then(text.map_elements(html.unescape, return_dtype=pl.String))
+        .otherwise(text)
+    )
+    squeezed = unescaped.str.normalize("NFKC").str.replace_all(r"\s+", " ").str.strip_chars()
+    return pl.when(squeezed.str.len_chars() > 0).then(squeezed).alias(column)

@@ -1,0 +1,134 @@
+"""Any BEIR-shaped folder: corpus.jsonl, queries.jsonl, qrels/{train,dev,test}.tsv.
+
+Corpus lines: `{"_id", "title", "text", "metadata"}`; metadata may hold the canonical fields
+(brand, bullets, colour, category). Query lines: `{"_id", "text"}`. Qrels: tab-separated with
+the header `query-id corpus-id score`. A split without a qrels file has no queries; where dev
+is missing, `dev_fraction` of the train queries (by hash) stand in for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import polars as pl
+
+from neurosearch.data import base
+from neurosearch.errors import InputError
+from neurosearch.recipe import content, content_digest
+from neurosearch.runtime import Runtime
+from neurosearch.types import SPLITS
+
+SHAPE = "a BEIR folder has corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
+METADATA = ("brand", "bullets", "colour", "category")
+
+
+@dataclass(frozen=True)
+class Beir(base.Data):
+    """`path`: the folder. `dev_fraction`: share of train queries that become a missing dev."""
+
+    name: ClassVar[str] = "beir"
+    path: str = content(content_digest)
+    dev_fraction: float = 0.1
+
+    def tables(self, runtime: Runtime) -> base.Tables:
+        folder = Path(self.path)
+        corpus = base.require_file(folder / "corpus.jsonl", SHAPE)
+        queries_file = base.require_file(folder / "queries.jsonl", SHAPE)
+        ids = pl.DataFrame({"product_id": [_id(corpus, n, x) for n, x in _lines(corpus)]})
+        ids = ids.with_row_index("row", offset=1)
+        base.require_unique(corpus, ids, "product_id")
+        known = [
+            {"row": number, "query_id": _id(queries_file, number, line), "text": line.get("text")}
+            for number, line in _lines(queries_file)
+        ]
+        schema = {"row": pl.Int64, "query_id": pl.String, "text": pl.String}
+        queries = pl.DataFrame(known, schema)
+        base.require_present(queries_file, queries, "text")
+        base.require_unique(queries_file, queries, "query_id")
+        judgments = self._judgments(folder, ids["product_id"], queries)
+        splits = judgments.select("query_id", "split").unique(maintain_order=True)
+        torn = splits.filter(~pl.col("query_id").is_unique())
+        if torn.height:
+            raise InputError(f"{folder}/qrels: query {torn[0, 'query_id']!r} is in two splits")
+        used = queries.join(splits, on="query_id", maintain_order="left").drop("row")
+        return base.Tables(_products(corpus), used, judgments)
+
+    def _judgments(self, folder: Path, ids: pl.Series, queries: pl.DataFrame) -> pl.DataFrame:
+        found = [s for s in SPLITS if (folder / "qrels" / f"{s}.tsv").is_file()]
+        if not found:
+            raise InputError(f"{folder}/qrels: none of train.tsv, dev.tsv, test.tsv ({SHAPE})")
+        frames = []
+        for split in found:
+            file = folder / "qrels" / f"{split}.tsv"
+            frame = base.read_delimited(file, file, separator="\t", quote=None)
+            base.require_columns(file, frame.columns, ("query-id", "corpus-id", "score"))
+            frame = frame.rename({"query-id": "query_id", "corpus-id": "product_id"})
+            score = pl.col("score").cast(pl.Float64, strict=False)
+            wrong = frame.filter(score.is_null())
+            if wrong.height:
+                row, value = wrong[0, "row"], wrong[0, "score"]
+                raise InputError(f"{file} row {row}, column 'score': unknown label {value!r}")
+            base.require_known(file, frame, "product_id", ids, "corpus.jsonl")
+            base.require_known(file, frame, "query_id", queries["query_id"], "queries.jsonl")
+            base.require_unique(file, frame, "query_id", "product_id")
+            frames.append(
+                frame.select("query_id", "product_id", label="score", split=pl.lit(split))
+            )
+        judgments = pl.concat(frames)
+        if "dev" in found or "train" not in found:
+            return judgments
+        carved = pl.col("query_id").map_elements(base.hashed_fraction, pl.Float64)
+        is_dev = (pl.col("split") == "train") & (carved < self.dev_fraction)
+        return judgments.with_columns(
+            split=pl.when(is_dev).then(pl.lit("dev")).otherwise("split")
+        )
+
+
+def _lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise InputError(f"{file} row {number}: not JSON ({error})") from None
+            if not isinstance(record, dict):
+                raise InputError(f"{file} row {number}: not a JSON object")
+            yield number, record
+
+
+def _id(file: Path, number: int, record: dict[str, Any]) -> str:
+    if record.get("_id") in (None, ""):
+        raise InputError(f"{file} row {number}: column '_id' is missing")
+    return str(record["_id"])
+
+
+def _products(corpus: Path) -> Iterator[pl.DataFrame]:
+    chunk: list[dict[str, Any]] = []
+    schema = dict.fromkeys(("product_id", "title", "description", "attributes", *METADATA))
+    for number, line in _lines(corpus):
+        metadata = line.get("metadata") or {}
+        record = {
+            "product_id": _id(corpus, number, line),
+            "title": line.get("title"),
+            "description": line.get("text"),
+            "attributes": json.dumps(metadata) if metadata else None,
+        }
+        record |= {key: _text(metadata.get(key)) for key in METADATA}
+        chunk.append(record)
+        if len(chunk) == base.ROW_GROUP:
+            yield pl.DataFrame(chunk, dict.fromkeys(schema, pl.String))
+            chunk = []
+    if chunk:
+        yield pl.DataFrame(chunk, dict.fromkeys(schema, pl.String))
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

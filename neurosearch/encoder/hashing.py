@@ -1,0 +1,62 @@
+"""A encoder without weights: signed feature hashing of words and character trigrams.
+
+(Weinberger et al. 2009.) It needs no download and no torch: for tests, for `--help`-fast
+demonstrations, and as the floor that any learnt encoder has to beat.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurosearch.encoder.base import Encoder, LiveEncoder
+from neurosearch.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class HashingEncoder(Encoder):
+    """`dimensions`: of the vectors; `trigrams`: weight of character trigrams beside words."""
+
+    dimensions: int = 256
+    trigrams: float = 0.5
+
+    def live(self, runtime: Runtime) -> LiveEncoder:
+        return LiveHashingEncoder(self)
+
+    def label(self) -> str:
+        return "Hashing"
+
+
+class LiveHashingEncoder:
+    """Caches the vector of every distinct word."""
+
+    def __init__(self, recipe: HashingEncoder) -> None:
+        self._recipe = recipe
+        self.dimensions = recipe.dimensions
+        self._words: dict[str, np.ndarray] = {}
+
+    def lengths(self, texts: Sequence[str]) -> np.ndarray:
+        return np.fromiter((len(text) for text in texts), dtype=np.int64, count=len(texts))
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
+        for row, text in enumerate(texts):
+            for word in text.lower().split():
+                vectors[row] += self._word(word)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.maximum(norms, 1e-12)
+
+    def _word(self, word: str) -> np.ndarray:
+        known = self._words.get(word)
+        if known is None:
+            known = np.zeros(self.dimensions, dtype=np.float32)
+            padded = f"#{word}#"
+            grams = [padded[i : i + 3] for i in range(len(padded) - 2)]
+            for feature, weight in [(word, 1.0), *((g, self._recipe.trigrams) for g in grams)]:
+                code = zlib.crc32(feature.encode())
+                known[code % self.dimensions] += weight if code & 0x80000000 else -weight
+            self._words[word] = known
+        return known

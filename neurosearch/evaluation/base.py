@@ -1,0 +1,93 @@
+"""The evaluation role: a protocol, gains, per-query metrics as artifacts, and how to test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import polars as pl
+
+from neurosearch.artifact import Artifact
+from neurosearch.errors import InputError
+from neurosearch.evaluation.gain import Gain
+from neurosearch.evaluation.latency import Latency, LatencyProtocol
+from neurosearch.query.base import QueryProcessor
+from neurosearch.recipe import Recipe
+from neurosearch.retriever.base import Retriever, Topics
+from neurosearch.runtime import Runtime, hardware
+from neurosearch.types import SPLITS, Dataset, Run
+
+
+@dataclass(frozen=True)
+class Evaluation(Recipe):
+    """Base of the protocols.
+
+    Attributes:
+        gain: what labels are worth.
+        split: whose queries are evaluated.
+        depth: products a query in every run (catalogue protocol).
+        baseline: the system that the others are tested against, by its name in the table.
+        resamples: bootstrap resamples, and permutations of the paired test.
+        seed: of both.
+        latency: how it is measured, or None not to.
+    """
+
+    pool: ClassVar[str]
+    gain: Gain
+    split: str = "test"
+    depth: int = 200
+    baseline: str = "BM25 (Lucene)"
+    resamples: int = 10_000
+    seed: int = 0
+    latency: LatencyProtocol | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.split not in SPLITS:
+            raise InputError(f"evaluation.split must be one of {', '.join(SPLITS)}")
+        if self.depth < 100 and self.pool == "catalogue":
+            raise InputError(f"evaluation.depth is {self.depth}; Recall@100 needs at least 100")
+
+    def topics(self, query: QueryProcessor) -> Topics:
+        """What is asked of a retriever under this protocol."""
+        return Topics(self.split, self.depth, self.pool, query)
+
+    def metrics(self, data: Artifact[Dataset], run: Artifact[Run]) -> Artifact[pl.DataFrame]:
+        """Per-query metrics of a run, as an artifact."""
+        return PerQueryMetrics(data, run, self.split, self.gain)
+
+    def latency_of(
+        self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
+    ) -> Latency | None:
+        """The latency artifact, or None where it is off or the system is not live."""
+        if self.latency is None or not retriever.is_live:
+            return None
+        serving = tuple(retriever.serving(data))
+        return Latency(data, retriever, query, self.split, self.latency, hardware(), serving)
+
+
+@dataclass(frozen=True)
+class PerQueryMetrics(Artifact[pl.DataFrame]):
+    """metrics.parquet: one row a query. Reading it imports neither ranx nor torch."""
+
+    kind: ClassVar[str] = "metrics"
+    data: Artifact[Dataset]
+    run: Artifact[Run]
+    split: str
+    gain: Gain
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        from neurosearch.evaluation.metrics import per_query
+
+        data, run = runtime.get(self.data), runtime.get(self.run)
+        if run.split != self.split:
+            raise InputError(f"a run of {run.split} can't be evaluated on {self.split}")
+        queries, judgments = data.queries(self.split), data.judgments(self.split)
+        frame = per_query(run, queries, judgments, self.gain)
+        frame.write_parquet(folder / "metrics.parquet")
+        means = frame.drop("query_id").mean().row(0, named=True)
+        return {name: round(value, 6) for name, value in means.items()}
+
+    def load(self, folder: Path) -> pl.DataFrame:
+        return pl.read_parquet(folder / "metrics.parquet")

@@ -1,0 +1,107 @@
+"""Per-query metrics, all through ranx, over integer document numbers.
+
+trec_eval's conventions: ties broken by descending document id (done when the run was made),
+unjudged documents worth nothing, IDCG over all judged documents, a query without relevant
+documents scores 0 and stays in the mean. `condensed` metrics drop unjudged documents first;
+`judged@k` is the share of the top k that anybody judged, divided by k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from neurosearch.evaluation.gain import SCALE, Gain
+from neurosearch.types import Judgments, Queries, Run
+
+# Name in tables -> (whose documents, which judgments, metric of ranx).
+METRICS: dict[str, tuple[str, str, str]] = {
+    "nDCG@10": ("run", "gain", "ndcg@10"),
+    "nDCG@10 (exp)": ("run", "exponential", "ndcg@10"),
+    "nDCG": ("run", "gain", "ndcg"),
+    "Recall@10": ("run", "relevant", "recall@10"),
+    "Recall@100": ("run", "relevant", "recall@100"),
+    "MRR@10": ("run", "relevant", "mrr@10"),
+    "MAP": ("run", "relevant", "map"),
+    "P@10": ("run", "relevant", "precision@10"),
+    "Hits@10": ("run", "relevant", "hit_rate@10"),
+    "judged@10": ("run", "judged", "precision@10"),
+    "condensed nDCG@10": ("condensed", "gain", "ndcg@10"),
+}
+
+
+def per_query(
+    run: Run,
+    queries: Queries,
+    judgments: Judgments,
+    gain: Gain,
+    metrics: Sequence[str] = tuple(METRICS),
+) -> pl.DataFrame:
+    """`query_id` and one Float64 column a metric, in the split's order of queries."""
+    judged = gain.graded(judgments).with_columns(
+        pl.col("gain").mul(SCALE).round(),
+        exponential=(pl.lit(2.0).pow("level") - 1).mul(SCALE).round(),
+        relevant=pl.col("relevant").cast(pl.Float64),
+        judged=pl.lit(1.0),
+    )
+    numbers = _document_numbers(run.frame, judged)
+    wanted = [METRICS[name] for name in metrics]
+    lists = {}
+    for documents in {documents for documents, _, _ in wanted}:
+        frame = run.frame
+        if documents == "condensed":
+            frame = condensed(frame, judgments.frame)
+        ranked = frame.with_columns(value=-pl.col("rank").cast(pl.Float64))
+        lists[documents] = _typed_lists(ranked, queries, numbers)
+    qrels = {
+        name: _typed_lists(judged.with_columns(value=pl.col(name)), queries, numbers)
+        for name in {name for _, name, _ in wanted}
+    }
+    columns = {"query_id": queries.ids}
+    for name, (documents, judged_as, metric) in zip(metrics, wanted, strict=True):
+        scores = _evaluate(qrels[judged_as], lists[documents], metric)
+        columns[name] = pl.Series(name, scores, pl.Float64)
+    return pl.DataFrame(columns)
+
+
+def condensed(frame: pl.DataFrame, judged: pl.DataFrame) -> pl.DataFrame:
+    """The run without unjudged documents, ranks closed up (Sakai 2007)."""
+    kept = frame.join(judged, on=["query_id", "product_id"], how="semi", maintain_order="left")
+    return kept.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("query_id"))
+
+
+def _evaluate(qrels: Any, run: Any, metric: str) -> np.ndarray:
+    """One metric of ranx for every query."""
+    import ranx
+
+    # Asked for one metric only, ranx 0.3.21 looks its per-query scores up under another name.
+    scores = ranx.evaluate(qrels, run, [metric, "hits@1"], return_mean=False)
+    return np.asarray(scores[metric], dtype=np.float64)
+
+
+def _document_numbers(*frames: pl.DataFrame) -> pl.DataFrame:
+    ids = pl.concat([frame["product_id"] for frame in frames]).unique().sort()
+    return pl.DataFrame({"product_id": ids}).with_row_index("number")
+
+
+def _typed_lists(frame: pl.DataFrame, queries: Queries, numbers: pl.DataFrame) -> Any:
+    """numba list: for each query an n×2 float64 array (document number, value), best first."""
+    from numba.typed import List
+
+    order = queries.frame.select("query_id").with_row_index("query")
+    rows = (
+        frame.select("query_id", "product_id", "value")
+        .join(order, on="query_id")
+        .join(numbers, on="product_id")
+        .sort("query", "value", descending=[False, True], maintain_order=True)
+    )
+    pairs = rows.select("number", "value").cast(pl.Float64).to_numpy()
+    ends = np.searchsorted(rows["query"].to_numpy(), np.arange(len(queries)), side="right")
+    return List(_split(np.ascontiguousarray(pairs), ends))
+
+
+def _split(pairs: np.ndarray, ends: np.ndarray) -> Sequence[np.ndarray]:
+    return [np.ascontiguousarray(part) for part in np.split(pairs, ends[:-1])]

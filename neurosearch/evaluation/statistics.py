@@ -1,0 +1,73 @@
+"""Statistics over queries: intervals, paired tests, correction, effect sizes (METHODS 11.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+CHUNK = 1000  # resamples at a time: bounds memory at 8·CHUNK·Q bytes
+
+
+def bootstrap_intervals(
+    systems: Sequence[np.ndarray], samples: int, seed: int, level: float = 0.95
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Percentile intervals of each system's means over queries (and seeds).
+
+    Each system is S×Q×M: seeds, queries, metrics; all have the same queries. A resample draws
+    queries with replacement, the same for all systems and metrics, and a system's seeds with
+    replacement (two-level bootstrap), so a trained system's interval holds both variances.
+    Returns the M lower and M upper ends of each system.
+    """
+    queries = systems[0].shape[1]
+    rng = np.random.default_rng(seed)
+    means = [np.empty((samples, scores.shape[2])) for scores in systems]
+    for start in range(0, samples, CHUNK):
+        size = min(CHUNK, samples - start)
+        drawn = rng.integers(0, queries, (size, queries)) + np.arange(size)[:, None] * queries
+        counts = np.bincount(drawn.ravel(), minlength=size * queries).reshape(size, queries)
+        weights = counts / queries
+        for scores, kept in zip(systems, means, strict=True):
+            seeds, _, metrics = scores.shape
+            flat = scores.transpose(1, 0, 2).reshape(queries, seeds * metrics)
+            by_seed = (weights @ flat).reshape(size, seeds, metrics)
+            picked = rng.integers(0, seeds, (size, seeds))
+            kept[start : start + size] = by_seed[np.arange(size)[:, None], picked].mean(axis=1)
+    tail = (1 - level) / 2
+    ends = [np.quantile(kept, [tail, 1 - tail], axis=0) for kept in means]
+    return [(low, high) for low, high in ends]
+
+
+def randomisation_test(differences: np.ndarray, permutations: int, seed: int) -> np.ndarray:
+    """Two-sided p of Fisher's paired randomisation (sign-flip) test, for each metric.
+
+    `differences` is Q×M. p = (1 + #{|mean of flipped| >= |mean|}) / (1 + permutations).
+    """
+    queries, metrics = differences.shape
+    rng = np.random.default_rng(seed)
+    observed = np.abs(differences.sum(axis=0))
+    # Sums of the same numbers in another order differ in the last bits: those are ties.
+    threshold = observed - 1e-9 * np.abs(differences).sum(axis=0)
+    exceeding = np.zeros(metrics)
+    for start in range(0, permutations, CHUNK):
+        size = min(CHUNK, permutations - start)
+        signs = rng.integers(0, 2, (size, queries), dtype=np.int8).astype(np.float64) * 2 - 1
+        exceeding += (np.abs(signs @ differences) >= threshold).sum(axis=0)
+    return (1 + exceeding) / (1 + permutations)
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Holm's (1979) adjusted p-values: reject where the adjusted value is at most alpha."""
+    order = np.argsort(p_values)
+    factors = len(p_values) - np.arange(len(p_values))
+    adjusted = np.maximum.accumulate(p_values[order] * factors).clip(max=1.0)
+    result = np.empty_like(adjusted)
+    result[order] = adjusted
+    return result
+
+
+def effect_size(differences: np.ndarray) -> np.ndarray:
+    """Cohen's d of paired differences (Q×M): mean over standard deviation; 0 where all equal."""
+    deviation = differences.std(axis=0, ddof=1)
+    mean = differences.mean(axis=0)
+    return np.divide(mean, deviation, out=np.zeros_like(mean), where=deviation > 0)

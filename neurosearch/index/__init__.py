@@ -1,0 +1,1 @@
+"""Indexes: vectors to nearest neighbours, in FAISS."""

@@ -1,0 +1,127 @@
+"""Recipes: frozen dataclasses whose fields are their config, and their fingerprints.
+
+A recipe says exactly what changes its result and nothing else: devices, paths, worker counts
+and progress bars live in `Runtime`. A field that names files (a data folder, model weights)
+declares how its content is digested, so that what is fingerprinted is the content, not where
+it happens to lie.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from neurosearch.code import code_digest
+from neurosearch.errors import InputError
+
+_SCALARS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (float, int),
+    "str": (str,),
+    "bool": (bool,),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Base of every component. Subclasses are frozen dataclasses; lists become tuples.
+
+    Raises:
+        InputError: a scalar field holds a value of another type (named as `Class.field`).
+    """
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            value = getattr(self, spec.name)
+            object.__setattr__(self, spec.name, _checked(type(self).__name__, spec, value))
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of the class's code and the fields' content."""
+        return digest(describe(self))
+
+    def label(self) -> str:
+        """How a reader would name this component in a table."""
+        return type(self).__name__
+
+
+def content(digester: Callable[[Any], str], **kwargs: Any) -> Any:
+    """A dataclass field that is fingerprinted by `digester(value)`, not by its value."""
+    return field(metadata={"digest": digester}, **kwargs)
+
+
+def digest(description: Any) -> str:
+    """Hex digest (24 characters) of a JSON-able description."""
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def describe(value: Any) -> Any:
+    """JSON-able description of a recipe or a field: what its fingerprint is taken of."""
+    if hasattr(value, "artifact_fingerprint"):
+        return {"artifact": value.artifact_fingerprint}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        cls = type(value)
+        fields: dict[str, Any] = {}
+        for spec in dataclasses.fields(value):
+            item = getattr(value, spec.name)
+            digester = spec.metadata.get("digest")
+            fields[spec.name] = describe(item) if digester is None else digester(item)
+        return {"recipe": f"{cls.__module__}.{cls.__qualname__}", "code": code_digest(cls), **fields}
+    if isinstance(value, Mapping):
+        return {str(key): describe(value[key]) for key in sorted(value)}
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return repr(value)
+    raise TypeError(f"a recipe's field can't hold {type(value).__name__}: {value!r}")
+
+
+@cache
+def content_digest(path: str | Path) -> str:
+    """Hex digest of a file's bytes, or of a folder's relative names and bytes.
+
+    Cached for the life of the process. Raises InputError where nothing lies at `path`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        parts = [
+            f"{file.relative_to(path).as_posix()} {content_digest(file)}"
+            for file in sorted(path.rglob("*"))
+            if file.is_file() and not any(part.startswith(".") for part in file.parts[-3:])
+        ]
+        return hashlib.blake2b("\n".join(parts).encode(), digest_size=12).hexdigest()
+    if not path.is_file():
+        raise InputError(f"{path}: no such file or folder")
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
+
+
+def _checked(owner: str, spec: dataclasses.Field[Any], value: Any) -> Any:
+    declared = str(spec.type)
+    optional = declared.endswith(" | None")
+    allowed = _SCALARS.get(declared.removesuffix(" | None"))
+    if allowed is None:
+        return _frozen(value)
+    if value is None and optional:
+        return None
+    # bool is an int to Python, but `k1: true` is a mistake.
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise InputError(f"{owner}.{spec.name} must be {declared}, not {value!r}")
+    return float(value) if declared.startswith("float") else value
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _frozen(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,51 @@
+"""The report role: which columns a table shows, and in which forms it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from neurosearch.errors import InputError
+from neurosearch.recipe import Recipe
+from neurosearch.report import csv, html, latex, markdown
+from neurosearch.report.table import Table
+
+WRITERS = {"csv": csv.write, "markdown": markdown.write, "latex": latex.write, "html": html.write}
+SUFFIXES = {"csv": "csv", "markdown": "md", "latex": "tex", "html": "html"}
+
+
+@dataclass(frozen=True)
+class Report(Recipe):
+    """Attributes:
+    columns: of the readable forms, the first being the headline; the CSV has every metric.
+    formats: among csv, markdown, latex, html.
+    publish: a folder that also gets csv, markdown and latex (experiments/<name>/results).
+    """
+
+    columns: tuple[str, ...]
+    formats: tuple[str, ...] = ("csv", "markdown", "latex", "html")
+    publish: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unknown = [name for name in self.formats if name not in WRITERS]
+        if unknown:
+            raise InputError(f"report.formats: {unknown}; known are {', '.join(WRITERS)}")
+
+    def write(self, tables: Sequence[Table], folder: Path) -> list[Path]:
+        """Write every table in every form; returns the files."""
+        folders = [folder] + ([Path(self.publish)] if self.publish else [])
+        written = []
+        for table in tables:
+            for place in folders:
+                place.mkdir(parents=True, exist_ok=True)
+                for name in self.formats:
+                    if place is not folder and name == "html":
+                        continue  # pictures and pages are made, not kept in the tree
+                    path = place / f"{table.stem}.{SUFFIXES[name]}"
+                    path.write_text(WRITERS[name](table, self.columns), encoding="utf-8")
+                    written.append(path)
+        return written
+
+

@@ -1,0 +1,78 @@
+"""What every form of a table says: number formats, column captions, the note beneath."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from neurosearch.evaluation.latency import METRICS as LATENCY
+from neurosearch.report.table import Row, Table
+
+LOWER_IS_BETTER = frozenset({"p50 ms", "p95 ms", "p99 ms", "index MB", "build s"})
+SIMULATED = frozenset({"shop"})
+
+
+def number(metric: str, value: float) -> str:
+    """`.366` for shares, as papers print them; one to three digits for costs."""
+    if math.isnan(value):
+        return ""
+    if metric in LATENCY:
+        return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+    text = f"{value:.3f}"
+    return text[1:] if text.startswith("0.") else text
+
+
+def shown(table: Table, columns: Sequence[str]) -> list[str]:
+    """The columns that some row has."""
+    return [c for c in columns if any(c in row.cells for row in table.rows)]
+
+
+def mark(row: Row, metric: str) -> str:
+    """† above, ‡ below the baseline, where the difference is significant."""
+    cell = row.cells[metric]
+    if not cell.significant:
+        return ""
+    return "†" if cell.effect > 0 else "‡"
+
+
+def interval(row: Row, metric: str) -> str:
+    """`[.351, .381]`, or '' where there is none."""
+    cell = row.cells[metric]
+    if math.isnan(cell.low):
+        return ""
+    return f"[{number(metric, cell.low)}, {number(metric, cell.high)}]"
+
+
+def places(table: Table, metric: str) -> tuple[set[str], set[str]]:
+    """The best and the second-best systems, ties of the printed number included."""
+    ranked = table.ranked(metric, metric in LOWER_IS_BETTER)
+    printed = {r.system: number(metric, r.cells[metric].mean) for r in table.rows if metric in r.cells}
+    values = list(dict.fromkeys(printed[name] for name in ranked))
+    best = {name for name in ranked if values and printed[name] == values[0]}
+    second = {name for name in ranked if len(values) > 1 and printed[name] == values[1]}
+    return best, second
+
+
+def note(table: Table) -> list[str]:
+    """Data, protocol, statistics, hardware: what a reader needs to trust the numbers."""
+    done = [row for row in table.rows if not row.failed]
+    data = f"{table.data} (simulated)" if table.data in SIMULATED else table.data
+    seeds = sorted({row.seeds for row in done})
+    hardware = sorted({row.hardware for row in done})
+    commits = sorted({row.commit for row in done if row.commit})
+    lines = [
+        f"Data: {data}, {table.split} split, {done[0].queries if done else 0:,} queries. "
+        f"Protocol: {table.protocol}. Gain: {table.gain}.",
+        f"Seeds: {', '.join(map(str, seeds))} a row. Intervals: 95 %, bootstrap over queries "
+        f"({table.resamples:,} resamples).",
+        f"† above, ‡ below {table.baseline}: paired randomisation test "
+        f"({table.resamples:,} permutations), Holm-corrected over the systems of the table, p < .05. "
+        "Floors and ceilings (random, oracle) are not ranked or tested.",
+        f"Hardware: {'; '.join(hardware)}. Commit: {', '.join(commits) or 'unknown'}.",
+    ]
+    if table.data in SIMULATED:
+        lines.insert(0, "SIMULATED DATA: these numbers say nothing about real shops.")
+    holes = [row for row in table.rows if row.failed]
+    if holes:
+        lines.append(f"{len(holes)} job(s) failed; their rows are holes.")
+    return lines

@@ -1,0 +1,71 @@
+"""The table in LaTeX with booktabs: best in bold, second underlined, daggers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from neurosearch.report.form import mark, note, number, places, shown
+from neurosearch.report.table import Row, Table
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "†": r"\textsuperscript{\dag}",
+    "‡": r"\textsuperscript{\ddag}",
+    "·": r"\textperiodcentered{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+def write(table: Table, columns: Sequence[str]) -> str:
+    """A `table` environment; needs booktabs."""
+    names = shown(table, columns)
+    ranks = {name: places(table, name) for name in names}
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        r"\begin{tabular}{l" + "r" * len(names) + "}",
+        r"\toprule",
+        " & ".join(["System", *map(escape, names)]) + r" \\",
+        r"\midrule",
+    ]
+    for row in table.rows:
+        if row.failed:
+            cells = [rf"\multicolumn{{{len(names)}}}{{l}}{{failed: {escape(row.failed)}}}"]
+        else:
+            cells = [_cell(row, name, ranks[name]) for name in names]
+        lines.append(" & ".join([escape(row.system), *cells]) + r" \\")
+    caption = escape(" ".join(note(table)))
+    lines += [
+        r"\bottomrule",
+        r"\end{tabular}",
+        rf"\caption{{{caption}}}",
+        rf"\label{{tab:{table.experiment}-{table.stem}}}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text with LaTeX's special characters made printable."""
+    return "".join(_SPECIAL.get(character, character) for character in text)
+
+
+def _cell(row: Row, metric: str, places: tuple[set[str], set[str]]) -> str:
+    if metric not in row.cells:
+        return ""
+    text = number(metric, row.cells[metric].mean)
+    if row.system in places[0]:
+        text = rf"\textbf{{{text}}}"
+    elif row.system in places[1]:
+        text = rf"\underline{{{text}}}"
+    return text + escape(mark(row, metric))

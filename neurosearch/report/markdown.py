@@ -1,0 +1,40 @@
+"""The table in GitHub's Markdown: best in bold, second in italics, daggers for significance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from neurosearch.report.form import interval, mark, note, number, places, shown
+from neurosearch.report.table import Row, Table
+
+
+def write(table: Table, columns: Sequence[str]) -> str:
+    """A heading, the table with the headline's interval, and the note."""
+    names = shown(table, columns)
+    ranks = {name: places(table, name) for name in names}
+    header = ["system", *names[:1], "95 %", *names[1:]] if names else ["system"]
+    lines = [
+        f"## {table.experiment}: {table.data}, {table.protocol}",
+        "",
+        "| " + " | ".join(header) + " |",
+        "|" + "|".join([":---", *["---:"] * (len(header) - 1)]) + "|",
+    ]
+    for row in table.rows:
+        if row.failed:
+            cells = [f"failed: {row.failed}".replace("|", "/").replace("\n", " ")]
+            cells += [""] * (len(header) - 2)
+        else:
+            cells = [_cell(row, name, ranks[name]) for name in names]
+            if names:
+                cells.insert(1, interval(row, names[0]) if names[0] in row.cells else "")
+        lines.append("| " + " | ".join([row.system, *cells]) + " |")
+    return "\n".join([*lines, "", *(line + "  " for line in note(table))]) + "\n"
+
+
+def _cell(row: Row, metric: str, places: tuple[set[str], set[str]]) -> str:
+    if metric not in row.cells:
+        return ""
+    text = number(metric, row.cells[metric].mean) + mark(row, metric)
+    if row.system in places[0]:
+        return f"**{text}**"
+    return f"_{text}_" if row.system in places[1] else text

@@ -1,0 +1,262 @@
+"""From job records to the numbers of a table: one row a system, seeds and folds folded in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from neurosearch.errors import InputError
+from neurosearch.evaluation.statistics import (
+    bootstrap_intervals,
+    effect_size,
+    holm,
+    randomisation_test,
+)
+
+# Overrides that make repetitions of a system, not other systems.
+REPEATS = ("seed", "data.fold")
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A metric of a system. NaN where a number does not apply (a lone seed has no sd)."""
+
+    mean: float
+    low: float = float("nan")
+    high: float = float("nan")
+    sd_seeds: float = float("nan")
+    p_holm: float = float("nan")
+    effect: float = float("nan")
+    wins: int = 0
+    losses: int = 0
+
+    @property
+    def significant(self) -> bool:
+        return self.p_holm < SIGNIFICANT
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system. `failed` says why where its job did not finish; then there are no cells."""
+
+    system: str
+    floor: bool = False
+    seeds: int = 0
+    queries: int = 0
+    cells: dict[str, Cell] = field(default_factory=dict)
+    hardware: str = ""
+    commit: str = ""
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows in the sweep's order; never of two data sets, protocols, splits or gains."""
+
+    experiment: str
+    data: str
+    protocol: str
+    split: str
+    gain: str
+    baseline: str
+    resamples: int
+    rows: tuple[Row, ...]
+
+    @property
+    def stem(self) -> str:
+        """File name: the data's, with what departs from the defaults."""
+        extra = [] if self.protocol == "catalogue" else [self.protocol]
+        extra += [] if self.split == "test" else [self.split]
+        extra += [] if self.gain == self.data or self.gain.startswith(self.data) else [self.gain]
+        return ".".join([self.data, *extra])
+
+    def ranked(self, metric: str, lower_is_better: bool = False) -> list[str]:
+        """Systems from best to worst on a metric, floors left out."""
+        rows = [r for r in self.rows if metric in r.cells and not r.floor]
+        rows.sort(key=lambda r: r.cells[metric].mean, reverse=not lower_is_better)
+        return [r.system for r in rows]
+
+
+def read_records(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Records of jobs, each with its `folder`, in the sweep's order."""
+    records = []
+    for folder in folders:
+        path = folder / "record.json"
+        if path.exists():
+            record = json.loads(path.read_text(encoding="utf-8"))
+            records.append({**record, "folder": str(folder)})
+    return sorted(records, key=lambda record: (record["number"], record["folder"]))
+
+
+def make_tables(records: Sequence[dict[str, Any]]) -> list[Table]:
+    """One table for each (data, protocol, split, gain) among the records."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    failed: list[dict[str, Any]] = []
+    for record in records:
+        if record["status"] == "done":
+            key = tuple(record[k] for k in ("data", "protocol", "split", "gain"))
+            groups.setdefault(key, []).append(record)
+        else:
+            failed.append(record)
+    tables = []
+    for (data, protocol, split, gain), members in groups.items():
+        holes = [r for r in failed if r.get("data") in (None, data)]
+        rows = _rows(members) + [_hole(r) for r in holes]
+        first = members[0]
+        tables.append(
+            Table(
+                experiment=first["experiment"],
+                data=data,
+                protocol=protocol,
+                split=split,
+                gain=gain,
+                baseline=first["baseline"],
+                resamples=first["resamples"],
+                rows=tuple(rows),
+            )
+        )
+    return tables
+
+
+def _hole(record: dict[str, Any]) -> Row:
+    name = " ".join(record["overrides"]) or record["folder"]
+    return Row(record.get("label") or name, failed=record.get("error") or record["status"])
+
+
+def _rows(records: list[dict[str, Any]]) -> list[Row]:
+    systems = _by_system(records)
+    metrics = list(records[0]["means"])
+    queries, stacks = _aligned({name: _scores(group, metrics) for name, group in systems.items()})
+    resamples, seed = records[0]["resamples"], records[0]["statistics_seed"]
+    intervals = bootstrap_intervals(list(stacks.values()), resamples, seed)
+    tests = _tests(systems, stacks, records[0]["baseline"], resamples, seed)
+    rows = []
+    for (name, group), (low, high) in zip(systems.items(), intervals, strict=True):
+        by_seed = stacks[name].mean(axis=1)
+        spread = by_seed.std(axis=0, ddof=1) if len(by_seed) > 1 else np.full(len(metrics), np.nan)
+        cells = {}
+        for m, metric in enumerate(metrics):
+            p, effect, wins, losses = tests.get(name, {}).get(m, (np.nan, np.nan, 0, 0))
+            mean = float(by_seed[:, m].mean())
+            ends = float(low[m]), float(high[m])
+            cells[metric] = Cell(mean, *ends, float(spread[m]), p, effect, wins, losses)
+        measured = [r["latency"] for r in group if r["latency"]]
+        for metric in measured[0] if measured else ():
+            values = [latency[metric] for latency in measured]
+            cells[metric] = Cell(float(np.mean(values)))
+        first = group[0]
+        rows.append(
+            Row(
+                system=name,
+                floor=first["floor"],
+                seeds=len(by_seed),
+                queries=len(queries),
+                cells=cells,
+                hardware=first["hardware"],
+                commit=first["commit"],
+            )
+        )
+    return rows
+
+
+def _by_system(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Jobs by the system's name; where one name stands for several, what differs is added."""
+    settings = [
+        tuple(o for o in r["overrides"] if o.split("=")[0].lstrip("+~") not in REPEATS)
+        for r in records
+    ]
+    shared = set(settings[0]).intersection(*settings)
+    named: dict[str, set[tuple[str, ...]]] = {}
+    for record, setting in zip(records, settings, strict=True):
+        named.setdefault(record["label"], set()).add(setting)
+    systems: dict[str, list[dict[str, Any]]] = {}
+    for record, setting in zip(records, settings, strict=True):
+        name = record["label"]
+        if len(named[name]) > 1:
+            # What all the jobs of this name share does not tell them apart.
+            common = shared.union(set(setting).intersection(*named[name]))
+            told = [_short(o) for o in setting if o not in common]
+            name = " · ".join([name, ", ".join(told)]) if told else name
+        systems.setdefault(name, []).append(record)
+    return systems
+
+
+def _short(override: str) -> str:
+    key, _, value = override.partition("=")
+    return f"{key.split('@')[0].split('.')[-1]}={value}"
+
+
+def _scores(group: list[dict[str, Any]], metrics: list[str]) -> list[pl.DataFrame]:
+    """One frame a seed (folds joined), of distinct runs only."""
+    by_seed: dict[Any, list[dict[str, Any]]] = {}
+    for record in group:
+        by_seed.setdefault(record["seed"], []).append(record)
+    frames, seen = [], set()
+    for members in by_seed.values():
+        runs = tuple(sorted(record["run"] for record in members))
+        if runs in seen:  # the system draws no random numbers: another seed, the same run
+            continue
+        seen.add(runs)
+        parts = [pl.read_parquet(Path(r["folder"]) / "metrics.parquet") for r in members]
+        frames.append(pl.concat([part.select("query_id", *metrics) for part in parts]))
+    return frames
+
+
+def _aligned(
+    systems: dict[str, list[pl.DataFrame]],
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    """S×Q×M arrays over the same queries. Raises InputError where the queries differ."""
+    reference = next(iter(systems.values()))[0].select("query_id").sort("query_id")
+    ids = reference["query_id"]
+    stacks = {}
+    for name, frames in systems.items():
+        ordered = [frame.sort("query_id") for frame in frames]
+        for frame in ordered:
+            if not frame["query_id"].equals(ids):
+                raise InputError(
+                    f"{name!r} was evaluated on other queries than the rest of the table "
+                    f"({frame.height} and {len(ids)}): a fold or a seed is missing"
+                )
+        stacks[name] = np.stack([frame.drop("query_id").to_numpy() for frame in ordered])
+    return ids.to_list(), stacks
+
+
+def _tests(
+    systems: dict[str, list[dict[str, Any]]],
+    stacks: dict[str, np.ndarray],
+    baseline: str,
+    resamples: int,
+    seed: int,
+) -> dict[str, dict[int, tuple[float, float, int, int]]]:
+    """For each system and metric: Holm's p against the baseline, effect size, wins, losses.
+
+    Tests compare seed-averaged scores, query by query. Floors carry no claim, so they don't
+    count among the comparisons that Holm corrects for.
+    """
+    names = [n for n, g in systems.items() if n != baseline and not g[0]["floor"]]
+    if baseline not in stacks or not names:
+        return {}
+    reference = stacks[baseline].mean(axis=0)
+    differences = [stacks[name].mean(axis=0) - reference for name in names]
+    metrics = reference.shape[1]
+    p = randomisation_test(np.concatenate(differences, axis=1), resamples, seed)
+    adjusted = np.apply_along_axis(holm, 0, p.reshape(len(names), metrics))
+    return {
+        name: {
+            m: (
+                float(adjusted[i, m]),
+                float(effect_size(difference)[m]),
+                int((difference[:, m] > 1e-12).sum()),
+                int((difference[:, m] < -1e-12).sum()),
+            )
+            for m in range(metrics)
+        }
+        for i, (name, difference) in enumerate(zip(names, differences, strict=True))
+    }

@@ -1,0 +1,112 @@
+"""The retriever role: topics in, runs out, and a live searcher for serving and latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import polars as pl
+
+from neurosearch.artifact import Artifact
+from neurosearch.errors import InputError
+from neurosearch.query.base import QueryProcessor
+from neurosearch.query.none import NoProcessing
+from neurosearch.recipe import Recipe
+from neurosearch.runtime import Runtime
+from neurosearch.types import Dataset, Judgments, Queries, Run
+
+POOLS = ("catalogue", "judged")
+
+
+@dataclass(frozen=True)
+class Topics(Recipe):
+    """What is asked of a retriever.
+
+    Attributes:
+        split: whose queries.
+        depth: products a query.
+        pool: `catalogue` (retrieve from everything) or `judged` (rank the judged products).
+        query: how the texts are processed first.
+    """
+
+    split: str = "test"
+    depth: int = 200
+    pool: str = "catalogue"
+    query: QueryProcessor = field(default_factory=NoProcessing)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pool not in POOLS:
+            raise InputError(f"the protocol must be one of {', '.join(POOLS)}, not {self.pool!r}")
+        if self.depth < 1:
+            raise InputError(f"evaluation.depth must be at least 1, not {self.depth}")
+
+    def queries(self, data: Dataset) -> Queries:
+        """The split's queries with processed texts."""
+        queries = data.queries(self.split)
+        texts = self.query.process(queries.texts)
+        return Queries(self.split, queries.frame.with_columns(pl.Series("text", texts)))
+
+
+class Searcher(Protocol):
+    """A live system. `search` answers with product rows and scores, best first."""
+
+    def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Q×k rows (int64, -1 padded) and scores (float32)."""
+
+
+@dataclass(frozen=True)
+class Retriever(Recipe):
+    """Base of retrievers. `floor`: the least score it can give, or None where unknown."""
+
+    floor: ClassVar[float | None] = None
+
+    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
+        """The batch answer to `topics`, as an artifact: what tables use."""
+        raise TypeError(f"{type(self).__name__} does not say how it is run")
+
+    def serving(self, data: Artifact[Dataset]) -> list[Artifact[Any]]:
+        """The artifacts that answering needs: their bytes are the system's size."""
+        return []
+
+    def searcher(
+        self, data: Artifact[Dataset], query: QueryProcessor, runtime: Runtime
+    ) -> AbstractContextManager[Searcher]:
+        """The live system: what serving and latency use."""
+        raise InputError(f"{self.label()} has no live searcher: set evaluation.latency=false")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a live searcher (floors such as the oracle have none)."""
+        return type(self).searcher is not Retriever.searcher
+
+
+@dataclass(frozen=True)
+class RunArtifact(Artifact[Run]):
+    """Base of run artifacts: subclasses answer; the base writes run.parquet."""
+
+    kind: ClassVar[str] = "run"
+
+    def answer(self, runtime: Runtime) -> Run:
+        """The run itself."""
+        raise TypeError(f"{type(self).__name__} does not say how it answers")
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        run = self.answer(runtime)
+        run.save(folder / "run.parquet")
+        return {"split": run.split, "queries": len(run.query_ids), "rows": run.frame.height}
+
+    def load(self, folder: Path) -> Run:
+        return Run.load(folder / "run.parquet")
+
+
+def judged_rows(queries: Queries, judgments: Judgments, catalogue_ids: pl.Series) -> pl.DataFrame:
+    """The judged pool: `query` and `row` numbers, in the order of queries, then rows."""
+    order = queries.frame.select("query_id").with_row_index("query")
+    ids = pl.DataFrame({"product_id": catalogue_ids}).with_row_index("row")
+    joined = judgments.frame.join(order, on="query_id").join(ids, on="product_id")
+    return joined.select(pl.col("query", "row").cast(pl.Int64)).sort("query", "row")

@@ -1,0 +1,220 @@
+"""BM25 (Robertson et al.; Lucene's variant, METHODS 2.1) over product fields.
+
+`boosts` maps fields to weights: `contents` is every text field joined, or name single fields
+(title, brand, bullets, description, colour, category) for a boosted sum of per-field scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from neurosearch.artifact import Artifact
+from neurosearch.errors import InputError
+from neurosearch.query.base import QueryProcessor
+from neurosearch.retriever import bm25s_engine, lucene
+from neurosearch.retriever.analyzer import Analyzer, Tokenizer
+from neurosearch.retriever.base import Retriever, RunArtifact, Searcher, Topics, judged_rows
+from neurosearch.runtime import Runtime
+from neurosearch.types import TEXT_FIELDS, Dataset, Queries, Run
+
+ENGINES = ("lucene", "bm25s")
+FLOOR = 0.0  # a product without any query term
+
+
+@dataclass(frozen=True)
+class BM25(Retriever):
+    """`engine`: lucene (Anserini, in processes of its own) or bm25s (no Java)."""
+
+    engine: str = "lucene"
+    k1: float = 0.9
+    b: float = 0.4
+    boosts: Mapping[str, float] = field(default_factory=lambda: {"contents": 1.0})
+    analyzer: Analyzer = field(default_factory=Analyzer)
+
+    floor: ClassVar[float | None] = FLOOR
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.engine not in ENGINES:
+            raise InputError(f"retriever.engine must be lucene or bm25s, not {self.engine!r}")
+        if self.k1 < 0 or not 0 <= self.b <= 1:
+            raise InputError(f"BM25 needs k1 >= 0 and 0 <= b <= 1, not k1={self.k1}, b={self.b}")
+        check_fields(self.boosts)
+
+    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
+        return BM25Run(data, topics, self, tuple(self.indexes(data)))
+
+    def indexes(self, data: Artifact[Dataset]) -> list[Artifact[Any]]:
+        """The index artifacts that this scoring needs."""
+        if self.engine == "lucene":
+            fields = tuple(sorted(name for name in self.boosts if name != lucene.CONTENTS))
+            return [lucene.LuceneIndex(data, self.analyzer, fields)]
+        return [
+            bm25s_engine.Bm25sIndex(data, self.analyzer, name, self.k1, self.b)
+            for name in self.boosts
+        ]
+
+    def serving(self, data: Artifact[Dataset]) -> list[Artifact[Any]]:
+        return self.indexes(data)
+
+    @contextmanager
+    def searcher(
+        self, data: Artifact[Dataset], query: QueryProcessor, runtime: Runtime
+    ) -> Iterator[Searcher]:
+        if self.engine == "bm25s":
+            pairs = opened(self, self.indexes(data), runtime)
+            yield _Bm25sSearcher(pairs, self.analyzer.tokenizer(), query)
+            return
+        index = runtime.get(self.indexes(data)[0])
+        with lucene_searcher(self, index, query, runtime) as live:
+            yield live
+
+    def label(self) -> str:
+        return f"BM25 ({'Lucene' if self.engine == 'lucene' else 'bm25s'})"
+
+
+def check_fields(names: Mapping[str, Any]) -> None:
+    """Raise InputError for an empty mapping or a field that products don't have."""
+    known = (lucene.CONTENTS, *TEXT_FIELDS)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise InputError(f"retriever.boosts: {unknown or 'empty'}; fields are {', '.join(known)}")
+
+
+def scoring(recipe: BM25) -> lucene.Scoring:
+    return lucene.Scoring(recipe.k1, recipe.b, recipe.boosts)
+
+
+def opened(
+    recipe: BM25, indexes: Sequence[Artifact[Any]], runtime: Runtime
+) -> list[tuple[Any, float]]:
+    """bm25s indexes with their boosts."""
+    weights = recipe.boosts.values()
+    return [(runtime.get(index), w) for index, w in zip(indexes, weights, strict=True)]
+
+
+@contextmanager
+def lucene_searcher(
+    recipe: BM25, index: Path, query: QueryProcessor, runtime: Runtime
+) -> Iterator[Searcher]:
+    """A live Lucene over an open index."""
+    with lucene.LuceneWorker(index, scoring(recipe), runtime.java_memory) as worker:
+        yield _LuceneSearcher(worker, recipe.analyzer.tokenizer(), query)
+
+
+@dataclass(frozen=True)
+class BM25Run(RunArtifact):
+    """One BM25 over one split. Inputs: the indexes that the recipe's scoring needs."""
+
+    data: Artifact[Dataset]
+    topics: Topics
+    recipe: BM25
+    indexes: tuple[Artifact[Any], ...]
+
+    def answer(self, runtime: Runtime) -> Run:
+        data = runtime.get(self.data)
+        queries = self.topics.queries(data)
+        return search(self.recipe, self.indexes, data, queries, self.topics, runtime)
+
+
+def search(
+    recipe: BM25,
+    indexes: Sequence[Artifact[Any]],
+    data: Dataset,
+    queries: Queries,
+    topics: Topics,
+    runtime: Runtime,
+) -> Run:
+    """The run of one scoring."""
+    tokens = recipe.analyzer.tokenizer()(queries.texts)
+    pool = None
+    if topics.pool == "judged":
+        pool = judged_rows(queries, data.judgments(queries.split), data.catalogue.ids)
+    if recipe.engine == "lucene":
+        index = runtime.get(indexes[0])
+        if pool is None:
+            (hits,) = lucene.batch_search(index, tokens, topics.depth, [scoring(recipe)], runtime)
+        else:
+            with lucene.LuceneWorker(index, scoring(recipe), runtime.java_memory) as worker:
+                hits = lucene.pool_scores(worker, tokens, pool)
+    else:
+        hits = _bm25s_hits(opened(recipe, indexes, runtime), tokens, topics.depth, pool)
+    return to_run(hits, queries, data, topics.depth if pool is None else None)
+
+
+def to_run(hits: pl.DataFrame, queries: Queries, data: Dataset, depth: int | None) -> Run:
+    """A run of `query` number, `row`, `score`."""
+    frame = pl.DataFrame(
+        {
+            "query_id": queries.ids.gather(hits["query"]),
+            "product_id": data.catalogue.ids.gather(hits["row"]),
+            "score": hits["score"].cast(pl.Float64),
+        }
+    )
+    return Run.from_frame(frame, queries, depth, FLOOR)
+
+
+def _bm25s_hits(
+    indexes: list[tuple[Any, float]],
+    tokens: list[list[str]],
+    depth: int,
+    pool: pl.DataFrame | None,
+) -> pl.DataFrame:
+    pooled = None
+    if pool is not None:
+        pooled = dict(pool.group_by("query").agg("row").iter_rows())
+    parts: list[tuple[int, np.ndarray, np.ndarray]] = []
+    for number, scores in enumerate(bm25s_engine.all_scores(indexes, tokens)):
+        if pooled is None:
+            rows, best = bm25s_engine.top(scores, depth)
+        else:
+            rows = np.array(pooled.get(number, []), dtype=np.int64)
+            best = scores[rows]
+        parts.append((number, rows, best))
+    return pl.DataFrame(
+        {
+            "query": np.concatenate([np.full(len(rows), n) for n, rows, _ in parts]),
+            "row": np.concatenate([rows for _, rows, _ in parts]).astype(np.int64),
+            "score": np.concatenate([best for _, _, best in parts]).astype(np.float64),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class _Bm25sSearcher:
+    indexes: list[tuple[Any, float]]
+    tokenizer: Tokenizer
+    query: QueryProcessor
+
+    def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        tokens = self.tokenizer(self.query.process(list(texts)))
+        found = [bm25s_engine.top(s, k) for s in bm25s_engine.all_scores(self.indexes, tokens)]
+        return padded([(rows, scores) for rows, scores in found], k)
+
+
+@dataclass(frozen=True)
+class _LuceneSearcher:
+    worker: lucene.LuceneWorker
+    tokenizer: Tokenizer
+    query: QueryProcessor
+
+    def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        tokens = self.tokenizer(self.query.process(list(texts)))
+        return padded([self.worker.search(words, k) for words in tokens], k)
+
+
+def padded(found: Sequence[tuple[Any, Any]], k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ragged rows and scores as Q×k arrays, -1 and -inf where there is nothing."""
+    rows = np.full((len(found), k), -1, dtype=np.int64)
+    scores = np.full((len(found), k), -np.inf, dtype=np.float32)
+    for number, (some_rows, some_scores) in enumerate(found):
+        rows[number, : len(some_rows)] = some_rows
+        scores[number, : len(some_scores)] = some_scores
+    return rows, scores

@@ -1,0 +1,158 @@
+"""BM25 with k1, b and field boosts chosen on the dev split (METHODS 2.3, 2.4).
+
+Coordinate ascent on dev nDCG@10: the grid of k1 and b for the first boosts, then each field's
+boost in turn, then k1 and b again for the boosts that won. Every trial is kept.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from neurosearch.artifact import Artifact
+from neurosearch.evaluation.gain import Gain
+from neurosearch.evaluation.metrics import per_query
+from neurosearch.query.base import QueryProcessor
+from neurosearch.retriever import bm25, lucene
+from neurosearch.retriever.base import Retriever, RunArtifact, Searcher, Topics
+from neurosearch.retriever.bm25 import BM25
+from neurosearch.runtime import Runtime
+from neurosearch.types import Dataset, Run
+
+TUNING_DEPTH = 10
+
+
+@dataclass(frozen=True)
+class TunedBM25(Retriever):
+    """Attributes:
+    base: the BM25 to start from; its engine must be lucene (parameters are search-time there).
+    boosts: values to try for each field; 0 leaves the field out.
+    rounds: of coordinate ascent over the fields.
+    """
+
+    base: BM25
+    gain: Gain
+    k1: tuple[float, ...] = (0.3, 0.6, 0.9, 1.2, 1.6, 2.0)
+    b: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.75, 1.0)
+    boosts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    rounds: int = 2
+
+    floor: ClassVar[float | None] = bm25.FLOOR
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        bm25.check_fields({**self.base.boosts, **self.boosts})
+
+    def tuned(self, data: Artifact[Dataset], topics: Topics) -> Artifact[BM25]:
+        """The chosen BM25, as an artifact of the dev split."""
+        dev = replace(topics, split="dev", depth=TUNING_DEPTH, pool="catalogue")
+        return TunedParameters(data, dev, self, self._index(data))
+
+    def _index(self, data: Artifact[Dataset]) -> Artifact[Path]:
+        """One index with every field that may get a boost."""
+        names = {*self.base.boosts, *self.boosts} - {lucene.CONTENTS}
+        return lucene.LuceneIndex(data, self.base.analyzer, tuple(sorted(names)))
+
+    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
+        return TunedRun(data, topics, self.tuned(data, topics), self._index(data))
+
+    def serving(self, data: Artifact[Dataset]) -> list[Artifact[Any]]:
+        return [self._index(data)]
+
+    @contextmanager
+    def searcher(
+        self, data: Artifact[Dataset], query: QueryProcessor, runtime: Runtime
+    ) -> Iterator[Searcher]:
+        chosen = runtime.get(self.tuned(data, Topics(query=query)))
+        with bm25.lucene_searcher(chosen, runtime.get(self._index(data)), query, runtime) as live:
+            yield live
+
+    def label(self) -> str:
+        return f"BM25 {'fields ' if self.boosts else ''}tuned on dev"
+
+
+@dataclass(frozen=True)
+class TunedParameters(Artifact[BM25]):
+    """parameters.json: the chosen k1, b and boosts, and every trial with its dev nDCG@10."""
+
+    kind: ClassVar[str] = "bm25_parameters"
+    data: Artifact[Dataset]
+    topics: Topics
+    recipe: TunedBM25
+    index: Artifact[Path]
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        trials: dict[str, float] = {}
+        best = self._best_of(self._grid(self.recipe.base), trials, runtime)
+        for _ in range(self.recipe.rounds if self.recipe.boosts else 0):
+            for name, values in self.recipe.boosts.items():
+                candidates = [_with_boost(best, name, value) for value in values]
+                usable = [candidate for candidate in candidates if candidate is not None]
+                best = self._best_of([best, *usable], trials, runtime)
+        if self.recipe.boosts:
+            best = self._best_of([best, *self._grid(best)], trials, runtime)
+        chosen = {"k1": best.k1, "b": best.b, "boosts": dict(best.boosts)}
+        result = {"chosen": chosen, "dev nDCG@10": trials[_name(best)], "trials": trials}
+        (folder / "parameters.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+        return {**chosen, "dev nDCG@10": trials[_name(best)], "trials": len(trials)}
+
+    def load(self, folder: Path) -> BM25:
+        chosen = json.loads((folder / "parameters.json").read_text(encoding="utf-8"))["chosen"]
+        return replace(self.recipe.base, engine="lucene", **chosen)
+
+    def _grid(self, start: BM25) -> list[BM25]:
+        pairs = itertools.product(self.recipe.k1, self.recipe.b)
+        return [replace(start, k1=k1, b=b) for k1, b in pairs]
+
+    def _best_of(
+        self, candidates: Sequence[BM25], trials: dict[str, float], runtime: Runtime
+    ) -> BM25:
+        """The candidate with the highest dev nDCG@10, the first of equals."""
+        data = runtime.get(self.data)
+        queries = self.topics.queries(data)
+        judgments = data.judgments(queries.split)
+        new = {_name(c): c for c in candidates if _name(c) not in trials}
+        tokens = self.recipe.base.analyzer.tokenizer()(queries.texts)
+        found = lucene.batch_search(
+            runtime.get(self.index),
+            tokens,
+            self.topics.depth,
+            [bm25.scoring(candidate) for candidate in new.values()],
+            runtime,
+        )
+        for name, hits in zip(new, found, strict=True):
+            run = bm25.to_run(hits, queries, data, self.topics.depth)
+            scores = per_query(run, queries, judgments, self.recipe.gain, ("nDCG@10",))
+            trials[name] = float(scores["nDCG@10"].to_numpy().mean())
+        return max(candidates, key=lambda candidate: trials[_name(candidate)])
+
+
+def _with_boost(recipe: BM25, name: str, value: float) -> BM25 | None:
+    boosts = {key: weight for key, weight in recipe.boosts.items() if key != name}
+    if value > 0:
+        boosts[name] = float(value)
+    return replace(recipe, boosts=dict(sorted(boosts.items()))) if boosts else None
+
+
+def _name(recipe: BM25) -> str:
+    boosts = " ".join(f"{name}^{weight}" for name, weight in sorted(recipe.boosts.items()))
+    return f"k1={recipe.k1} b={recipe.b} {boosts}"
+
+
+@dataclass(frozen=True)
+class TunedRun(RunArtifact):
+    data: Artifact[Dataset]
+    topics: Topics
+    tuned: Artifact[BM25]
+    index: Artifact[Path]
+
+    def answer(self, runtime: Runtime) -> Run:
+        data = runtime.get(self.data)
+        queries = self.topics.queries(data)
+        chosen = runtime.get(self.tuned)
+        return bm25.search(chosen, [self.index], data, queries, self.topics, runtime)

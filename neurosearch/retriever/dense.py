@@ -1,0 +1,108 @@
+"""Dense retrieval: an encoder's query vectors against an index of its product vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from neurosearch.artifact import Artifact
+from neurosearch.encoder.base import Encoder, LiveEncoder
+from neurosearch.encoder.transformer import SentenceEncoder
+from neurosearch.index.base import Index, LiveIndex
+from neurosearch.index.flat import Flat
+from neurosearch.query.base import QueryProcessor
+from neurosearch.retriever.base import Retriever, RunArtifact, Searcher, Topics, judged_rows
+from neurosearch.runtime import Runtime
+from neurosearch.types import Dataset, Embeddings, Run
+
+FLOOR = -1.0  # of a cosine
+
+
+@dataclass(frozen=True)
+class Dense(Retriever):
+    encoder: Encoder = field(default_factory=SentenceEncoder)
+    index: Index = field(default_factory=Flat)
+
+    floor: ClassVar[float | None] = FLOOR
+
+    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
+        queries = self.encoder.query_embeddings(data, topics.split, topics.query)
+        if topics.pool == "judged":
+            return PoolRun(data, topics, queries, self.encoder.product_embeddings(data))
+        return DenseRun(data, topics, queries, self._index(data))
+
+    def serving(self, data: Artifact[Dataset]) -> list[Artifact[Any]]:
+        return [self._index(data)]
+
+    @contextmanager
+    def searcher(
+        self, data: Artifact[Dataset], query: QueryProcessor, runtime: Runtime
+    ) -> Iterator[Searcher]:
+        index = runtime.get(self._index(data))
+        yield _DenseSearcher(self.encoder, self.encoder.live(runtime), index, query)
+
+    def _index(self, data: Artifact[Dataset]) -> Artifact[LiveIndex]:
+        return self.index.build(self.encoder.product_embeddings(data))
+
+    def label(self) -> str:
+        return f"{self.encoder.label()} zero-shot"
+
+
+@dataclass(frozen=True)
+class DenseRun(RunArtifact):
+    """Retrieval from the catalogue."""
+
+    data: Artifact[Dataset]
+    topics: Topics
+    queries: Artifact[Embeddings]
+    index: Artifact[LiveIndex]
+
+    def answer(self, runtime: Runtime) -> Run:
+        import faiss
+
+        faiss.omp_set_num_threads(runtime.cpu_threads)
+        data = runtime.get(self.data)
+        asked = runtime.get(self.queries)
+        rows, scores = runtime.get(self.index).search(asked, self.topics.depth)
+        queries = self.topics.queries(data)
+        return Run.from_arrays(rows, scores, queries, data.catalogue, self.topics.depth, FLOOR)
+
+
+@dataclass(frozen=True)
+class PoolRun(RunArtifact):
+    """Exact scores of the judged products."""
+
+    data: Artifact[Dataset]
+    topics: Topics
+    queries: Artifact[Embeddings]
+    products: Artifact[Embeddings]
+
+    def answer(self, runtime: Runtime) -> Run:
+        data = runtime.get(self.data)
+        queries = self.topics.queries(data)
+        pool = judged_rows(queries, data.judgments(queries.split), data.catalogue.ids)
+        asked = runtime.get(self.queries).vectors[pool["query"].to_numpy()]
+        products = runtime.get(self.products).vectors[pool["row"].to_numpy()]
+        scores = np.einsum("nd,nd->n", asked, products)
+        frame = pool.select(
+            queries.ids.gather(pool["query"]).alias("query_id"),
+            data.catalogue.ids.gather(pool["row"]).alias("product_id"),
+        ).with_columns(score=scores)
+        return Run.from_frame(frame, queries, floor=FLOOR)
+
+
+@dataclass(frozen=True)
+class _DenseSearcher:
+    recipe: Encoder
+    encoder: LiveEncoder
+    index: LiveIndex
+    query: QueryProcessor
+
+    def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        processed = self.query.process(list(texts))
+        vectors = self.encoder.encode([self.recipe.query_prefix + text for text in processed])
+        return self.index.search(Embeddings(vectors, self.recipe.fingerprint), k)

@@ -1,0 +1,154 @@
+"""Hybrid retrieval: named member retrievers and a fusion of their runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from neurosearch.artifact import Artifact
+from neurosearch.errors import InputError
+from neurosearch.evaluation.gain import Gain
+from neurosearch.fusion.base import DevSet, Fusion
+from neurosearch.query.base import QueryProcessor
+from neurosearch.retriever.base import Retriever, RunArtifact, Searcher, Topics
+from neurosearch.runtime import Runtime
+from neurosearch.types import Catalogue, Dataset, Queries, Run
+
+
+@dataclass(frozen=True)
+class Hybrid(Retriever):
+    """`members` by name; `gain` is what a fusion that learns maximises on dev."""
+
+    members: Mapping[str, Retriever]
+    fusion: Fusion
+    gain: Gain
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.members) < 2:
+            raise InputError(f"retriever.members: {len(self.members)} given, two or more needed")
+
+    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
+        runs = {name: member.run(data, topics) for name, member in self.members.items()}
+        return HybridRun(data, topics, runs, self.fusion, self._fitted(data, topics))
+
+    def _fitted(self, data: Artifact[Dataset], topics: Topics) -> FittedFusion | None:
+        if not self.fusion.learns:
+            return None
+        dev = replace(topics, split="dev")
+        runs = {name: member.run(data, dev) for name, member in self.members.items()}
+        return FittedFusion(data, dev, runs, self.fusion, self.gain)
+
+    def serving(self, data: Artifact[Dataset]) -> list[Artifact[Any]]:
+        return [needed for member in self.members.values() for needed in member.serving(data)]
+
+    @property
+    def is_live(self) -> bool:
+        return all(member.is_live for member in self.members.values())
+
+    @contextmanager
+    def searcher(
+        self, data: Artifact[Dataset], query: QueryProcessor, runtime: Runtime
+    ) -> Iterator[Searcher]:
+        fitted = self._fitted(data, Topics(query=query))
+        learnt = None if fitted is None else runtime.get(fitted)
+        catalogue = runtime.get(data).catalogue
+        with ExitStack() as stack:
+            members = {
+                name: stack.enter_context(member.searcher(data, query, runtime))
+                for name, member in self.members.items()
+            }
+            floors = {name: member.floor for name, member in self.members.items()}
+            yield _HybridSearcher(members, floors, self.fusion, learnt, catalogue)
+
+    def label(self) -> str:
+        return f"Hybrid {self.fusion.label()}"
+
+
+@dataclass(frozen=True)
+class FittedFusion(Artifact[Mapping[str, Any]]):
+    """What a fusion learnt from dev runs: fusion.json."""
+
+    kind: ClassVar[str] = "fusion"
+    data: Artifact[Dataset]
+    topics: Topics
+    runs: Mapping[str, Artifact[Run]]
+    fusion: Fusion
+    gain: Gain
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        data = runtime.get(self.data)
+        split = self.topics.split
+        runs = {name: runtime.get(run) for name, run in self.runs.items()}
+        dev = DevSet(runs, self.topics.queries(data), data.judgments(split), self.gain)
+        learnt = dict(self.fusion.fit(dev))
+        (folder / "fusion.json").write_text(json.dumps(learnt, indent=1), encoding="utf-8")
+        return {key: value for key, value in learnt.items() if key != "tried"}
+
+    def load(self, folder: Path) -> Mapping[str, Any]:
+        return json.loads((folder / "fusion.json").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class HybridRun(RunArtifact):
+    data: Artifact[Dataset]
+    topics: Topics
+    runs: Mapping[str, Artifact[Run]]
+    fusion: Fusion
+    fitted: FittedFusion | None
+
+    def answer(self, runtime: Runtime) -> Run:
+        queries = self.topics.queries(runtime.get(self.data))
+        runs = {name: runtime.get(run) for name, run in self.runs.items()}
+        learnt = None if self.fitted is None else runtime.get(self.fitted)
+        fused = self.fusion.fuse(runs, queries, learnt)
+        depth = self.topics.depth if self.topics.pool == "catalogue" else None
+        return Run.from_frame(fused.frame, queries, depth)
+
+
+@dataclass(frozen=True)
+class _HybridSearcher:
+    members: Mapping[str, Searcher]
+    floors: Mapping[str, float | None]
+    fusion: Fusion
+    learnt: Mapping[str, Any] | None
+    catalogue: Catalogue
+
+    def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        ids = [str(number) for number in range(len(texts))]
+        queries = Queries("live", pl.DataFrame({"query_id": ids, "text": list(texts)}))
+        runs = {}
+        for name, member in self.members.items():
+            rows, scores = member.search(texts, k)
+            floor = self.floors[name]
+            runs[name] = _numbered_run(rows, scores, queries, floor)
+        fused = self.fusion.fuse(runs, queries, self.learnt).frame.filter(pl.col("rank") <= k)
+        rows = np.full((len(texts), k), -1, dtype=np.int64)
+        scores = np.full((len(texts), k), -np.inf, dtype=np.float32)
+        at = fused["query_id"].cast(pl.Int64).to_numpy(), fused["rank"].to_numpy() - 1
+        rows[at] = fused["product_id"].cast(pl.Int64).to_numpy()
+        scores[at] = fused["score"].to_numpy()
+        return rows, scores
+
+
+def _numbered_run(
+    rows: np.ndarray, scores: np.ndarray, queries: Queries, floor: float | None
+) -> Run:
+    """A run whose product ids are row numbers: a live query needs no other."""
+    keep = rows.ravel() >= 0
+    query = np.repeat(np.arange(len(queries)), rows.shape[1])[keep]
+    frame = pl.DataFrame(
+        {
+            "query_id": queries.ids.gather(query),
+            "product_id": pl.Series(rows.ravel()[keep]).cast(pl.String),
+            "score": scores.ravel()[keep].astype(np.float64),
+        }
+    )
+    return Run.from_frame(frame, queries, floor=floor)

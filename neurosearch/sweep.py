@@ -1,0 +1,65 @@
+"""The end of a multirun: job records become tables, and failed jobs an exit status."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from neurosearch.runtime import log
+from neurosearch.task.base import SWEEP
+
+failed_jobs = 0  # of this process's run or multirun; `__main__` exits with it
+
+
+def count_failures(number: int) -> None:
+    """Remember failures for the exit status: Hydra itself would forget them."""
+    global failed_jobs
+    failed_jobs += number
+
+
+class CollectTables(Callback):
+    """Hydra callback. Jobs of one multirun share an identifier, whatever process ran them."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        # Workers of any launcher inherit the environment.
+        os.environ[SWEEP] = uuid.uuid4().hex[:8]
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        sweep = os.environ.pop(SWEEP, None)
+        try:
+            self._collect(config, sweep)
+        except Exception as error:
+            # Hydra would swallow it and exit with 0.
+            log.error("error: the table could not be made: %s", error)
+            count_failures(1)
+
+    def _collect(self, config: DictConfig, sweep: str | None) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        from neurosearch.report.table import make_tables, read_records
+        from neurosearch.task.base import build
+
+        # The jobs' own config is composed without the sweep's node: the callback's has it.
+        HydraConfig.instance().set_config(config)
+        folder = Path(config.hydra.sweep.dir)
+        records = read_records(sorted(path.parent for path in folder.glob("*/record.json")))
+        mine = [record for record in records if record.get("sweep") == sweep]
+        unfinished = [record for record in mine if record["status"] != "done"]
+        count_failures(len(unfinished))
+        report, tracking = build(config, "report"), build(config, "tracking")
+        tables = make_tables(mine)
+        written = report.write(tables, Path(config.paths.outputs) / "tables" / config.name)
+        for path in written:
+            if path.suffix == ".md":
+                print(path.read_text(encoding="utf-8"))
+            elif path.suffix == ".csv" and path.parent.name == config.name:
+                tracking.table(config.name, path, str(sweep))
+        for record in unfinished:
+            log.error("failed: %s: %s", " ".join(record["overrides"]), record.get("error"))
+        if written:
+            log.info("tables: %s", ", ".join(str(path) for path in written))

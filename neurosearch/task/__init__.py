@@ -1,0 +1,1 @@
+"""Tasks: what a job does with the system that was composed."""

@@ -1,0 +1,111 @@
+"""A job: one composed configuration, instantiated, with the folder that records it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from neurosearch.data.base import Data
+from neurosearch.errors import InputError
+from neurosearch.evaluation.base import Evaluation
+from neurosearch.query.base import QueryProcessor
+from neurosearch.recipe import Recipe
+from neurosearch.retriever.base import Retriever
+from neurosearch.runtime import Runtime
+
+RECORD = "record.json"
+SWEEP = "NEUROSEARCH_SWEEP"  # set for all the jobs of a multirun, in whatever process they run
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a task is given.
+
+    Attributes:
+        name: the experiment's name.
+        overrides: as typed or swept, less those that choose no system (experiment, task…).
+        number: place in the sweep, from 0.
+        folder: of the job's record and results.
+    """
+
+    config: DictConfig
+    name: str
+    overrides: tuple[str, ...]
+    number: int
+    folder: Path
+    data: Data
+    query: QueryProcessor
+    retriever: Retriever
+    evaluation: Evaluation
+    runtime: Runtime
+
+    @classmethod
+    def compose(
+        cls, config: DictConfig, overrides: Sequence[str], number: int, folder: Path
+    ) -> Job:
+        """Instantiate the roles. Raises InputError for a value that a recipe refuses."""
+        parts = {role: build(config, role) for role in ("data", "query", "evaluation")}
+        return cls(
+            config=config,
+            name=config.name,
+            overrides=tuple(overrides),
+            number=number,
+            folder=folder,
+            retriever=build(config, "retriever"),
+            runtime=build(config, "trainer"),
+            **parts,
+        )
+
+    def record(self, **fields: Any) -> None:
+        """Write the job's record.json, whole or not at all."""
+        write_record(self.folder, {"sweep": os.environ.get(SWEEP), **fields})
+
+
+@dataclass(frozen=True)
+class Task(Recipe):
+    """Base of tasks."""
+
+    def run(self, job: Job) -> None:
+        """Do it. Raises InputError for what the user can mend."""
+        raise TypeError(f"{type(self).__name__} does not say what it does")
+
+    def on_error(self, config: DictConfig, error: BaseException) -> None:
+        """Called with what `run`, or composing the job, raised."""
+
+
+def build(config: DictConfig, role: str) -> Any:
+    """Instantiate one role. A recipe's InputError comes out as such, not wrapped."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        # Without _convert_="all", recipes that sit in a dict are turned back into configs.
+        return instantiate(config[role], _convert_="all")
+    except (InstantiationException, OmegaConfBaseException) as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, InputError):
+                raise cause from None
+            cause = cause.__cause__ or cause.__context__
+        first = str(error).splitlines()[0]
+        raise InputError(f"config key {role!r}: {first}") from None
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write `record` as record.json in `folder`, atomically."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{RECORD}"
+    temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    temporary.replace(folder / RECORD)
+
+
+def resolved(config: DictConfig) -> str:
+    """The config as YAML with every interpolation resolved."""
+    return OmegaConf.to_yaml(config, resolve=True)

