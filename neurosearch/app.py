@@ -45,7 +45,9 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
-@hydra.main(version_base="1.3", config_path="pkg://neurosearch.conf", config_name="config")
+@hydra.main(  # type: ignore[untyped-decorator]
+    version_base="1.3", config_path="pkg://neurosearch.conf", config_name="config"
+)
 def main(config: DictConfig) -> None:
     """One job. What it raises is recorded and reported; the sweep goes on."""
     settings = HydraConfig.get()

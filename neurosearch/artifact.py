@@ -20,6 +20,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+from neurosearch.code import code_digest, edited_since_start
+from neurosearch.errors import InputError
 from neurosearch.recipe import describe, digest
 from neurosearch.runtime import Runtime, git_commit, hardware, log, peak_memory_mb
 
@@ -54,9 +56,7 @@ class Artifact(Generic[T]):
 
     def description(self) -> dict[str, Any]:
         """What the fingerprint is taken of; input artifacts appear by fingerprint."""
-        from neurosearch.code import code_digest
-
-        cls = type(self)
+        cls: Any = type(self)
         fields = {f.name: describe(getattr(self, f.name)) for f in dataclasses.fields(self)}
         return {"class": f"{cls.__module__}.{cls.__qualname__}", "code": code_digest(cls), **fields}
 
@@ -96,16 +96,19 @@ class Store:
     def manifest(self, artifact: Artifact[Any]) -> dict[str, Any] | None:
         """The manifest of a complete artifact, or None. Reads no other file."""
         try:
-            return json.loads((self.folder(artifact) / MANIFEST).read_text(encoding="utf-8"))
+            text = (self.folder(artifact) / MANIFEST).read_text(encoding="utf-8")
+            manifest: dict[str, Any] = json.loads(text)
         except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
             return None
+        return manifest
 
     def get(self, artifact: Artifact[T]) -> T:
         """The artifact's value, built first where it is not there. Loaded once a process."""
         key = f"{artifact.kind}/{artifact.artifact_fingerprint}"
         if key not in self._loaded:
             self._loaded[key] = artifact.load(self.ensure(artifact))
-        return self._loaded[key]
+        value: T = self._loaded[key]
+        return value
 
     def ensure(self, artifact: Artifact[Any]) -> Path:
         """The folder of the complete artifact: reused, or built under a file lock."""
@@ -146,6 +149,10 @@ class Store:
         return True
 
     def _build(self, artifact: Artifact[Any], folder: Path) -> None:
+        edited = edited_since_start()
+        if edited:
+            what = f"{', '.join(edited)} changed while this process ran"
+            raise InputError(f"{what}: run the command again, it goes on from what is built")
         temporary = folder.parent / f".{folder.name}.building"
         if temporary.exists() and not artifact.resumable:
             shutil.rmtree(temporary)

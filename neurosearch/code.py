@@ -26,6 +26,31 @@ INFRASTRUCTURE = frozenset(
 PRESENTATION = frozenset({"label", "__repr__", "__str__"})
 
 
+# The sources as they were when this process began: what runs is what is fingerprinted.
+_SNAPSHOT = {path: path.read_bytes() for path in Path(__file__).parent.rglob("*.py")}
+
+
+def edited_since_start() -> list[str]:
+    """Files of this package whose code is another than when this process began.
+
+    What such a process builds would be filed under code that it doesn't run, so the store
+    refuses to build then.
+    """
+    edited = []
+    for path, before in _SNAPSHOT.items():
+        now = path.read_bytes() if path.exists() else b""
+        if now != before and _normalised(now) != _normalised(before):
+            edited.append(path.name)
+    return edited
+
+
+def _normalised(source: bytes) -> str:
+    try:
+        return ast.unparse(_Strip().visit(ast.parse(source)))
+    except SyntaxError:
+        return ""
+
+
 @cache
 def code_digest(cls: type) -> str:
     """Hex digest of the code behind `cls`; classes outside this package digest to their name."""
@@ -48,9 +73,9 @@ class _Strip(ast.NodeTransformer):
     def _body(self, node: ast.AST) -> ast.AST:
         body = node.body  # type: ignore[attr-defined]
         first = body[0] if body else None
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-            if isinstance(first.value.value, str):
-                body = body[1:]
+        text = first.value if isinstance(first, ast.Expr) else None
+        if isinstance(text, ast.Constant) and isinstance(text.value, str):
+            body = body[1:]
         node.body = body or [ast.Pass()]  # type: ignore[attr-defined]
         return node
 
@@ -81,8 +106,8 @@ class _Strip(ast.NodeTransformer):
 class _Module:
     """Top-level definitions and imports of one source file."""
 
-    def __init__(self, name: str, path: Path) -> None:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    def __init__(self, path: Path) -> None:
+        tree = ast.parse(_SNAPSHOT.get(path) or path.read_bytes())
         self.definitions: dict[str, list[ast.stmt]] = {}
         self.imports: dict[str, tuple[str, str | None]] = {}
         for statement in tree.body:
@@ -126,7 +151,7 @@ def _source_of(module: str) -> Path | None:
 @cache
 def _parsed(module: str) -> _Module | None:
     path = _source_of(module)
-    return None if path is None else _Module(module, path)
+    return None if path is None else _Module(path)
 
 
 def _reach(module: str, name: str, found: dict[tuple[str, str], str]) -> None:
@@ -155,7 +180,9 @@ def _reach(module: str, name: str, found: dict[tuple[str, str], str]) -> None:
 
 def _stripped(statement: ast.stmt) -> ast.stmt:
     copy = ast.parse(ast.unparse(statement)).body[0]
-    return _Strip().visit(copy)
+    stripped = _Strip().visit(copy)
+    assert isinstance(stripped, ast.stmt)
+    return stripped
 
 
 def _uses(node: ast.AST, module: str, source: _Module) -> list[tuple[str, str]]:

@@ -73,7 +73,11 @@ def describe(value: Any) -> Any:
             item = getattr(value, spec.name)
             digester = spec.metadata.get("digest")
             fields[spec.name] = describe(item) if digester is None else digester(item)
-        return {"recipe": f"{cls.__module__}.{cls.__qualname__}", "code": code_digest(cls), **fields}
+        return {
+            "recipe": f"{cls.__module__}.{cls.__qualname__}",
+            "code": code_digest(cls),
+            **fields,
+        }
     if isinstance(value, Mapping):
         return {str(key): describe(value[key]) for key in sorted(value)}
     if isinstance(value, list | tuple):
@@ -116,7 +120,7 @@ def _checked(owner: str, spec: dataclasses.Field[Any], value: Any) -> Any:
     # bool is an int to Python, but `k1: true` is a mistake.
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise InputError(f"{owner}.{spec.name} must be {declared}, not {value!r}")
-    return float(value) if declared.startswith("float") else value
+    return float(str(value)) if declared.startswith("float") and isinstance(value, int) else value
 
 
 def _frozen(value: Any) -> Any:

@@ -50,7 +50,9 @@ class Runtime:
     def __post_init__(self) -> None:
         self.outputs = Path(self.outputs).expanduser().absolute()
         if self.precision not in ("auto", "fp32", "bf16"):
-            raise InputError(f"trainer.precision must be auto, fp32 or bf16, not {self.precision!r}")
+            raise InputError(
+                f"trainer.precision must be auto, fp32 or bf16, not {self.precision!r}"
+            )
         if self.threads is None:
             self.threads = len(os.sched_getaffinity(0))
 
@@ -102,13 +104,12 @@ class Runtime:
         Where stderr is no terminal, a line is logged every tenth instead.
         """
         if self.progress and sys.stderr.isatty():
+            from rich import progress
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-            from rich.progress import TimeElapsedColumn, TimeRemainingColumn
 
-            columns = [TextColumn(what), BarColumn(), MofNCompleteColumn()]
-            timing = [TimeElapsedColumn(), TimeRemainingColumn()]
-            with Progress(*columns, *timing, console=Console(stderr=True)) as bar:
+            columns = [progress.TextColumn(what), progress.BarColumn()]
+            columns += [progress.MofNCompleteColumn(), progress.TimeRemainingColumn()]
+            with progress.Progress(*columns, console=Console(stderr=True)) as bar:
                 task = bar.add_task(what, total=total)
                 yield lambda done: bar.advance(task, done)
             return

@@ -22,7 +22,7 @@ def count_failures(number: int) -> None:
     failed_jobs += number
 
 
-class CollectTables(Callback):
+class CollectTables(Callback):  # type: ignore[misc]
     """Hydra callback. Jobs of one multirun share an identifier, whatever process ran them."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:

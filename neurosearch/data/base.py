@@ -167,7 +167,9 @@ def require_known(
         raise InputError(f"{path} row {other[0, 'row']}: {column} {value!r} is not in {where}")
 
 
-def read_delimited(path: Path, source: Any, separator: str = ",", quote: str | None = '"') -> Any:
+def read_delimited(
+    path: Path, source: Any, separator: str = ",", quote: str | None = '"'
+) -> pl.DataFrame:
     """All columns of a delimited file as String, with `row` (the header is row 1).
 
     `source` is the path or the decoded bytes. Raises InputError with the parser's reason.

@@ -83,9 +83,7 @@ class Beir(base.Data):
             return judgments
         carved = pl.col("query_id").map_elements(base.hashed_fraction, pl.Float64)
         is_dev = (pl.col("split") == "train") & (carved < self.dev_fraction)
-        return judgments.with_columns(
-            split=pl.when(is_dev).then(pl.lit("dev")).otherwise("split")
-        )
+        return judgments.with_columns(split=pl.when(is_dev).then(pl.lit("dev")).otherwise("split"))
 
 
 def _lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -8,6 +8,7 @@ holes, pictures, sessions), and it is there on any machine, from 500 products to
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -51,7 +52,7 @@ class Shop(base.Data):
         frame, intents = queries.draw_queries(world, codes, self.seed, self.n_queries)
         order = np.argsort(codes.type, kind="stable")
         bounds = np.searchsorted(codes.type[order], np.arange(len(world.types) + 1))
-        by_type = [order[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+        by_type = [order[a:b] for a, b in itertools.pairwise(bounds)]
         pools = [
             queries.pool(world, codes, by_type, intent, self.seed, number)
             for number, intent in enumerate(intents)

@@ -21,8 +21,14 @@ from neurosearch.runtime import Runtime
 PUBLISHED = "published at wayfair/WANDS, folder dataset"
 FOLDS = 5
 LABELS = ("Exact", "Partial", "Irrelevant")
-PRODUCT = ("product_id", "product_name", "product_class", "category hierarchy")
-PRODUCT += ("product_description", "product_features")
+PRODUCT = (
+    "product_id",
+    "product_name",
+    "product_class",
+    "category hierarchy",
+    "product_description",
+    "product_features",
+)
 
 
 @dataclass(frozen=True)

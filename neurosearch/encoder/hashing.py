@@ -1,4 +1,4 @@
-"""A encoder without weights: signed feature hashing of words and character trigrams.
+"""An encoder without weights: signed feature hashing of words and character trigrams.
 
 (Weinberger et al. 2009.) It needs no download and no torch: for tests, for `--help`-fast
 demonstrations, and as the floor that any learnt encoder has to beat.
@@ -47,7 +47,8 @@ class LiveHashingEncoder:
             for word in text.lower().split():
                 vectors[row] += self._word(word)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors / np.maximum(norms, 1e-12)
+        vectors /= np.maximum(norms, 1e-12)
+        return vectors
 
     def _word(self, word: str) -> np.ndarray:
         known = self._words.get(word)

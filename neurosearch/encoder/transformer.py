@@ -87,9 +87,9 @@ class LiveSentenceEncoder:
         width = max(map(len, ids))
         padded = np.zeros((len(ids), width), dtype=np.int64)
         mask = np.zeros((len(ids), width), dtype=np.int64)
-        for row, tokens in enumerate(ids):
-            padded[row, : len(tokens)] = tokens
-            mask[row, : len(tokens)] = 1
+        for row, of_text in enumerate(ids):
+            padded[row, : len(of_text)] = of_text
+            mask[row, : len(of_text)] = 1
         attention = torch.from_numpy(mask).to(self._device)
         tokens = torch.from_numpy(padded).to(self._device)
         hidden = self._model(input_ids=tokens, attention_mask=attention).last_hidden_state

@@ -56,19 +56,19 @@ class Latency(Artifact[dict[str, float]]):
         asked = [texts[n % len(texts)] for n in range(wanted)]
         timed, k = asked[self.protocol.warmup :], self.protocol.k
         # Two measurements at once would measure each other.
-        with FileLock(str(runtime.outputs / "artifacts" / ".latency.lock")):
-            with self.retriever.searcher(self.data, self.query, runtime) as live:
-                for text in asked[: self.protocol.warmup]:
-                    live.search([text], k)
-                singles = np.empty(len(timed))
-                for number, text in enumerate(timed):
-                    start = time.perf_counter()
-                    live.search([text], k)
-                    singles[number] = time.perf_counter() - start
-                live.search(timed, k)
+        alone = FileLock(str(runtime.outputs / "artifacts" / ".latency.lock"))
+        with alone, self.retriever.searcher(self.data, self.query, runtime) as live:
+            for text in asked[: self.protocol.warmup]:
+                live.search([text], k)
+            singles = np.empty(len(timed))
+            for number, text in enumerate(timed):
                 start = time.perf_counter()
-                live.search(timed, k)
-                batch = time.perf_counter() - start
+                live.search([text], k)
+                singles[number] = time.perf_counter() - start
+            live.search(timed, k)
+            start = time.perf_counter()
+            live.search(timed, k)
+            batch = time.perf_counter() - start
         size, seconds = runtime.store.cost(list(self.serving))
         points = np.percentile(singles * 1000, [50, 95, 99])
         measured = dict(zip(SINGLE, map(float, points), strict=True))
@@ -77,4 +77,5 @@ class Latency(Artifact[dict[str, float]]):
         return measured
 
     def load(self, folder: Path) -> dict[str, float]:
-        return json.loads((folder / "latency.json").read_text(encoding="utf-8"))
+        measured: dict[str, float] = json.loads((folder / "latency.json").read_text("utf-8"))
+        return measured

@@ -1,8 +1,9 @@
 """Per-query metrics, all through ranx, over integer document numbers.
 
 trec_eval's conventions: ties broken by descending document id (done when the run was made),
-unjudged documents worth nothing, IDCG over all judged documents, a query without relevant
-documents scores 0 and stays in the mean. `condensed` metrics drop unjudged documents first;
+unjudged documents worth nothing, IDCG over all judged documents. A query without any relevant
+document has no recall: the binary metrics are null there and their means leave it out; nDCG
+and the judged share are 0 and stay in. `condensed` metrics drop unjudged documents first;
 `judged@k` is the share of the top k that anybody judged, divided by k.
 """
 
@@ -60,10 +61,12 @@ def per_query(
         name: _typed_lists(judged.with_columns(value=pl.col(name)), queries, numbers)
         for name in {name for _, name, _ in wanted}
     }
+    answerable = queries.ids.is_in(judged.filter(pl.col("relevant") > 0)["query_id"].implode())
     columns = {"query_id": queries.ids}
     for name, (documents, judged_as, metric) in zip(metrics, wanted, strict=True):
         scores = _evaluate(qrels[judged_as], lists[documents], metric)
-        columns[name] = pl.Series(name, scores, pl.Float64)
+        column = pl.Series(name, scores, pl.Float64)
+        columns[name] = column if judged_as != "relevant" else column.set(~answerable, None)
     return pl.DataFrame(columns)
 
 

@@ -14,10 +14,11 @@ def bootstrap_intervals(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Percentile intervals of each system's means over queries (and seeds).
 
-    Each system is S×Q×M: seeds, queries, metrics; all have the same queries. A resample draws
-    queries with replacement, the same for all systems and metrics, and a system's seeds with
-    replacement (two-level bootstrap), so a trained system's interval holds both variances.
-    Returns the M lower and M upper ends of each system.
+    Each system is S×Q×M: seeds, queries, metrics; all have the same queries, NaN where a
+    metric is undefined for a query. A resample draws queries with replacement, the same for
+    all systems and metrics, and a system's seeds with replacement (two-level bootstrap), so a
+    trained system's interval holds both variances. Returns the M lower and M upper ends of
+    each system.
     """
     queries = systems[0].shape[1]
     rng = np.random.default_rng(seed)
@@ -30,7 +31,9 @@ def bootstrap_intervals(
         for scores, kept in zip(systems, means, strict=True):
             seeds, _, metrics = scores.shape
             flat = scores.transpose(1, 0, 2).reshape(queries, seeds * metrics)
-            by_seed = (weights @ flat).reshape(size, seeds, metrics)
+            defined = np.isfinite(flat)
+            sums = weights @ np.where(defined, flat, 0.0)
+            by_seed = (sums / (weights @ defined)).reshape(size, seeds, metrics)
             picked = rng.integers(0, seeds, (size, seeds))
             kept[start : start + size] = by_seed[np.arange(size)[:, None], picked].mean(axis=1)
     tail = (1 - level) / 2
@@ -41,9 +44,11 @@ def bootstrap_intervals(
 def randomisation_test(differences: np.ndarray, permutations: int, seed: int) -> np.ndarray:
     """Two-sided p of Fisher's paired randomisation (sign-flip) test, for each metric.
 
-    `differences` is Q×M. p = (1 + #{|mean of flipped| >= |mean|}) / (1 + permutations).
+    `differences` is Q×M, NaN where a metric is undefined for a query.
+    p = (1 + #{|mean of flipped| >= |mean|}) / (1 + permutations).
     """
     queries, metrics = differences.shape
+    differences = np.nan_to_num(differences)  # zeros change neither side of the comparison
     rng = np.random.default_rng(seed)
     observed = np.abs(differences.sum(axis=0))
     # Sums of the same numbers in another order differ in the last bits: those are ties.
@@ -53,7 +58,8 @@ def randomisation_test(differences: np.ndarray, permutations: int, seed: int) ->
         size = min(CHUNK, permutations - start)
         signs = rng.integers(0, 2, (size, queries), dtype=np.int8).astype(np.float64) * 2 - 1
         exceeding += (np.abs(signs @ differences) >= threshold).sum(axis=0)
-    return (1 + exceeding) / (1 + permutations)
+    p: np.ndarray = (1 + exceeding) / (1 + permutations)
+    return p
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -61,13 +67,17 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     order = np.argsort(p_values)
     factors = len(p_values) - np.arange(len(p_values))
     adjusted = np.maximum.accumulate(p_values[order] * factors).clip(max=1.0)
-    result = np.empty_like(adjusted)
+    result: np.ndarray = np.empty_like(adjusted)
     result[order] = adjusted
     return result
 
 
 def effect_size(differences: np.ndarray) -> np.ndarray:
-    """Cohen's d of paired differences (Q×M): mean over standard deviation; 0 where all equal."""
-    deviation = differences.std(axis=0, ddof=1)
-    mean = differences.mean(axis=0)
-    return np.divide(mean, deviation, out=np.zeros_like(mean), where=deviation > 0)
+    """Cohen's d of paired differences (Q×M): mean over standard deviation; 0 where all equal.
+
+    NaN (a metric undefined for a query) is left out.
+    """
+    deviation = np.nanstd(differences, axis=0, ddof=1)
+    mean = np.nanmean(differences, axis=0)
+    effect: np.ndarray = np.divide(mean, deviation, out=np.zeros_like(mean), where=deviation > 0)
+    return effect

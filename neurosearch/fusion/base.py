@@ -1,4 +1,8 @@
-"""The fusion role, with ranx behind one adapter.
+"""The fusion role. Every fusion here is a sum, over runs, of transformed scores.
+
+The sums are ours, in polars: ranx 0.3.21, whose definitions these are and which the tests
+compare with, corrupts memory where a fused score is exactly 0 (numba dictionaries written
+again under the same key), and normalised scores often are.
 
 Fusions that learn take the member runs of the dev split and dev's judgments, and refuse
 anything else: nothing can be tuned on test.
@@ -8,18 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.recipe import Recipe
 from neurosearch.types import Judgments, Queries, Run
-
-NORMS = ("none", "min-max", "max", "sum", "zmuv", "rank", "borda", "theoretical")
 
 
 @dataclass(frozen=True)
@@ -60,104 +60,12 @@ class Fusion(Recipe):
         raise TypeError(f"{type(self).__name__} does not say how it fuses")
 
 
-class Members:
-    """Member runs as ranx holds them, converted once for any number of fusions."""
-
-    def __init__(self, runs: Sequence[Run], queries: Queries) -> None:
-        import ranx
-
-        self._queries = queries
-        frames = [run.frame for run in runs]
-        self._ids = pl.concat([frame["product_id"] for frame in frames]).unique().sort()
-        numbers = pl.DataFrame({"product_id": self._ids}).with_row_index("number", offset=1)
-        self._runs = []
-        for frame in frames:
-            numbered = frame.join(numbers, on="product_id", maintain_order="left").select(
-                "query_id", pl.col("number").cast(pl.String), "score"
-            )
-            lists = {
-                query: dict(zip(products, scores, strict=True))
-                for query, products, scores in numbered.group_by("query_id").agg(
-                    "number", "score"
-                ).iter_rows()
-            }
-            # ranx 0.3.21 crashes on empty lists: product 0 stands in and is dropped at the end.
-            self._runs.append(ranx.Run({q: lists.get(q, {"0": 0.0}) for q in queries.ids}))
-
-    def fuse(self, norm: str | None, method: str, params: Mapping[str, Any] | None = None) -> Run:
-        """ranx's fusion of the members, as our run."""
-        import ranx
-
-        fused = ranx.fuse(self._runs, norm=norm, method=method, params=dict(params or {}))
-        lengths, numbers, scores = _flattener()(fused.run)
-        frame = pl.DataFrame(
-            {
-                "query_id": np.repeat(np.array(list(fused.run.keys()), dtype=object), lengths),
-                "number": numbers,
-                "score": scores,
-            },
-            {"query_id": pl.String, "number": pl.Int64, "score": pl.Float64},
-        ).filter(pl.col("number") > 0)
-        named = frame.with_columns(self._ids.gather(frame["number"] - 1).alias("product_id"))
-        return Run.from_frame(named, self._queries)
-
-
-@cache
-def _flattener() -> Any:
-    """Compiled: list lengths, document numbers and scores of a typed dict of typed dicts.
-
-    Item by item from Python this takes seconds a run.
-    """
-    from numba import njit
-
-    @njit
-    def flatten(run: Any) -> Any:  # pragma: no cover - compiled
-        total = 0
-        for documents in run.values():
-            total += len(documents)
-        lengths = np.empty(len(run), np.int64)
-        numbers = np.empty(total, np.int64)
-        scores = np.empty(total, np.float64)
-        row, at = 0, 0
-        for documents in run.values():
-            lengths[row] = len(documents)
-            row += 1
-            for document, score in documents.items():
-                number = 0
-                for character in document:
-                    number = number * 10 + ord(character) - 48
-                numbers[at] = number
-                scores[at] = score
-                at += 1
-        return lengths, numbers, scores
-
-    return flatten
-
-
-def normalised(runs: Mapping[str, Run], norm: str) -> tuple[list[Run], str | None]:
-    """The runs, and the name of ranx's normalisation still to be applied (None: none).
-
-    `theoretical` min-max (Bruch et al. 2022, TM2C2) is ours: (s - floor) / (max - floor) per
-    query, floor being the least score that the system can give, so that 0 means the same
-    for a product that was not retrieved.
-    """
-    if norm not in NORMS:
-        raise InputError(f"fusion.norm must be one of {', '.join(NORMS)}, not {norm!r}")
-    if norm == "none":
-        return list(runs.values()), None
-    if norm != "theoretical":
-        return list(runs.values()), norm
-    scaled = []
-    for name, run in runs.items():
-        if run.floor is None:
-            message = f"the scores of member {name!r} have no known floor: choose another"
-            raise InputError(f"fusion.norm=theoretical: {message} fusion.norm")
-        above = pl.col("score") - run.floor
-        top = above.max().over("query_id")
-        score = pl.when(top > 0).then(above / top).otherwise(0.0)
-        frame = run.frame.with_columns(score=score)
-        scaled.append(Run(run.split, frame, 0.0, run.query_ids))
-    return scaled, None
+def combine(frames: Sequence[pl.DataFrame], queries: Queries, times_found: bool = False) -> Run:
+    """CombSUM of the frames' scores; `times_found` multiplies by the number of runs (CombMNZ)."""
+    columns = ("query_id", "product_id", "score")
+    total = pl.col("score").sum() * pl.len() if times_found else pl.col("score").sum()
+    pooled = pl.concat([frame.select(columns) for frame in frames])
+    return Run.from_frame(pooled.group_by("query_id", "product_id").agg(total), queries)
 
 
 def same_split(runs: Mapping[str, Run], queries: Queries) -> None:

@@ -10,4 +10,4 @@ from neurosearch.fusion.combsum import CombSUM
 
 @dataclass(frozen=True)
 class CombMNZ(CombSUM):
-    method: ClassVar[str] = "mnz"
+    times_found: ClassVar[bool] = True

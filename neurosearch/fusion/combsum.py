@@ -6,26 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from neurosearch.errors import InputError
 from neurosearch.fusion import base
+from neurosearch.fusion.normalization import check, normalised
 from neurosearch.types import Queries, Run
 
 
 @dataclass(frozen=True)
 class CombSUM(base.Fusion):
-    """`norm`: see `convex`."""
+    """`norm`: see `normalization`."""
 
     norm: str = "min-max"
-    method: ClassVar[str] = "sum"  # ranx's name
+    times_found: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.norm not in base.NORMS:
-            raise InputError(f"fusion.norm must be one of {', '.join(base.NORMS)}")
+        check(self.norm)
 
     def fuse(
         self, runs: Mapping[str, Run], queries: Queries, learnt: Mapping[str, Any] | None = None
     ) -> Run:
         base.same_split(runs, queries)
-        scaled, norm = base.normalised(runs, self.norm)
-        return base.Members(scaled, queries).fuse(norm, self.method)
+        scaled = [normalised(name, run, self.norm) for name, run in runs.items()]
+        return base.combine(scaled, queries, self.times_found)
+
+    def label(self) -> str:
+        return f"{type(self).__name__} ({self.norm})"

@@ -7,12 +7,15 @@ are chosen on the dev split: every point of a grid over the simplex, best mean n
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import polars as pl
+
 from neurosearch.errors import InputError
 from neurosearch.fusion import base
+from neurosearch.fusion.normalization import check, normalised
 from neurosearch.types import Queries, Run
 
 
@@ -20,7 +23,7 @@ from neurosearch.types import Queries, Run
 class Convex(base.Fusion):
     """Attributes:
     weights: by member name, summing to one; None to learn them on dev.
-    norm: `min-max`, `max`, `sum`, `zmuv`, `rank`, `borda`, `theoretical` or `none`.
+    norm: see `normalization`.
     step: of the grid.
     """
 
@@ -30,8 +33,7 @@ class Convex(base.Fusion):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.norm not in base.NORMS:
-            raise InputError(f"fusion.norm must be one of {', '.join(base.NORMS)}")
+        check(self.norm)
         if not 0 < self.step <= 0.5:
             raise InputError(f"fusion.step must be above 0 and at most 0.5, not {self.step}")
         if self.weights is not None and abs(sum(self.weights.values()) - 1) > 1e-6:
@@ -45,11 +47,10 @@ class Convex(base.Fusion):
         from neurosearch.evaluation.metrics import per_query
 
         names = list(dev.runs)
-        scaled, norm = base.normalised(dev.runs, self.norm)
-        members = base.Members(scaled, dev.queries)
+        scaled = self._scaled(dev.runs)
         tried = []
         for point in simplex(len(names), self.step):
-            fused = members.fuse(norm, "wsum", {"weights": point})
+            fused = base.combine(weighted(scaled, point), dev.queries)
             scores = per_query(fused, dev.queries, dev.judgments, dev.gain, ("nDCG@10",))
             tried.append((float(scores["nDCG@10"].to_numpy().mean()), point))
         # The first of equals, and the grid runs from the first member's side.
@@ -68,11 +69,19 @@ class Convex(base.Fusion):
         if chosen is None:
             raise InputError("fusion=convex has not learnt its weights: it needs a dev split")
         weights = tuple(base.ordered_weights(chosen, list(runs)))
-        scaled, norm = base.normalised(runs, self.norm)
-        return base.Members(scaled, queries).fuse(norm, "wsum", {"weights": weights})
+        return base.combine(weighted(self._scaled(runs), weights), queries)
+
+    def _scaled(self, runs: Mapping[str, Run]) -> list[pl.DataFrame]:
+        return [normalised(name, run, self.norm) for name, run in runs.items()]
 
     def label(self) -> str:
         return "convex (tuned on dev)" if self.weights is None else "convex"
+
+
+def weighted(frames: Sequence[pl.DataFrame], weights: Sequence[float]) -> list[pl.DataFrame]:
+    """The frames with scores times their weight."""
+    pairs = zip(frames, weights, strict=True)
+    return [frame.with_columns(pl.col("score") * weight) for frame, weight in pairs]
 
 
 def simplex(members: int, step: float) -> list[tuple[float, ...]]:

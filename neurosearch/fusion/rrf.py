@@ -1,7 +1,6 @@
 """Reciprocal rank fusion (Cormack, Clarke, Büttcher 2009): sum over runs of w / (k + rank).
 
 k = 60 is the untuned default, not an optimum; the weights are ones unless given by member.
-ranx has the unweighted form; the weighted one is CombSUM over scores w / (k + rank).
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ class RRF(base.Fusion):
         self, runs: Mapping[str, Run], queries: Queries, learnt: Mapping[str, Any] | None = None
     ) -> Run:
         base.same_split(runs, queries)
-        if self.weights is None:
-            members = base.Members(list(runs.values()), queries)
-            return members.fuse(None, "rrf", {"k": self.k})
-        weights = base.ordered_weights(self.weights, list(runs))
+        names = list(runs)
+        weights = [1.0] * len(names)
+        if self.weights is not None:
+            weights = base.ordered_weights(self.weights, names)
         scored = [
-            Run(run.split, run.frame.with_columns(score=weight / (self.k + pl.col("rank"))))
-            for run, weight in zip(runs.values(), weights, strict=True)
+            runs[name].frame.with_columns(score=weight / (self.k + pl.col("rank")))
+            for name, weight in zip(names, weights, strict=True)
         ]
-        return base.Members(scored, queries).fuse(None, "sum")
+        return base.combine(scored, queries)
 
     def label(self) -> str:
         return "RRF" if self.weights is None else "weighted RRF"

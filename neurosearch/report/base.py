@@ -47,5 +47,3 @@ class Report(Recipe):
                     path.write_text(WRITERS[name](table, self.columns), encoding="utf-8")
                     written.append(path)
         return written
-
-

@@ -10,9 +10,23 @@ from collections.abc import Sequence
 from neurosearch.report.table import Table
 
 COLUMNS = (
-    "experiment,data,protocol,split,system,metric,mean,ci_low,ci_high,sd_seeds,"
-    "n_seeds,n_queries,baseline,p_holm,hardware,commit"
-).split(",")
+    "experiment",
+    "data",
+    "protocol",
+    "split",
+    "system",
+    "metric",
+    "mean",
+    "ci_low",
+    "ci_high",
+    "sd_seeds",
+    "n_seeds",
+    "n_queries",
+    "baseline",
+    "p_holm",
+    "hardware",
+    "commit",
+)
 
 
 def write(table: Table, columns: Sequence[str]) -> str:
@@ -33,7 +47,7 @@ def write(table: Table, columns: Sequence[str]) -> str:
                     metric,
                     *(_text(value) for value in numbers),
                     row.seeds,
-                    row.queries,
+                    cell.queries or row.queries,
                     table.baseline,
                     _text(cell.p_holm),
                     row.hardware,

@@ -46,7 +46,9 @@ def interval(row: Row, metric: str) -> str:
 def places(table: Table, metric: str) -> tuple[set[str], set[str]]:
     """The best and the second-best systems, ties of the printed number included."""
     ranked = table.ranked(metric, metric in LOWER_IS_BETTER)
-    printed = {r.system: number(metric, r.cells[metric].mean) for r in table.rows if metric in r.cells}
+    printed = {
+        r.system: number(metric, r.cells[metric].mean) for r in table.rows if metric in r.cells
+    }
     values = list(dict.fromkeys(printed[name] for name in ranked))
     best = {name for name in ranked if values and printed[name] == values[0]}
     second = {name for name in ranked if len(values) > 1 and printed[name] == values[1]}
@@ -60,14 +62,17 @@ def note(table: Table) -> list[str]:
     seeds = sorted({row.seeds for row in done})
     hardware = sorted({row.hardware for row in done})
     commits = sorted({row.commit for row in done if row.commit})
+    answered = {row.cells["Recall@10"].queries for row in done if "Recall@10" in row.cells}
     lines = [
         f"Data: {data}, {table.split} split, {done[0].queries if done else 0:,} queries. "
-        f"Protocol: {table.protocol}. Gain: {table.gain}.",
+        f"Protocol: {table.protocol}. Gain: {table.gain}. Binary metrics (Recall, MRR, MAP, P, "
+        f"Hits) over the {' or '.join(f'{n:,}' for n in answered)} queries that have a relevant "
+        "product.",
         f"Seeds: {', '.join(map(str, seeds))} a row. Intervals: 95 %, bootstrap over queries "
         f"({table.resamples:,} resamples).",
         f"† above, ‡ below {table.baseline}: paired randomisation test "
-        f"({table.resamples:,} permutations), Holm-corrected over the systems of the table, p < .05. "
-        "Floors and ceilings (random, oracle) are not ranked or tested.",
+        f"({table.resamples:,} permutations), Holm-corrected over the systems of the table, "
+        "p < .05. Floors and ceilings (random, oracle) are not ranked or tested.",
         f"Hardware: {'; '.join(hardware)}. Commit: {', '.join(commits) or 'unknown'}.",
     ]
     if table.data in SIMULATED:

@@ -26,9 +26,13 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Cell:
-    """A metric of a system. NaN where a number does not apply (a lone seed has no sd)."""
+    """A metric of a system. NaN where a number does not apply (a lone seed has no sd).
+
+    `queries`: for how many the metric is defined.
+    """
 
     mean: float
+    queries: int = 0
     low: float = float("nan")
     high: float = float("nan")
     sd_seeds: float = float("nan")
@@ -139,14 +143,16 @@ def _rows(records: list[dict[str, Any]]) -> list[Row]:
     tests = _tests(systems, stacks, records[0]["baseline"], resamples, seed)
     rows = []
     for (name, group), (low, high) in zip(systems.items(), intervals, strict=True):
-        by_seed = stacks[name].mean(axis=1)
+        by_seed = np.nanmean(stacks[name], axis=1)
+        defined = np.isfinite(stacks[name][0]).sum(axis=0)
         spread = by_seed.std(axis=0, ddof=1) if len(by_seed) > 1 else np.full(len(metrics), np.nan)
         cells = {}
         for m, metric in enumerate(metrics):
             p, effect, wins, losses = tests.get(name, {}).get(m, (np.nan, np.nan, 0, 0))
             mean = float(by_seed[:, m].mean())
             ends = float(low[m]), float(high[m])
-            cells[metric] = Cell(mean, *ends, float(spread[m]), p, effect, wins, losses)
+            counts = int(defined[m]), *ends
+            cells[metric] = Cell(mean, *counts, float(spread[m]), p, effect, wins, losses)
         measured = [r["latency"] for r in group if r["latency"]]
         for metric in measured[0] if measured else ():
             values = [latency[metric] for latency in measured]

@@ -22,7 +22,7 @@ _UNIT = re.compile(
     r"(oz|in|ft|lb|lbs|gal|mm|cm|ml|qt|pt|yd|amp|amps|watt|watts|volt|volts|w|v|pk|pc|pcs)\b"
 )
 _STOPWORDS = frozenset(
-    "a an and are as at be by for from in is it of on or that the this to with".split()
+    re.findall(r"\w+", "a an and are as at be by for from in is it of on or that the this to with")
 )
 
 

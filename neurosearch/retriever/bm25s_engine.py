@@ -58,9 +58,7 @@ class Bm25sIndex(Artifact[Any]):
         return bm25s.BM25.load(str(folder / "index"), mmap=True)
 
 
-def all_scores(
-    indexes: list[tuple[Any, float]], queries: list[list[str]]
-) -> Iterator[np.ndarray]:
+def all_scores(indexes: list[tuple[Any, float]], queries: list[list[str]]) -> Iterator[np.ndarray]:
     """For each query the N scores: the boosted sum over (index, boost) pairs."""
     for tokens in queries:
         total: np.ndarray | None = None

@@ -93,7 +93,8 @@ class FittedFusion(Artifact[Mapping[str, Any]]):
         return {key: value for key, value in learnt.items() if key != "tried"}
 
     def load(self, folder: Path) -> Mapping[str, Any]:
-        return json.loads((folder / "fusion.json").read_text(encoding="utf-8"))
+        learnt: Mapping[str, Any] = json.loads((folder / "fusion.json").read_text("utf-8"))
+        return learnt
 
 
 @dataclass(frozen=True)

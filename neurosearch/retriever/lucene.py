@@ -152,7 +152,11 @@ class LuceneWorker:
         command = [sys.executable, "-P", str(script), str(index), str(anserini_jar())]
         command += [str(java_home()), str(jvm_library()), memory]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         boosts = {} if list(scoring.boosts) == [CONTENTS] else dict(scoring.boosts)
         self._ask({"k1": scoring.k1, "b": scoring.b, "boosts": boosts})
@@ -178,7 +182,8 @@ class LuceneWorker:
         if not line:
             tail = self._process.stderr.read()[-2000:]
             raise RuntimeError(f"the Lucene process ended:\n{tail}")
-        return json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def __enter__(self) -> LuceneWorker:
         return self
@@ -199,9 +204,7 @@ class LuceneWorker:
                 stream.close()
 
 
-def pool_scores(
-    worker: LuceneWorker, queries: list[list[str]], pool: pl.DataFrame
-) -> pl.DataFrame:
+def pool_scores(worker: LuceneWorker, queries: list[list[str]], pool: pl.DataFrame) -> pl.DataFrame:
     """`query`, `row`, `score` of every pooled product; 0 where no term matches."""
     grouped = pool.group_by("query", maintain_order=True).agg("row")
     parts: list[tuple[int, np.ndarray, np.ndarray]] = []

@@ -75,9 +75,7 @@ class Evaluate(Task):
             "run": run.artifact_fingerprint,
             "artifacts": list(runtime.store.events),
             "runtime": {
-                key: str(value)
-                for key, value in asdict(runtime).items()
-                if not key.startswith("_")
+                key: str(value) for key, value in asdict(runtime).items() if not key.startswith("_")
             },
         }
 

@@ -44,8 +44,7 @@ class WandbTracking(Tracking):
 
         from neurosearch.task.base import SWEEP
 
-        config = OmegaConf.to_container(job.config, resolve=True)
-        assert isinstance(config, dict)
+        config: Any = OmegaConf.to_container(job.config, resolve=True)
         sweep = os.environ.get(SWEEP) or f"{job.name}-single"
         name = " ".join([str(identity["label"]), *job.overrides])
         with self._run(sweep, name, job.name, {**config, "identity": dict(identity)}) as run:
@@ -62,9 +61,7 @@ class WandbTracking(Tracking):
             run.log({name: wandb.Table(columns=frame.columns, data=rows)})
 
     @contextmanager
-    def _run(
-        self, group: str, name: str, job_type: str, config: dict[str, Any]
-    ) -> Iterator[Any]:
+    def _run(self, group: str, name: str, job_type: str, config: dict[str, Any]) -> Iterator[Any]:
         import wandb
 
         folder = Path(self.folder)

@@ -64,7 +64,8 @@ def _inside(x: np.ndarray, y: np.ndarray, shape: np.ndarray, lobes: np.ndarray) 
     body = (np.abs(x * aspect) ** power + np.abs(y / aspect) ** power) < 0.8
     wave = 1 + 0.25 * np.cos((lobes + 2) * np.arctan2(y, x))
     hole = (radius < 0.18 + 0.03 * lobes) & (shape % 3 == 1)
-    return body & (radius < 1.05 * wave) & ~hole
+    inside: np.ndarray = body & (radius < 1.05 * wave) & ~hole
+    return inside
 
 
 def _texture(x: np.ndarray, y: np.ndarray, pattern: np.ndarray) -> np.ndarray:

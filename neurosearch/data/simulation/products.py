@@ -120,15 +120,16 @@ def write_texts(world: World, codes: Codes, seed: int, chunk: int, first: int) -
     draws = Draws(seed, 2, chunk, count)
     plural = {"colour": "colours", "material": "materials", "size": "sizes", "pattern": "patterns"}
     said = {
-        name: _said(draws, getattr(world, many), getattr(codes, name)) for name, many in plural.items()
+        name: _said(draws, getattr(world, many), getattr(codes, name))
+        for name, many in plural.items()
     }
     canonical = {
         name: _names(getattr(world, many), getattr(codes, name)) for name, many in plural.items()
     }
     noun = _said(draws, tuple(t.concept for t in world.types), codes.type)
     brand = pl.Series(world.brands).gather(codes.brand)
-    number = np.char.add(np.array(world.prefixes)[codes.brand], "-")
-    number = pl.Series(np.char.add(number, codes.model.astype(str)))
+    letters = np.char.add(np.array(world.prefixes)[codes.brand], "-")
+    number = pl.Series(np.char.add(letters, codes.model.astype(str)))
     devices = pl.Series([device_name(world, i) for i in range(24)])
     device = _gather(devices, codes.device)
     pieces = np.array([0, *PACKS])[codes.pack + 1]
@@ -156,9 +157,7 @@ def write_texts(world: World, codes: Codes, seed: int, chunk: int, first: int) -
             "promise": pl.Series(_PROMISES).gather(draws.integers(len(_PROMISES))),
         }
     )
-    shown = {
-        n: pl.when(~pl.col(f"hide_{n}")).then(pl.col(n)) for n in (*plural, "number")
-    }
+    shown = {n: pl.when(~pl.col(f"hide_{n}")).then(pl.col(n)) for n in (*plural, "number")}
     fits = pl.when(pl.col("is_device")).then("device").otherwise(_prefix("for ", "device"))
     order = (
         ("brand", "number", "colour", "material", "pattern", "noun", fits, "size", "pack"),
@@ -209,7 +208,9 @@ def write_texts(world: World, codes: Codes, seed: int, chunk: int, first: int) -
         description=description,
         colour="plain_colour",
     ).with_columns(
-        pl.Series("product_id", np.char.add("P", np.char.zfill((first + np.arange(count)).astype(str), 8))),
+        pl.Series(
+            "product_id", np.char.add("P", np.char.zfill((first + np.arange(count)).astype(str), 8))
+        ),
         pl.Series("category", paths).gather(codes.type),
         attributes.to_series().alias("attributes"),
     )

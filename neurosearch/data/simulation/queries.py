@@ -77,10 +77,10 @@ def draw_queries(
     return frame.select("query_id", "text", "split", "kind", "typo"), intents
 
 
-def _intent(
-    world: World, codes: Codes, source: int, kind: str, rng: np.random.Generator
-) -> Intent:
-    own = {name: int(getattr(codes, name)[source]) for name in (*FACETS, "brand", "model", "device")}
+def _intent(world: World, codes: Codes, source: int, kind: str, rng: np.random.Generator) -> Intent:
+    own = {
+        name: int(getattr(codes, name)[source]) for name in (*FACETS, "brand", "model", "device")
+    }
     facets = [name for name in FACETS if own[name] >= 0]
     rng.shuffle(facets)
     wants: dict[str, int] = {}

@@ -1,0 +1,108 @@
+"""Code fingerprints: edits of reached code change them, nothing else does."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from neurosearch import code
+from neurosearch.retriever.bm25 import BM25Run
+from neurosearch.retriever.lucene import LuceneIndex
+
+BASE = '''
+"""A module."""
+import math
+
+SCALE = 2
+
+def used(x):
+    """Doc."""
+    return x * SCALE  # comment
+
+def unused(x):
+    return x
+
+class Thing:
+    """Doc."""
+    def work(self, x: int) -> int:
+        return used(x)
+    def label(self):
+        return "thing"
+'''
+
+
+@pytest.fixture
+def digest_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Digest of class Thing of a module with the given source."""
+    monkeypatch.setattr(code, "PACKAGE", "sample")
+    package = tmp_path / "sample"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def digest(source: str, other: str = "") -> str:
+        (package / "thing.py").write_text(source)
+        (package / "other.py").write_text(other)
+        for name in [n for n in sys.modules if n.startswith("sample")]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        for cached in (code.code_digest, code._parsed, code._source_of):
+            cached.cache_clear()
+        return code.code_digest(importlib.import_module("sample.thing").Thing)
+
+    yield digest
+    for cached in (code.code_digest, code._parsed, code._source_of):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("# comment", "# a better comment"),
+        ('"""Doc."""', '"""Better docs."""'),
+        ("def unused(x):\n    return x", "def unused(x):\n    return 5"),
+        ("x: int) -> int", "x: float) -> float"),
+        ('return "thing"', 'return "a better name"'),
+    ],
+)
+def test_what_decides_no_result_costs_nothing(digest_of, old: str, new: str) -> None:
+    assert old in BASE
+    assert digest_of(BASE) == digest_of(BASE.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("x * SCALE", "x + SCALE"),
+        ("SCALE = 2", "SCALE = 3"),
+        ("return used(x)", "return used(x) + 1"),
+    ],
+)
+def test_an_edit_of_reached_code_counts(digest_of, old: str, new: str) -> None:
+    assert digest_of(BASE) != digest_of(BASE.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "line, use",
+    [
+        ("from sample.other import helper", "helper(x)"),
+        ("from sample import other", "other.helper(x)"),
+        ("import sample.other as o", "o.helper(x)"),
+    ],
+)
+def test_imported_code_counts_wherever_it_is_imported(digest_of, line: str, use: str) -> None:
+    source = BASE.replace("return used(x)", f"{line}\n        return {use}")
+    one = "def helper(x):\n    return deep(x)\ndef deep(x):\n    return 1\n"
+    assert digest_of(source, one) != digest_of(source, one.replace("return 1", "return 2"))
+    assert digest_of(source, one) == digest_of(source, one + "\ndef more():\n    return 3\n")
+
+
+def test_infrastructure_is_left_out_and_dependencies_are_found() -> None:
+    reached = code.reached(LuceneIndex)
+    assert "neurosearch.retriever.analyzer:Tokenizer" not in reached  # reached through the recipe
+    assert "neurosearch.retriever.lucene:document_tokens" in reached
+    assert not [name for name in reached if name.startswith("neurosearch.runtime")]
+    assert "neurosearch.types:Run" in code.reached(BM25Run)

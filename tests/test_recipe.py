@@ -1,0 +1,81 @@
+"""Recipes: what is in a fingerprint, what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from neurosearch.data.beir import Beir
+from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.errors import InputError
+from neurosearch.fusion.rrf import RRF
+from neurosearch.recipe import content_digest
+from neurosearch.retriever.bm25 import BM25
+from neurosearch.retriever.dense import Dense
+
+
+def test_the_same_config_has_the_same_fingerprint() -> None:
+    assert BM25().fingerprint == BM25().fingerprint
+    assert BM25(k1=1).fingerprint == BM25(k1=1.0).fingerprint
+
+
+@pytest.mark.parametrize(
+    "recipe, changes",
+    [
+        (BM25(), {"k1": 1.2, "b": 0.5, "engine": "bm25s", "boosts": {"title": 1.0}}),
+        (RRF(), {"k": 10, "weights": {"a": 1.0, "b": 2.0}}),
+        (
+            HashingEncoder(),
+            {"dimensions": 64, "trigrams": 0.1, "fields": ("title", "brand"), "query_prefix": "q"},
+        ),
+    ],
+)
+def test_every_field_changes_the_fingerprint(recipe, changes) -> None:
+    seen = {recipe.fingerprint}
+    for name, value in changes.items():
+        seen.add(dataclasses.replace(recipe, **{name: value}).fingerprint)
+    assert len(seen) == len(changes) + 1
+
+
+def test_a_nested_field_changes_the_fingerprint() -> None:
+    one = Dense(encoder=HashingEncoder(dimensions=64))
+    other = Dense(encoder=HashingEncoder(dimensions=65))
+    assert one.fingerprint != other.fingerprint
+
+
+def test_lists_become_tuples_so_that_hydra_and_python_agree() -> None:
+    assert HashingEncoder(fields=["title"]).fields == ("title",)
+    assert HashingEncoder(fields=["title"]).fingerprint == HashingEncoder().fingerprint
+
+
+def test_files_count_by_content_not_by_place(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "corpus.jsonl").write_text("{}")
+    assert Beir(str(tmp_path / "a")).fingerprint == Beir(str(tmp_path / "b")).fingerprint
+    (tmp_path / "b" / "corpus.jsonl").write_text("{ }")
+    content_digest.cache_clear()
+    assert Beir(str(tmp_path / "a")).fingerprint != Beir(str(tmp_path / "b")).fingerprint
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere: no such file or folder"):
+        _ = Beir(str(tmp_path / "nowhere")).fingerprint
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: BM25(k1="a"), r"BM25\.k1 must be float, not 'a'"),
+        (lambda: BM25(k1=True), r"BM25\.k1 must be float, not True"),
+        (lambda: RRF(k=1.5), r"RRF\.k must be int, not 1\.5"),
+        (lambda: BM25(b=1.5), "0 <= b <= 1"),
+        (lambda: BM25(boosts={"titel": 1}), "titel"),
+        (lambda: BM25(engine="elastic"), "lucene or bm25s"),
+    ],
+)
+def test_wrong_values_are_refused_with_the_key(make, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
