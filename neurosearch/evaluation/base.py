@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,7 +30,7 @@ class Evaluation(Recipe):
         baseline: the system that the others are tested against, by its name in the table.
         resamples: bootstrap resamples, and permutations of the paired test.
         seed: of both.
-        latency: how it is measured, or None not to.
+        latency: how it is measured.
     """
 
     pool: ClassVar[str]
@@ -40,7 +40,7 @@ class Evaluation(Recipe):
     baseline: str = "BM25 (Lucene)"
     resamples: int = 10_000
     seed: int = 0
-    latency: LatencyProtocol | None = None
+    latency: LatencyProtocol = field(default_factory=LatencyProtocol)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,7 +61,7 @@ class Evaluation(Recipe):
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
     ) -> Latency | None:
         """The latency artifact, or None where it is off or the system is not live."""
-        if self.latency is None or not retriever.is_live:
+        if self.latency.queries == 0 or not retriever.is_live:
             return None
         serving = tuple(retriever.serving(data))
         return Latency(data, retriever, query, self.split, self.latency, hardware(), serving)

@@ -28,7 +28,7 @@ METRICS = (*SINGLE, "batch q/s", "index MB", "build s")
 
 @dataclass(frozen=True)
 class LatencyProtocol(Recipe):
-    """How latency is measured: `queries` timed after `warmup`, `k` products each."""
+    """How latency is measured: `queries` timed after `warmup`, `k` products each; 0 to skip it."""
 
     queries: int = 200
     warmup: int = 20

@@ -55,6 +55,16 @@ def places(table: Table, metric: str) -> tuple[set[str], set[str]]:
     return best, second
 
 
+def _tests(table: Table) -> str:
+    if table.baseline not in {row.system for row in table.rows}:
+        return f"Nothing was tested: the baseline ({table.baseline}) is not in this table."
+    return (
+        f"† above, ‡ below {table.baseline}: paired randomisation test "
+        f"({table.resamples:,} permutations), Holm-corrected over the systems of the table, "
+        "p < .05. Floors and ceilings (random, oracle) are not ranked or tested."
+    )
+
+
 def note(table: Table) -> list[str]:
     """Data, protocol, statistics, hardware: what a reader needs to trust the numbers."""
     done = [row for row in table.rows if not row.failed]
@@ -70,9 +80,7 @@ def note(table: Table) -> list[str]:
         "product.",
         f"Seeds: {', '.join(map(str, seeds))} a row. Intervals: 95 %, bootstrap over queries "
         f"({table.resamples:,} resamples).",
-        f"† above, ‡ below {table.baseline}: paired randomisation test "
-        f"({table.resamples:,} permutations), Holm-corrected over the systems of the table, "
-        "p < .05. Floors and ceilings (random, oracle) are not ranked or tested.",
+        _tests(table),
         f"Hardware: {'; '.join(hardware)}. Commit: {', '.join(commits) or 'unknown'}.",
     ]
     if table.data in SIMULATED:

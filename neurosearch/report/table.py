@@ -69,6 +69,7 @@ class Table:
     protocol: str
     split: str
     gain: str
+    gain_choice: str
     baseline: str
     resamples: int
     rows: tuple[Row, ...]
@@ -78,7 +79,7 @@ class Table:
         """File name: the data's, with what departs from the defaults."""
         extra = [] if self.protocol == "catalogue" else [self.protocol]
         extra += [] if self.split == "test" else [self.split]
-        extra += [] if self.gain == self.data or self.gain.startswith(self.data) else [self.gain]
+        extra += [] if self.gain_choice == self.data else [self.gain_choice]
         return ".".join([self.data, *extra])
 
     def ranked(self, metric: str, lower_is_better: bool = False) -> list[str]:
@@ -121,6 +122,7 @@ def make_tables(records: Sequence[dict[str, Any]]) -> list[Table]:
                 protocol=protocol,
                 split=split,
                 gain=gain,
+                gain_choice=first["gain_choice"],
                 baseline=first["baseline"],
                 resamples=first["resamples"],
                 rows=tuple(rows),
@@ -196,6 +198,8 @@ def _by_system(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
 
 def _short(override: str) -> str:
     key, _, value = override.partition("=")
+    if value.startswith("{"):
+        return ", ".join(value.strip("{}").replace(":", "=").split(","))
     return f"{key.split('@')[0].split('.')[-1]}={value}"
 
 

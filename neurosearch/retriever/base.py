@@ -77,7 +77,7 @@ class Retriever(Recipe):
         self, data: Artifact[Dataset], query: QueryProcessor, runtime: Runtime
     ) -> AbstractContextManager[Searcher]:
         """The live system: what serving and latency use."""
-        raise InputError(f"{self.label()} has no live searcher: set evaluation.latency=false")
+        raise InputError(f"{self.label()} has no live searcher: set evaluation.latency.queries=0")
 
     @property
     def is_live(self) -> bool:

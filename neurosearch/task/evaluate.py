@@ -38,6 +38,8 @@ class Evaluate(Task):
         )
 
     def _identity(self, job: Job) -> dict[str, Any]:
+        from hydra.core.hydra_config import HydraConfig
+
         evaluation = job.evaluation
         return {
             "experiment": job.name,
@@ -50,6 +52,7 @@ class Evaluate(Task):
             "protocol": evaluation.pool,
             "split": evaluation.split,
             "gain": evaluation.gain.label(),
+            "gain_choice": HydraConfig.get().runtime.choices["evaluation/gain"],
             "baseline": evaluation.baseline,
             "resamples": evaluation.resamples,
             "statistics_seed": evaluation.seed,
