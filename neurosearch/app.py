@@ -73,13 +73,12 @@ def _report(
     message: str,
     trace: str | None,
 ) -> None:
-    from neurosearch.task.base import SWEEP, write_record
+    from neurosearch.task.base import write_record
 
     log.error("error: %s", message)
     if trace:
         log.error("%s", trace)
     record = {
-        "sweep": os.environ.get(SWEEP),
         "experiment": config.name,
         "overrides": overrides,
         "number": number,

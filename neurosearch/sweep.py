@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from pathlib import Path
 from typing import Any
@@ -42,17 +43,17 @@ class CollectTables(Callback):  # type: ignore[misc]
         from hydra.core.hydra_config import HydraConfig
 
         from neurosearch.report.table import make_tables, read_records
-        from neurosearch.task.base import build
+        from neurosearch.task.base import build, sweep_folder
 
         # The jobs' own config is composed without the sweep's node: the callback's has it.
         HydraConfig.instance().set_config(config)
-        folder = Path(config.hydra.sweep.dir)
-        records = read_records(sorted(path.parent for path in folder.glob("*/record.json")))
-        mine = [record for record in records if record.get("sweep") == sweep]
-        unfinished = [record for record in mine if record["status"] != "done"]
+        folder = sweep_folder(Path(config.hydra.sweep.dir).absolute(), str(sweep))
+        records = read_records(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished = [record for record in records if record["status"] != "done"]
         count_failures(len(unfinished))
         report, tracking = build(config, "report"), build(config, "tracking")
-        tables = make_tables(mine)
+        tables = make_tables(records)
         written = report.write(tables, Path(config.paths.outputs) / "tables" / config.name)
         for path in written:
             if path.suffix == ".md":

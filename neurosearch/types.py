@@ -45,10 +45,15 @@ class Catalogue:
         return pl.read_parquet(self.path, columns=["product_id"])["product_id"]
 
     @cached_property
+    def rows_by_id(self) -> np.ndarray:
+        """N int64: rows in ascending order of their ids."""
+        return self.ids.arg_sort().to_numpy().astype(np.int64)
+
+    @cached_property
     def id_order(self) -> np.ndarray:
         """N int64: the place of each row's id in ascending order of ids, for breaking ties."""
         order = np.empty(len(self.ids), dtype=np.int64)
-        order[self.ids.arg_sort().to_numpy()] = np.arange(len(self.ids))
+        order[self.rows_by_id] = np.arange(len(self.ids))
         return order
 
     def batches(self, columns: Sequence[str], size: int = 20_000) -> Iterator[pl.DataFrame]:

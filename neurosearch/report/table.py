@@ -89,15 +89,9 @@ class Table:
         return [r.system for r in rows]
 
 
-def read_records(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Records of jobs, each with its `folder`, in the sweep's order."""
-    records = []
-    for folder in folders:
-        path = folder / "record.json"
-        if path.exists():
-            record = json.loads(path.read_text(encoding="utf-8"))
-            records.append({**record, "folder": str(folder)})
-    return sorted(records, key=lambda record: (record["number"], record["folder"]))
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """The job records of a sweep, in its order."""
+    return [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("[0-9]*.json"))]
 
 
 def make_tables(records: Sequence[dict[str, Any]]) -> list[Table]:

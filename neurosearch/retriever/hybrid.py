@@ -129,26 +129,31 @@ class _HybridSearcher:
         for name, member in self.members.items():
             rows, scores = member.search(texts, k)
             floor = self.floors[name]
-            runs[name] = _numbered_run(rows, scores, queries, floor)
+            runs[name] = _numbered_run(rows, scores, queries, floor, self.catalogue.id_order)
         fused = self.fusion.fuse(runs, queries, self.learnt).frame.filter(pl.col("rank") <= k)
         rows = np.full((len(texts), k), -1, dtype=np.int64)
         scores = np.full((len(texts), k), -np.inf, dtype=np.float32)
         at = fused["query_id"].cast(pl.Int64).to_numpy(), fused["rank"].to_numpy() - 1
-        rows[at] = fused["product_id"].cast(pl.Int64).to_numpy()
+        places = fused["product_id"].cast(pl.Int64).to_numpy()
+        rows[at] = self.catalogue.rows_by_id[places]
         scores[at] = fused["score"].to_numpy()
         return rows, scores
 
 
 def _numbered_run(
-    rows: np.ndarray, scores: np.ndarray, queries: Queries, floor: float | None
+    rows: np.ndarray,
+    scores: np.ndarray,
+    queries: Queries,
+    floor: float | None,
+    id_order: np.ndarray,
 ) -> Run:
-    """A run whose product ids are row numbers: a live query needs no other."""
+    """A run whose products are named by the place of their id, so ties break as in batches."""
     keep = rows.ravel() >= 0
     query = np.repeat(np.arange(len(queries)), rows.shape[1])[keep]
     frame = pl.DataFrame(
         {
             "query_id": queries.ids.gather(query),
-            "product_id": pl.Series(rows.ravel()[keep]).cast(pl.String),
+            "product_id": pl.Series(id_order[rows.ravel()[keep]]).cast(pl.String).str.zfill(9),
             "score": scores.ravel()[keep].astype(np.float64),
         }
     )

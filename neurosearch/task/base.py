@@ -64,7 +64,7 @@ class Job:
 
     def record(self, **fields: Any) -> None:
         """Write the job's record.json, whole or not at all."""
-        write_record(self.folder, {"sweep": os.environ.get(SWEEP), **fields})
+        write_record(self.folder, fields)
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,30 @@ def build(config: DictConfig, role: str) -> Any:
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write `record` as record.json in `folder`, atomically."""
+    """Write `record` as record.json of a job's folder, and for its sweep where it has one.
+
+    Two sweeps of one experiment share their jobs' folders, so each also keeps its own records.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{RECORD}"
-    temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    temporary.replace(folder / RECORD)
+    text = json.dumps({**record, "folder": str(folder)}, indent=1)
+    write_whole(folder / RECORD, text.encode())
+    sweep = os.environ.get(SWEEP)
+    if sweep:
+        records = sweep_folder(folder.parent, sweep)
+        records.mkdir(parents=True, exist_ok=True)
+        write_whole(records / f"{record['number']:04d}.json", text.encode())
+
+
+def sweep_folder(jobs: Path, sweep: str) -> Path:
+    """Where the records of one sweep lie until its table is made."""
+    return jobs / ".sweeps" / sweep
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
 
 
 def resolved(config: DictConfig) -> str:

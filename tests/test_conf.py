@@ -1,0 +1,152 @@
+"""Rule 2: one word names a role, its config group and its package; everything composes."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import tomllib
+from dataclasses import is_dataclass
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig
+
+from neurosearch import app
+from neurosearch.task.base import build
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
+CONFIG_ONLY = {"trainer", "experiment", "debug", "sweep", "hydra"}
+ROLES = sorted(p.name for p in CONF.iterdir() if p.is_dir() and p.name != "__pycache__")
+CHOICES = sorted(
+    (path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.glob("*/**/*.yaml")
+)
+TOP = {"data", "query", "retriever", "evaluation", "report", "tracking", "trainer", "task"}
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_module("neurosearch.conf", version_base="1.3"):
+        return compose("config", overrides=list(overrides), return_hydra_config=True)
+
+
+def node_of(group: str, choice: str) -> DictConfig:
+    """The composed config of one choice, wherever it sits."""
+    where = {
+        "encoder": "retriever.encoder",
+        "index": "retriever.index",
+        "fusion": "retriever.fusion",
+    }.get(group)
+    if where is not None:
+        holder = "hybrid" if group == "fusion" else "dense"
+        config = composed(f"retriever={holder}", f"{group}@{where}={choice}")
+        return config.retriever[where.split(".")[1]]
+    config = composed(f"{group}={choice}")
+    node = config
+    for part in group.split("/"):
+        node = node[part]
+    return node
+
+
+@pytest.mark.parametrize("group, choice", [c for c in CHOICES if c[0] not in CONFIG_ONLY])
+def test_every_target_lies_where_the_rule_says(group: str, choice: str) -> None:
+    target = node_of(group, choice)._target_
+    module, _, name = target.rpartition(".")
+    assert is_dataclass(getattr(importlib.import_module(module), name))
+    first = (CONF / group / f"{choice}.yaml").read_text().splitlines()[0]
+    named = re.fullmatch(r"# (neurosearch/\S+\.py)", first)
+    expected = named.group(1) if named else f"neurosearch/{group}/{choice}.py"
+    assert module.replace(".", "/") + ".py" == expected
+    assert (ROOT / expected).exists()
+
+
+@pytest.mark.parametrize("group, choice", [c for c in CHOICES if c[0].split("/")[0] in TOP])
+def test_every_choice_instantiates(group: str, choice: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("NEUROSEARCH_DATA", str(tmp_path))
+    config = composed(f"{group}={choice}", f"paths.outputs={tmp_path}")
+    assert build(config, group.split("/")[0]) is not None
+
+
+@pytest.mark.parametrize("choice", [name for group, name in CHOICES if group == "experiment"])
+def test_experiments_are_short_and_open_with_their_claim(choice: str) -> None:
+    text = (CONF / "experiment" / f"{choice}.yaml").read_text()
+    lines = text.splitlines()
+    assert len(lines) <= 25
+    assert lines[0] == "# @package _global_"
+    for word, line in zip(("claim", "command", "minutes", "data"), lines[1:5], strict=True):
+        assert line.startswith(f"# {word}")
+    assert f"experiment={choice}" in lines[2]
+    config = composed(f"experiment={choice}")
+    assert config.name == choice
+    assert config.hydra.sweeper.params
+
+
+def test_roles_are_packages() -> None:
+    for role in ROLES:
+        assert role in CONFIG_ONLY or (ROOT / "neurosearch" / role / "__init__.py").exists()
+
+
+def test_every_package_is_listed_for_the_wheel() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = set(project["tool"]["setuptools"]["packages"])
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "neurosearch").rglob("__init__.py")
+    }
+    assert listed == found | {"neurosearch.conf"}
+
+
+def test_the_root_config_fits_one_screen() -> None:
+    assert len((CONF / "config.yaml").read_text().splitlines()) <= 50
+
+
+def test_the_gain_follows_the_data() -> None:
+    assert composed("data=home_depot").evaluation.gain.name == "home_depot_linear"
+    assert composed("data=esci").evaluation.gain.name == "esci_official"
+    swapped = composed("data=esci", "evaluation/gain=esci_official_swapped_bug")
+    assert swapped.evaluation.gain.gains == {"E": 1, "S": 0.01, "C": 0.1, "I": 0}
+
+
+def test_nested_overrides_of_the_design_work() -> None:
+    config = composed(
+        "retriever=hybrid", "fusion@retriever.fusion=convex", "retriever.fusion.step=0.1"
+    )
+    assert config.retriever.fusion.step == 0.1
+    config = composed("retriever=hybrid_rrf", "encoder@retriever.members.dense.encoder=hashing")
+    recipe = build(config, "retriever")
+    assert recipe.members["dense"].encoder.dimensions == 256
+    assert recipe.gain.name == "esci_official"
+
+
+@pytest.mark.parametrize(
+    "dirname, expected",
+    [
+        ("", "default"),
+        ("experiment=baselines,retriever=bm25", "retriever=bm25"),
+        ("trainer.threads=1,retriever=bm25,task=plan", "retriever=bm25"),
+        ("evaluation/gain=esci_exp", "evaluation_gain=esci_exp"),
+    ],
+)
+def test_job_folders_are_named_by_what_matters(dirname: str, expected: str) -> None:
+    assert app.job_folder_name(dirname) == expected
+
+
+def test_long_names_are_cut_and_stay_apart() -> None:
+    long = [f"retriever.boosts.{'x' * 300}={n}" for n in range(2)]
+    names = [app.job_folder_name(name) for name in long]
+    assert all(len(name.encode()) <= 150 for name in names)
+    assert names[0] != names[1]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from neurosearch import app; from neurosearch.task.evaluate import Evaluate;"
+        "import neurosearch.retriever.hybrid, neurosearch.retriever.bm25_tuned;"
+        "heavy = {'torch', 'transformers', 'faiss', 'ranx', 'numba', 'bm25s', 'wandb', 'jnius'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,57 @@
+"""Every experiment runs end to end at toy size and gives what its expected.yaml says.
+
+`make expected` rewrites the files from runs (UPDATE_EXPECTED=1).
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+METRICS = ("nDCG@10", "Recall@100", "judged@10")
+TOY = ["debug=tiny", "trainer.threads=1", "trainer.progress=false"]
+
+
+@pytest.fixture(scope="session")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Experiments share artifacts, as they do for a user."""
+    return tmp_path_factory.mktemp("experiments")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_toy_table(name: str, outputs: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "neurosearch", "-m", f"experiment={name}"]
+    environment = {**os.environ, "NEUROSEARCH_OUTPUTS": str(outputs)}
+    done = subprocess.run([*command, *TOY], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    with (outputs / "tables" / name / "shop.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    got: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row["metric"] in METRICS:
+            got.setdefault(row["system"], {})[row["metric"]] = round(float(row["mean"]), 4)
+    path = ROOT / "experiments" / name / "expected.yaml"
+    if os.environ.get("UPDATE_EXPECTED"):
+        header = f"# Toy size, simulated data: -m experiment={name} {' '.join(TOY)}\n"
+        body = yaml.safe_dump({"tolerance": 0.02, "expected": got}, sort_keys=False)
+        path.write_text(header + body)
+    wanted = yaml.safe_load(path.read_text())
+    assert got.keys() == wanted["expected"].keys()
+    for system, metrics in wanted["expected"].items():
+        assert got[system] == pytest.approx(metrics, abs=wanted["tolerance"]), system
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_experiment_has_its_page(name: str) -> None:
+    page = (ROOT / "experiments" / name / "README.md").read_text()
+    assert f"python -m neurosearch -m experiment={name}" in page
+    for word in ("Claim", "Command", "Minutes", "Data"):
+        assert f"**{word}**" in page
