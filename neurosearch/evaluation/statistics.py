@@ -33,11 +33,12 @@ def bootstrap_intervals(
             flat = scores.transpose(1, 0, 2).reshape(queries, seeds * metrics)
             defined = np.isfinite(flat)
             sums = weights @ np.where(defined, flat, 0.0)
-            by_seed = (sums / (weights @ defined)).reshape(size, seeds, metrics)
+            with np.errstate(invalid="ignore"):  # a resample may hold no defined query
+                by_seed = (sums / (weights @ defined)).reshape(size, seeds, metrics)
             picked = rng.integers(0, seeds, (size, seeds))
             kept[start : start + size] = by_seed[np.arange(size)[:, None], picked].mean(axis=1)
     tail = (1 - level) / 2
-    ends = [np.quantile(kept, [tail, 1 - tail], axis=0) for kept in means]
+    ends = [np.nanquantile(kept, [tail, 1 - tail], axis=0) for kept in means]
     return [(low, high) for low, high in ends]
 
 

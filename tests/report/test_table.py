@@ -1,0 +1,176 @@
+"""Tables: folding, naming, ranking, and the forms they are written in."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from neurosearch.errors import InputError
+from neurosearch.report import csv as csv_form
+from neurosearch.report import html, latex, markdown
+from neurosearch.report.form import number
+from neurosearch.report.table import Table, make_tables
+
+BASE = {
+    "experiment": "e",
+    "status": "done",
+    "floor": False,
+    "seed": 0,
+    "data": "shop",
+    "protocol": "catalogue",
+    "split": "test",
+    "gain": "esci_official",
+    "gain_choice": "shop",
+    "baseline": "A",
+    "resamples": 500,
+    "statistics_seed": 0,
+    "hardware": "CPU",
+    "commit": "c0ffee",
+    "latency": None,
+}
+
+
+def record(
+    folder: Path, label: str, scores: Any, overrides: tuple[str, ...] = (), **more: Any
+) -> dict[str, Any]:
+    """A job's record, with its per-query scores written."""
+    name = "_".join([label, *overrides]).replace("/", "").replace("=", "")
+    place = folder / name
+    place.mkdir()
+    ids = more.pop("ids", [f"q{n:03d}" for n in range(len(scores))])
+    frame = pl.DataFrame({"query_id": ids, "nDCG@10": list(map(float, scores))})
+    frame.write_parquet(place / "metrics.parquet")
+    means = {"nDCG@10": float(np.mean(scores))}
+    facts = {"label": label, "overrides": list(overrides), "means": means, "run": name}
+    return {**BASE, **facts, "number": 0, "folder": str(place), **more}
+
+
+def test_baseline_best_and_significance(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 0.5, 100)
+    records = [
+        record(tmp_path, "A", low),
+        record(tmp_path, "B", low + 0.3, ("retriever=b",)),
+        record(tmp_path, "C", low + rng.normal(0, 0.01, 100), ("retriever=c",)),
+        record(tmp_path, "Oracle", np.ones(100), ("retriever=oracle",), floor=True),
+    ]
+    (table,) = make_tables(records)
+    rows = {row.system: row.cells["nDCG@10"] for row in table.rows}
+    assert rows["B"].significant and rows["B"].effect > 0
+    assert rows["B"].wins == 100 and rows["B"].losses == 0
+    assert not rows["C"].significant
+    assert np.isnan(rows["A"].p_holm) and np.isnan(rows["Oracle"].p_holm)
+    assert table.ranked("nDCG@10")[0] == "B"
+    text = markdown.write(table, ["nDCG@10"])
+    assert f"**{number('nDCG@10', rows['B'].mean)}†**" in text
+    assert "SIMULATED DATA" in text
+    page = html.write(table, ["nDCG@10"])
+    assert "src=" not in page and "http" not in page
+    assert 'class="best"' in page
+    tex = latex.write(table, ["nDCG@10"])
+    assert r"\toprule" in tex and r"\textbf{" in tex and r"\underline{" in tex
+    assert r"\textsuperscript{\dag}" in tex
+
+
+def test_seeds_are_averaged_query_by_query(tmp_path: Path) -> None:
+    records = [
+        record(tmp_path, "A", [0.0, 1.0, 0.5]),
+        record(tmp_path, "B", [0.0, 0.0, 0.3], ("retriever=b", "seed=0")),
+        record(tmp_path, "B", [0.0, 1.0, 0.5], ("retriever=b", "seed=1"), seed=1),
+    ]
+    (table,) = make_tables(records)
+    cell = table.rows[1].cells["nDCG@10"]
+    assert table.rows[1].seeds == 2
+    assert cell.mean == pytest.approx((0.1 + 0.5) / 2)
+    assert cell.sd_seeds == pytest.approx(np.std([0.1, 0.5], ddof=1))
+
+
+def test_folds_are_joined(tmp_path: Path) -> None:
+    records = [
+        record(tmp_path, "A", [0.2, 0.4], ("data.fold=0",), ids=["a", "b"]),
+        record(tmp_path, "A", [0.9], ("data.fold=1",), ids=["c"]),
+    ]
+    (table,) = make_tables(records)
+    (row,) = table.rows
+    assert (row.queries, row.seeds) == (3, 1)
+    assert row.cells["nDCG@10"].mean == pytest.approx(0.5)
+
+
+def test_a_missing_fold_is_said_so(tmp_path: Path) -> None:
+    records = [
+        record(tmp_path, "A", [0.2, 0.4], ids=["a", "b"]),
+        record(tmp_path, "B", [0.9], ("retriever=b",), ids=["a"]),
+    ]
+    with pytest.raises(InputError, match="'B' was evaluated on other queries"):
+        make_tables(records)
+
+
+def test_undefined_queries_are_left_out(tmp_path: Path) -> None:
+    records = [
+        record(tmp_path, "A", [0.5, np.nan, 0.1]),
+        record(tmp_path, "B", [0.7, np.nan, 0.3], ("retriever=b",)),
+    ]
+    (table,) = make_tables(records)
+    cell = table.rows[1].cells["nDCG@10"]
+    assert cell.mean == pytest.approx(0.5)
+    assert cell.queries == 2
+    (line,) = [
+        r for r in csv.DictReader(io.StringIO(csv_form.write(table, []))) if r["system"] == "B"
+    ]
+    assert line["n_queries"] == "2"
+
+
+def test_other_data_protocol_split_or_gain_is_another_table(tmp_path: Path) -> None:
+    records = [
+        record(tmp_path, "A", [0.2]),
+        record(tmp_path, "A", [0.2], ("x=1",), protocol="judged"),
+        record(tmp_path, "A", [0.2], ("x=2",), split="dev"),
+        record(tmp_path, "A", [0.2], ("x=3",), gain="esci_exp", gain_choice="esci_exp"),
+        record(tmp_path, "A", [0.2], ("x=4",), data="beir", gain_choice="beir"),
+    ]
+    stems = [table.stem for table in make_tables(records)]
+    assert stems == ["shop", "shop.judged", "shop.dev", "shop.esci_exp", "beir"]
+
+
+def test_holes_are_shown_in_every_form(tmp_path: Path) -> None:
+    broken = {**BASE, "status": "failed", "error": "no | such_file", "overrides": ["retriever=x"]}
+    records = [record(tmp_path, "A", [0.2, 0.3]), {**broken, "number": 1, "folder": "f"}]
+    (table,) = make_tables(records)
+    assert "| retriever=x | failed: no / such_file |" in markdown.write(table, ["nDCG@10"])
+    assert r"failed: no | such\_file" in latex.write(table, ["nDCG@10"])
+    assert "failed: no | such_file" in html.write(table, ["nDCG@10"])
+    assert "retriever=x" not in csv_form.write(table, [])
+
+
+@pytest.mark.parametrize(
+    "metric, value, text",
+    [
+        ("nDCG@10", 0.3664, ".366"),
+        ("nDCG@10", 1.0, "1.000"),
+        ("nDCG@10", float("nan"), ""),
+        ("p50 ms", 12.34, "12.3"),
+        ("p50 ms", 0.123, "0.12"),
+        ("batch q/s", 12345.6, "12,346"),
+    ],
+)
+def test_numbers(metric: str, value: float, text: str) -> None:
+    assert number(metric, value) == text
+
+
+def test_latex_special_characters() -> None:
+    assert latex.escape("50% of a_b & {c} ~ 1 < 2") == (
+        r"50\% of a\_b \& \{c\} \textasciitilde{} 1 \textless{} 2"
+    )
+
+
+def test_the_page_escapes_names() -> None:
+    table = Table("e", "shop", "catalogue", "test", "g", "shop", "A", 10, ())
+    assert "<script>alert" not in html.write(
+        Table(**{**table.__dict__, "experiment": "<script>alert(1)</script>"}), []
+    )

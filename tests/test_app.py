@@ -1,0 +1,171 @@
+"""The command line: jobs, sweeps, failures, plans, and what a warm table must not import."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TINY = ["debug=tiny", "evaluation.latency.queries=0", "retriever.engine=bm25s"]
+BM25 = ["retriever=bm25", *TINY]
+
+
+def run(outputs: Path, *words: str, code: str = "") -> subprocess.CompletedProcess[str]:
+    """`python -m neurosearch …` (or `code` around it) in a process of its own."""
+    start = ["-c", code] if code else ["-m", "neurosearch"]
+    command = [sys.executable, "-W", "ignore", *start, *words]
+    environment = {**os.environ, "NEUROSEARCH_OUTPUTS": str(outputs)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("app")
+
+
+def csv_of(outputs: Path, name: str = "adhoc", data: str = "shop") -> list[dict[str, str]]:
+    with (outputs / "tables" / name / f"{data}.csv").open() as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_a_job_records_itself(outputs: Path) -> None:
+    done = run(outputs, *BM25)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (outputs / "jobs" / "adhoc").glob("*,retriever=bm25")
+    record = json.loads((folder / "record.json").read_text())
+    assert record["status"] == "done"
+    assert record["label"] == "BM25 (bm25s)"
+    assert 0 < record["means"]["nDCG@10"] < 1
+    assert {"config.yaml", "run.parquet", "run.trec", "metrics.parquet", "curves.csv"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert [e["event"] for e in record["artifacts"]].count("built") >= 3
+    assert "hardware" in record and record["peak_memory_mb"] > 0
+
+
+def test_a_warm_sweep_imports_neither_ranx_nor_torch_and_is_the_same(outputs: Path) -> None:
+    words = ["-m", *BM25, "retriever.k1=0.6,1.2", 'evaluation.baseline="BM25 (bm25s) · k1=0.6"']
+    first = run(outputs, *words)
+    assert first.returncode == 0, first.stderr
+    files = {p: p.read_bytes() for p in (outputs / "tables" / "adhoc").iterdir()}
+    code = (
+        "import sys; sys.argv[0] = 'neurosearch'\n"
+        "from neurosearch import app; app.main()\n"
+        "heavy = {'ranx', 'torch', 'numba', 'faiss', 'transformers', 'bm25s'}\n"
+        "print('imported', sorted(heavy & set(sys.modules)))"
+    )
+    again = run(outputs, *words, code=code)
+    assert "imported []" in again.stdout, again.stdout + again.stderr
+    assert " built " not in again.stderr.replace("0 built", "")
+    assert {p: p.read_bytes() for p in files} == files
+
+    # Two rows of one name are told apart, and tested.
+    rows = csv_of(outputs)
+    assert ",".join(rows[0]) == (
+        "experiment,data,protocol,split,system,metric,mean,ci_low,ci_high,sd_seeds,n_seeds,"
+        "n_queries,baseline,p_holm,hardware,commit"
+    )
+    assert {r["system"] for r in rows} == {"BM25 (bm25s) · k1=0.6", "BM25 (bm25s) · k1=1.2"}
+    other = next(r for r in rows if "1.2" in r["system"] and r["metric"] == "nDCG@10")
+    assert 0 < float(other["p_holm"]) <= 1
+    assert float(other["ci_low"]) <= float(other["mean"]) <= float(other["ci_high"])
+
+
+def test_a_failed_job_is_a_hole_and_an_exit_status(outputs: Path) -> None:
+    done = run(outputs, "-m", *BM25, "retriever.b=0.4,7", "name=holes")
+    assert done.returncode == 1
+    assert "error: BM25 needs k1 >= 0 and 0 <= b <= 1, not k1=0.9, b=7.0" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "| failed: BM25 needs" in done.stdout
+    assert {r["system"] for r in csv_of(outputs, "holes")} == {"BM25 (bm25s)"}
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["retriever=bm25", "retriever.k1=high"], "BM25.k1 must be float, not 'high'"),
+        (["data=home_depot", "paths.data=/nowhere"], "/nowhere/home_depot: no such file or folder"),
+        (["data.n_products=3"], "data.n_products must be 500 to 10000000, not 3"),
+        (["evaluation.depth=5"], "evaluation.depth is 5; Recall@100 needs at least 100"),
+        (["evaluation/gain=wands_lin", *BM25], "gain wands_lin has no label 'I'"),
+    ],
+)
+def test_bad_input_is_one_clear_line(outputs: Path, words: list[str], message: str) -> None:
+    done = run(outputs, *words, "name=bad")
+    assert done.returncode == 1
+    assert f"error: {message}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_key_is_hydra_s_error(outputs: Path) -> None:
+    done = run(outputs, "retriever=bm25", "retriever.k2=1")
+    assert done.returncode == 1
+    assert "k2" in done.stderr
+
+
+def test_the_plan_says_what_would_be_built(outputs: Path) -> None:
+    before = run(outputs, "task=plan", *BM25, "retriever.k1=1.9")
+    assert "to build" in before.stdout and "data" in before.stdout
+    assert not list((outputs / "jobs").glob("*/*k1=1.9*/record.json"))
+    known = run(outputs, "task=plan", *BM25, "trainer.threads=1", "trainer.tokens_per_batch=77")
+    assert "0 artifacts to build, 1 there already" in known.stdout
+    # Of a whole experiment, every job of its sweep.
+    whole = run(outputs, "task=plan", "experiment=fusion_k", "debug=tiny")
+    assert whole.stdout.count("Hybrid RRF") == 8
+
+
+def test_two_protocols_are_two_tables(outputs: Path) -> None:
+    done = run(outputs, "-m", *BM25, "evaluation=catalogue,judged", "name=protocols")
+    assert done.returncode == 0, done.stderr
+    folder = outputs / "tables" / "protocols"
+    assert {p.name for p in folder.glob("*.csv")} == {"shop.csv", "shop.judged.csv"}
+    judged = csv_of(outputs, "protocols", "shop.judged")
+    assert {r["protocol"] for r in judged} == {"judged"}
+    assert float(next(r["mean"] for r in judged if r["metric"] == "judged@10")) == 1.0
+
+
+def test_seeds_are_folded(outputs: Path) -> None:
+    tiny = ["debug=tiny", "evaluation.baseline=none", "name=seeds"]
+    done = run(outputs, "-m", "retriever=random,oracle", "seed=0,1,2", *tiny)
+    assert done.returncode == 0, done.stderr
+    rows = {r["system"]: r for r in csv_of(outputs, "seeds") if r["metric"] == "Recall@100"}
+    assert rows["Random"]["n_seeds"] == "3"
+    assert float(rows["Random"]["sd_seeds"]) > 0
+    assert rows["Oracle"]["n_seeds"] == "1"  # the same run under every seed
+
+
+def test_joblib_workers_build_nothing_twice(outputs: Path, tmp_path: Path) -> None:
+    words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "retriever.k1=0.5,0.7,1.1,1.3"]
+    done = run(tmp_path, "-m", *BM25, *words, "name=parallel")
+    assert done.returncode == 0, done.stderr
+    records = [
+        json.loads(path.read_text()) for path in (tmp_path / "jobs/parallel").glob("*/record.json")
+    ]
+    built = [
+        (event["kind"], event["fingerprint"])
+        for record in records
+        for event in record["artifacts"]
+        if event["event"] == "built"
+    ]
+    assert len(records) == 4
+    assert len(built) == len(set(built))
+    assert len({r["system"] for r in csv_of(tmp_path, "parallel")}) == 4
+
+
+def test_publishing_copies_the_table(outputs: Path, tmp_path: Path) -> None:
+    done = run(outputs, "-m", *BM25, f"report.publish={tmp_path / 'results'}", "name=published")
+    assert done.returncode == 0, done.stderr
+    names = {p.name for p in (tmp_path / "results").iterdir()}
+    assert names == {"shop.csv", "shop.md", "shop.tex"}
+
+
+def test_doctor_says_what_is_there(outputs: Path) -> None:
+    done = run(outputs, "task=doctor")
+    assert done.returncode == 0, done.stderr
+    assert "ok       torch" in done.stdout
+    assert "MiniLM weights" in done.stdout
