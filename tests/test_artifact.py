@@ -164,3 +164,14 @@ def test_the_manifest_says_how_it_was_made(runtime: Runtime, tmp_path: Path) -> 
     assert manifest["description"]["value"] == 3
     assert manifest["hardware"] and manifest["seconds"] >= 0
     assert set(manifest["files"]) == {"half", "number"}
+
+
+def test_nothing_is_built_of_code_that_changed_meanwhile(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from neurosearch import artifact
+    from neurosearch.errors import InputError
+
+    monkeypatch.setattr(artifact, "edited_since_start", lambda: ["method.py"])
+    with pytest.raises(InputError, match=r"method\.py changed while this process ran"):
+        runtime.get(Number(3, str(tmp_path / "log")))

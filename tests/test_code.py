@@ -106,3 +106,16 @@ def test_infrastructure_is_left_out_and_dependencies_are_found() -> None:
     assert "neurosearch.retriever.lucene:document_tokens" in reached
     assert not [name for name in reached if name.startswith("neurosearch.runtime")]
     assert "neurosearch.types:Run" in code.reached(BM25Run)
+
+
+def test_an_edit_while_running_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What runs is the old code; filing it under the new one would be a lie."""
+    file = tmp_path / "method.py"
+    before = b'def score(x):\n    """Doc."""\n    return x + 1\n'
+    file.write_bytes(before)
+    monkeypatch.setattr(code, "_SNAPSHOT", {file: before})
+    assert code.edited_since_start() == []
+    file.write_bytes(before.replace(b"Doc.", b"Better doc."))
+    assert code.edited_since_start() == []
+    file.write_bytes(before.replace(b"x + 1", b"x + 2"))
+    assert code.edited_since_start() == ["method.py"]

@@ -1,13 +1,14 @@
 """Convex combination of normalised scores: sum of w_r times norm(s_r), weights summing to one.
 
-(Bruch, Gai, Ingber 2022: tuned, it beats RRF in and out of domain.) With `weights` null they
-are chosen on the dev split: every point of a grid over the simplex, best mean nDCG@10.
+(Bruch, Gai, Ingber 2022: tuned, it beats RRF in and out of domain.) What is null, the weights
+or the normalisation, is chosen on the dev split: every point of a grid over the simplex,
+under every normalisation that the members allow, by mean nDCG@10.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,22 +19,25 @@ from neurosearch.fusion import base
 from neurosearch.fusion.normalization import check, normalised
 from neurosearch.types import Queries, Run
 
+TRIED_NORMS = ("theoretical", "min-max", "zmuv")
+
 
 @dataclass(frozen=True)
 class Convex(base.Fusion):
     """Attributes:
-    weights: by member name, summing to one; None to learn them on dev.
-    norm: see `normalization`.
-    step: of the grid.
+    weights: by member name, summing to one; None to choose them on dev.
+    norm: see `normalization`; None to choose among theoretical, min-max and zmuv on dev.
+    step: of the grid of weights.
     """
 
     weights: Mapping[str, float] | None = None
-    norm: str = "theoretical"
+    norm: str | None = None
     step: float = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.norm)
+        if self.norm is not None:
+            check(self.norm)
         if not 0 < self.step <= 0.5:
             raise InputError(f"fusion.step must be above 0 and at most 0.5, not {self.step}")
         if self.weights is not None and abs(sum(self.weights.values()) - 1) > 1e-6:
@@ -41,41 +45,55 @@ class Convex(base.Fusion):
 
     @property
     def learns(self) -> bool:
-        return self.weights is None
+        return self.weights is None or self.norm is None
 
     def fit(self, dev: base.DevSet) -> Mapping[str, Any]:
         from neurosearch.evaluation.metrics import per_query
 
         names = list(dev.runs)
-        scaled = self._scaled(dev.runs)
-        tried = []
-        for point in simplex(len(names), self.step):
-            fused = base.combine(weighted(scaled, point), dev.queries)
-            scores = per_query(fused, dev.queries, dev.judgments, dev.gain, ("nDCG@10",))
-            tried.append((float(scores["nDCG@10"].to_numpy().mean()), point))
-        # The first of equals, and the grid runs from the first member's side.
-        best, point = max(tried, key=lambda pair: pair[0])
+        tried: list[tuple[float, str, tuple[float, ...]]] = []
+        for norm in self._norms(dev.runs):
+            scaled = scale(dev.runs, norm)
+            for point in self._points(names):
+                fused = base.combine(weighted(scaled, point), dev.queries)
+                scores = per_query(fused, dev.queries, dev.judgments, dev.gain, ("nDCG@10",))
+                tried.append((float(scores["nDCG@10"].to_numpy().mean()), norm, point))
+        best, norm, point = max(tried, key=lambda trial: trial[0])  # the first of equals
         return {
+            "norm": norm,
             "weights": dict(zip(names, point, strict=True)),
             "dev nDCG@10": best,
-            "tried": [[list(point), score] for score, point in tried],
+            "tried": [[norm, list(point), score] for score, norm, point in tried],
         }
+
+    def _norms(self, runs: Mapping[str, Run]) -> Iterator[str]:
+        for norm in TRIED_NORMS if self.norm is None else (self.norm,):
+            floors_known = all(run.floor is not None for run in runs.values())
+            if self.norm is not None or norm != "theoretical" or floors_known:
+                yield norm
+
+    def _points(self, names: Sequence[str]) -> list[tuple[float, ...]]:
+        if self.weights is not None:
+            return [tuple(base.ordered_weights(self.weights, names))]
+        return simplex(len(names), self.step)
 
     def fuse(
         self, runs: Mapping[str, Run], queries: Queries, learnt: Mapping[str, Any] | None = None
     ) -> Run:
         base.same_split(runs, queries)
-        chosen = self.weights if self.weights is not None else (learnt or {}).get("weights")
-        if chosen is None:
+        chosen = {"norm": self.norm, "weights": self.weights, **(learnt or {})}
+        if chosen["norm"] is None or chosen["weights"] is None:
             raise InputError("fusion=convex has not learnt its weights: it needs a dev split")
-        weights = tuple(base.ordered_weights(chosen, list(runs)))
-        return base.combine(weighted(self._scaled(runs), weights), queries)
-
-    def _scaled(self, runs: Mapping[str, Run]) -> list[pl.DataFrame]:
-        return [normalised(name, run, self.norm) for name, run in runs.items()]
+        weights = base.ordered_weights(chosen["weights"], list(runs))
+        return base.combine(weighted(scale(runs, chosen["norm"]), weights), queries)
 
     def label(self) -> str:
-        return "convex (tuned on dev)" if self.weights is None else "convex"
+        return "convex (tuned on dev)" if self.learns else "convex"
+
+
+def scale(runs: Mapping[str, Run], norm: str) -> list[pl.DataFrame]:
+    """The runs' frames with normalised scores."""
+    return [normalised(name, run, norm) for name, run in runs.items()]
 
 
 def weighted(frames: Sequence[pl.DataFrame], weights: Sequence[float]) -> list[pl.DataFrame]:

@@ -75,7 +75,7 @@ def expected(name: str, a: dict[str, float], b: dict[str, float]) -> dict[str, f
 FUSIONS: dict[str, Fusion] = {
     "rrf": RRF(),
     "weighted rrf": RRF(k=10, weights={"sparse": 2.0, "dense": 0.5}),
-    "convex": Convex(weights={"sparse": 0.3, "dense": 0.7}),
+    "convex": Convex(weights={"sparse": 0.3, "dense": 0.7}, norm="theoretical"),
     "combsum": CombSUM(),
     "combmnz": CombMNZ(),
 }
@@ -159,12 +159,21 @@ def dev_set(split: str = "dev") -> DevSet:
 
 
 def test_convex_learns_the_weights_on_dev() -> None:
-    learnt = Convex(step=0.25).fit(dev_set())
+    learnt = Convex(step=0.25, norm="min-max").fit(dev_set())
     assert learnt["dev nDCG@10"] == pytest.approx(1.0)
     assert learnt["weights"]["dense"] >= 0.5
-    tried = {tuple(point): score for point, score in learnt["tried"]}
+    tried = {tuple(point): score for _, point, score in learnt["tried"]}
     assert len(tried) == 5
     assert tried[1.0, 0.0] < tried[0.0, 1.0] == 1.0
+
+
+def test_convex_chooses_its_normalisation_too() -> None:
+    learnt = Convex(step=0.5).fit(dev_set())
+    assert {norm for norm, _, _ in learnt["tried"]} == {"theoretical", "min-max", "zmuv"}
+    assert learnt["dev nDCG@10"] == max(score for _, _, score in learnt["tried"])
+    fixed = Convex(weights={"sparse": 0.5, "dense": 0.5})
+    assert fixed.learns and len(fixed.fit(dev_set())["tried"]) == 3
+    assert not Convex(weights={"sparse": 0.5, "dense": 0.5}, norm="zmuv").learns
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -182,7 +191,7 @@ def test_convex_that_has_not_learnt_refuses() -> None:
 def test_unknown_floors_and_weights_are_named() -> None:
     runs = {"sparse": run_of({"q0": {"a": 1}}), "dense": run_of({"q0": {"a": 1}}, floor=None)}
     with pytest.raises(InputError, match="member 'dense' have no known floor"):
-        Convex(weights={"sparse": 0.5, "dense": 0.5}).fuse(runs, queries_of())
+        Convex(weights={"sparse": 0.5, "dense": 0.5}, norm="theoretical").fuse(runs, queries_of())
     with pytest.raises(InputError, match=r"the members are \['dense', 'sparse'\]"):
         RRF(weights={"bm25": 1.0, "dense": 1.0}).fuse(runs, queries_of())
     with pytest.raises(InputError, match=r"fusion\.norm must be one of"):

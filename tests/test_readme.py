@@ -1,0 +1,92 @@
+"""Every command of the README runs, at toy size; every file that it names exists."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^ns (.*?)(?:\s+#.*)?$", README, flags=re.M) + re.findall(
+    r"`ns ([^`]+)`", README
+)
+NO_RETRIEVER_OF_YOURS = [c for c in COMMANDS if "mine" not in c]
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with Home Depot's published schema, and a BEIR one: made up, small."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = random.Random(0)
+    nouns, kinds = ["mug", "sofa", "lamp", "hose", "drill"], ["red", "blue", "oak", "steel", "long"]
+    rows = []
+    for query in range(120):
+        words = f"{rng.choice(kinds)} {rng.choice(nouns)} {query % 30}"
+        for _ in range(4):
+            product = rng.randrange(200)
+            title = f"{kinds[product % 5]} {nouns[product // 5 % 5]} {product % 30}"
+            rows.append((product, title, words, rng.choice([1, 2, 2.67, 3])))
+    unique = {(product, words): (title, label) for product, title, words, label in rows}
+    lines = [
+        f'{n},{p},"{title}","{words}",{label}\n'
+        for n, ((p, words), (title, label)) in enumerate(unique.items())
+    ]
+    (folder / "home_depot").mkdir()
+    header = '"id","product_uid","product_title","search_term","relevance"\n'
+    (folder / "home_depot" / "train.csv").write_text(header + "".join(lines))
+    (folder / "qrels").mkdir()
+    (folder / "corpus.jsonl").write_text(
+        "".join(
+            f'{{"_id": "d{n}", "title": "{nouns[n % 5]} {n}", "text": ""}}\n' for n in range(50)
+        )
+    )
+    (folder / "queries.jsonl").write_text('{"_id": "q", "text": "mug"}\n')
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td0\t1\n")
+    return folder
+
+
+def test_the_readme_has_commands() -> None:
+    assert len(COMMANDS) >= 10
+
+
+@pytest.fixture(scope="session")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("readme")
+
+
+@pytest.mark.parametrize("command", NO_RETRIEVER_OF_YOURS)
+def test_it_runs(command: str, published: Path, outputs: Path) -> None:
+    words = shlex.split(command.replace("/your/folder", str(published)))
+    toy = ["evaluation.resamples=200", "trainer.threads=1"]
+    if "data=" not in command:
+        toy += ["debug=tiny"]
+    environment = {
+        **os.environ,
+        "NEUROSEARCH_DATA": str(published),
+        "NEUROSEARCH_OUTPUTS": str(outputs),
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "neurosearch", *words, *toy],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_links_and_files_exist() -> None:
+    for page in [ROOT / "README.md", *ROOT.glob("experiments/*/README.md")]:
+        for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page}: {link}"
+
+
+def test_every_experiment_is_listed() -> None:
+    for path in (ROOT / "conf" / "experiment").glob("*.yaml"):
+        assert f"experiments/{path.stem}/README.md" in README
