@@ -12,7 +12,7 @@ import numpy as np
 
 from neurosearch.artifact import Artifact
 from neurosearch.query.base import QueryProcessor
-from neurosearch.recipe import Recipe
+from neurosearch.recipe import Recipe, digest
 from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset, Embeddings
 
@@ -20,9 +20,12 @@ SHARD = 2048  # texts a shard: what a killed encoding loses at most
 
 
 class LiveEncoder(Protocol):
-    """A loaded encoder."""
+    """A loaded encoder of queries."""
 
     dimensions: int
+
+    def for_products(self) -> LiveEncoder:
+        """The encoder of products: itself, unless the two have towers of their own."""
 
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
         """N int64: how long each text is to the encoder (tokens), for sorting and packing."""
@@ -40,19 +43,33 @@ class Encoder(Recipe):
     query_prefix: str = ""
     product_prefix: str = ""
 
-    def live(self, runtime: Runtime) -> LiveEncoder:
-        """The loaded encoder. Raises InputError where its weights are not to be had."""
+    def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
+        """The loaded encoder; `weights` where it was trained (see `trained`).
+
+        Raises InputError where its weights are not to be had.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it encodes")
+
+    def trained(self, data: Artifact[Dataset]) -> Artifact[Path] | None:
+        """The folder of what training on `data` gave; None for an encoder used as it is."""
+        return None
+
+    def identity(self, data: Artifact[Dataset]) -> str:
+        """Names the vector space: two encoders' vectors may meet only if this is the same."""
+        trained = self.trained(data)
+        if trained is None:
+            return self.fingerprint
+        return digest([self.fingerprint, trained.artifact_fingerprint])
 
     def product_embeddings(self, data: Artifact[Dataset]) -> Artifact[Embeddings]:
         """N×D vectors of the catalogue's products."""
-        return ProductEmbeddings(self, data)
+        return ProductEmbeddings(self, self.trained(data), data)
 
     def query_embeddings(
         self, data: Artifact[Dataset], split: str, query: QueryProcessor
     ) -> Artifact[Embeddings]:
         """Q×D vectors of a split's processed queries."""
-        return QueryEmbeddings(self, data, split, query)
+        return QueryEmbeddings(self, self.trained(data), data, split, query)
 
 
 @dataclass(frozen=True)
@@ -62,6 +79,12 @@ class EmbeddingsArtifact(Artifact[Embeddings]):
     kind: ClassVar[str] = "embeddings"
     resumable: ClassVar[bool] = True
     encoder: Encoder
+    trained: Artifact[Path] | None
+
+    def live(self, runtime: Runtime) -> LiveEncoder:
+        """The loaded encoder."""
+        weights = None if self.trained is None else runtime.get(self.trained)
+        return self.encoder.live(runtime, weights)
 
     def load(self, folder: Path) -> Embeddings:
         return Embeddings.load(folder)
@@ -76,7 +99,10 @@ class ProductEmbeddings(EmbeddingsArtifact):
         texts: list[str] = []
         for batch in catalogue.texts(encoder.fields, encoder.separator):
             texts.extend(encoder.product_prefix + text for text in batch)
-        return encode_resumably(encoder, texts, folder, runtime, "products")
+        live = self.live(runtime).for_products()
+        return encode_resumably(
+            live, encoder.identity(self.data), texts, folder, runtime, "products"
+        )
 
 
 @dataclass(frozen=True)
@@ -88,11 +114,12 @@ class QueryEmbeddings(EmbeddingsArtifact):
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         texts = self.query.process(runtime.get(self.data).queries(self.split).texts)
         texts = [self.encoder.query_prefix + text for text in texts]
-        return encode_resumably(self.encoder, texts, folder, runtime, "queries")
+        identity = self.encoder.identity(self.data)
+        return encode_resumably(self.live(runtime), identity, texts, folder, runtime, "queries")
 
 
 def encode_resumably(
-    encoder: Encoder, texts: list[str], folder: Path, runtime: Runtime, what: str
+    live: LiveEncoder, identity: str, texts: list[str], folder: Path, runtime: Runtime, what: str
 ) -> dict[str, Any]:
     """Write N×D vectors into `folder`, shard by shard; shards that are there are kept.
 
@@ -100,7 +127,6 @@ def encode_resumably(
     as each other and hardly anything is padded. A shard counts once its name is in the
     journal, which is written after the shard's rows have reached the file.
     """
-    live = encoder.live(runtime)
     order = np.argsort(live.lengths(texts), kind="stable")[::-1]
     path, journal = folder / "vectors.npy", folder / "journal.txt"
     done: set[int] = set()
@@ -129,9 +155,9 @@ def encode_resumably(
                 handle.write(f"{start // SHARD}\n")
             advance(len(rows))
     if not np.isfinite(vectors).all():
-        raise RuntimeError(f"{encoder.label()}: some vectors are not finite")
+        raise RuntimeError(f"some vectors of {what} are not finite")
     del vectors
     journal.unlink()
-    meta = {"encoder": encoder.fingerprint}
+    meta = {"encoder": identity}
     (folder / "embeddings.json").write_text(json.dumps(meta), encoding="utf-8")
     return {"shape": list(shape), "resumed": kept}

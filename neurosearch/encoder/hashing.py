@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class HashingEncoder(Encoder):
     dimensions: int = 256
     trigrams: float = 0.5
 
-    def live(self, runtime: Runtime) -> LiveEncoder:
+    def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
         return LiveHashingEncoder(self)
 
     def label(self) -> str:
@@ -37,6 +38,9 @@ class LiveHashingEncoder:
         self._recipe = recipe
         self.dimensions = recipe.dimensions
         self._words: dict[str, np.ndarray] = {}
+
+    def for_products(self) -> LiveEncoder:
+        return self
 
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
         return np.fromiter((len(text) for text in texts), dtype=np.int64, count=len(texts))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,29 +41,39 @@ class SentenceEncoder(Encoder):
         if self.pooling not in POOLINGS:
             raise InputError(f"encoder.pooling must be mean or cls, not {self.pooling!r}")
 
-    def live(self, runtime: Runtime) -> LiveEncoder:
-        return LiveSentenceEncoder(self, runtime)
+    def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
+        network, tokenizer = load_pretrained(self.model)
+        return LiveSentenceEncoder(network, tokenizer, self.pooling, self.max_length, runtime)
 
     def label(self) -> str:
-        name = self.model.rstrip("/").split("/")[-1]
-        return {"all-MiniLM-L6-v2": "MiniLM", "e5-small-v2": "E5-small"}.get(name, name)
+        return f"{model_label(self.model)} zero-shot"
+
+
+def model_label(model: str) -> str:
+    """A model's short name for tables."""
+    name = model.rstrip("/").split("/")[-1]
+    return {"all-MiniLM-L6-v2": "MiniLM", "e5-small-v2": "E5-small"}.get(name, name)
 
 
 class LiveSentenceEncoder:
-    """The loaded model on the runtime's device."""
+    """A network (ids, mask -> pooled vectors) and its tokenizer on the runtime's device."""
 
-    def __init__(self, recipe: SentenceEncoder, runtime: Runtime) -> None:
+    def __init__(
+        self, network: Any, tokenizer: Any, pooling: str, max_length: int, runtime: Runtime
+    ) -> None:
         import torch
 
-        self._recipe = recipe
         self._device = runtime.torch_device()
-        self._half = runtime.half(self._device)
         self._budget = runtime.batch_budget(self._device)
-        self._model, self._tokenizer = load_pretrained(recipe.model)
-        self._model.to(self._device, torch.bfloat16 if self._half else torch.float32).eval()
-        self._tokenizer.enable_truncation(recipe.max_length)
-        self._tokenizer.no_padding()
-        self.dimensions: int = self._model.config.hidden_size
+        half = runtime.half(self._device)
+        self._network = network.to(self._device, torch.bfloat16 if half else torch.float32).eval()
+        self._pooling = pooling
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self.dimensions: int = network.config.hidden_size
+
+    def for_products(self) -> LiveEncoder:
+        return self
 
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
         # Characters rank texts almost as tokens do, at no cost; batches count real tokens.
@@ -71,29 +82,43 @@ class LiveSentenceEncoder:
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         import torch
 
+        ids = tokenize(self._tokenizer, texts, self._max_length)
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
-        ids = [encoding.ids for encoding in encodings]
         with torch.inference_mode():
             for rows in batches_by_budget([len(x) for x in ids], self._budget):
-                pooled = self._pooled([ids[row] for row in rows])
-                vectors[rows] = pooled.float().cpu().numpy()
+                tokens, mask = padded([ids[row] for row in rows], self._device)
+                vectors[rows] = self.pooled(tokens, mask).float().cpu().numpy()
         return vectors
 
-    def _pooled(self, ids: list[list[int]]) -> Any:
-        import torch
+    def pooled(self, tokens: Any, mask: Any) -> Any:
+        """B×D unit vectors of B×T token ids and their mask."""
         from torch.nn.functional import normalize
 
-        width = max(map(len, ids))
-        padded = np.zeros((len(ids), width), dtype=np.int64)
-        mask = np.zeros((len(ids), width), dtype=np.int64)
-        for row, of_text in enumerate(ids):
-            padded[row, : len(of_text)] = of_text
-            mask[row, : len(of_text)] = 1
-        attention = torch.from_numpy(mask).to(self._device)
-        tokens = torch.from_numpy(padded).to(self._device)
-        hidden = self._model(input_ids=tokens, attention_mask=attention).last_hidden_state
-        return normalize(pool(hidden, attention, self._recipe.pooling).float(), dim=-1)
+        hidden = self._network(input_ids=tokens, attention_mask=mask).last_hidden_state
+        return normalize(pool(hidden, mask, self._pooling).float(), dim=-1)
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
+    """Token ids of each text, special ones included, cut at `max_length`; all cores."""
+    tokenizer.enable_truncation(max_length)
+    tokenizer.no_padding()
+    return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
+
+
+def padded(ids: Sequence[Sequence[int]], device: Any) -> tuple[Any, Any]:
+    """B×T token ids and mask (int64) on `device`, padded with zeros."""
+    import torch
+
+    width = max(map(len, ids))
+    tokens = np.zeros((len(ids), width), dtype=np.int64)
+    for row, of_text in enumerate(ids):
+        tokens[row, : len(of_text)] = of_text
+    sizes = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+    mask = (np.arange(width)[None, :] < sizes[:, None]).astype(np.int64)
+    return (
+        torch.from_numpy(tokens).to(device, non_blocking=True),
+        torch.from_numpy(mask).to(device, non_blocking=True),
+    )
 
 
 def pool(hidden: Any, attention: Any, pooling: str) -> Any:

@@ -43,13 +43,15 @@ class Dense(Retriever):
         self, data: Artifact[Dataset], query: QueryProcessor, runtime: Runtime
     ) -> Iterator[Searcher]:
         index = runtime.get(self._index(data))
-        yield _DenseSearcher(self.encoder, self.encoder.live(runtime), index, query)
+        trained = self.encoder.trained(data)
+        live = self.encoder.live(runtime, None if trained is None else runtime.get(trained))
+        yield _DenseSearcher(self.encoder, self.encoder.identity(data), live, index, query)
 
     def _index(self, data: Artifact[Dataset]) -> Artifact[LiveIndex]:
         return self.index.build(self.encoder.product_embeddings(data))
 
     def label(self) -> str:
-        return f"{self.encoder.label()} zero-shot"
+        return self.encoder.label()
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class PoolRun(RunArtifact):
 @dataclass(frozen=True)
 class _DenseSearcher:
     recipe: Encoder
+    identity: str
     encoder: LiveEncoder
     index: LiveIndex
     query: QueryProcessor
@@ -105,4 +108,4 @@ class _DenseSearcher:
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         processed = self.query.process(list(texts))
         vectors = self.encoder.encode([self.recipe.query_prefix + text for text in processed])
-        return self.index.search(Embeddings(vectors, self.recipe.fingerprint), k)
+        return self.index.search(Embeddings(vectors, self.identity), k)

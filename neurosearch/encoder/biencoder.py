@@ -1,0 +1,177 @@
+"""Bi-encoders fine-tuned by contrastive learning with hard negatives (Karpukhin et al. 2020).
+
+The recipe says how the encoder was trained; retrievers use it like any other. Training pairs
+are the train split's judged positives; every step sees them, hard negatives, what is known of
+all pairs of the batch, and the false-negative mask; the gradient is the whole batch's, chunk
+by chunk (GradCache) where it doesn't fit. The best checkpoint by nDCG@10 of retrieval from a
+dev sub-catalogue is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from neurosearch.artifact import Artifact
+from neurosearch.encoder.base import Encoder, LiveEncoder
+from neurosearch.encoder.pairs import PairBatches, TrainingPairs
+from neurosearch.encoder.tower import LiveTowers, TowerShape, load_towers, save_towers
+from neurosearch.encoder.transformer import model_label
+from neurosearch.encoder.weights import weights_digest
+from neurosearch.errors import InputError
+from neurosearch.evaluation.gain import Gain
+from neurosearch.loss.base import Loss
+from neurosearch.loss.infonce import InfoNCE
+from neurosearch.negatives.base import Negatives, TrainingContext, graded_pairs
+from neurosearch.negatives.in_batch import InBatch
+from neurosearch.negatives.retrieved import numbered
+from neurosearch.query.base import QueryProcessor
+from neurosearch.query.none import NoProcessing
+from neurosearch.recipe import Recipe, content
+from neurosearch.retriever.base import Retriever, Topics
+from neurosearch.runtime import Runtime
+from neurosearch.training import Schedule, fit
+from neurosearch.types import Dataset, Run
+
+
+@dataclass(frozen=True)
+class Objective(Recipe):
+    """What a step minimises: loss, negatives, batch, mask.
+
+    Attributes:
+        chunk: texts encoded at a time by GradCache; 0 for the whole batch at once.
+        mask: the false-negative mask.
+    """
+
+    loss: Loss
+    negatives: Negatives
+    batch_size: int = 256
+    chunk: int = 0
+    mask: bool = True
+
+
+@dataclass(frozen=True)
+class BiEncoder(Encoder):
+    """Attributes:
+    model, pooling, projection, towers, *_max_length: see `TowerShape`.
+    loss, negatives, batch_size, chunk, mask: see `Objective`.
+    schedule: of the optimisation.
+    gain, positive_share: a train judgment worth this share of the largest gain is a positive.
+    teacher: a retriever whose train run gives teacher scores to losses that learn from one.
+    dev_products: size of the dev sub-catalogue that validation retrieves from.
+    """
+
+    gain: Gain = field(kw_only=True)
+    model: str = content(weights_digest, default="sentence-transformers/all-MiniLM-L6-v2")
+    pooling: str = "mean"
+    towers: str = "shared"
+    projection: int | None = None
+    query_max_length: int = 32
+    product_max_length: int = 128
+    loss: Loss = field(default_factory=InfoNCE)
+    negatives: Negatives = field(default_factory=InBatch)
+    batch_size: int = 256
+    chunk: int = 0
+    mask: bool = True
+    schedule: Schedule = field(default_factory=Schedule)
+    positive_share: float = 0.66
+    teacher: Retriever | None = None
+    query: QueryProcessor = field(default_factory=NoProcessing)
+    dev_products: int = 10_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size < 2:
+            raise InputError(f"encoder.batch_size must be at least 2, not {self.batch_size}")
+        _ = self.shape
+
+    @property
+    def shape(self) -> TowerShape:
+        """The network."""
+        lengths = self.query_max_length, self.product_max_length
+        return TowerShape(self.pooling, self.towers, self.projection, *lengths, self.model)
+
+    def trained(self, data: Artifact[Dataset]) -> Artifact[Path]:
+        context = TrainingContext(data, self.query, self.gain, self.positive_share)
+        objective = Objective(self.loss, self.negatives, self.batch_size, self.chunk, self.mask)
+        lists = self.negatives.lists(context)
+        teacher = None
+        if self.teacher is not None:
+            teacher = self.teacher.run(data, Topics("train", 200, "catalogue", self.query))
+        return TrainedBiEncoder(
+            context,
+            self.shape,
+            objective,
+            self.schedule,
+            (tuple(self.fields), self.separator, self.query_prefix, self.product_prefix),
+            self.dev_products,
+            tuple(artifact for _, artifact in lists),
+            tuple(count for count, _ in lists),
+            teacher,
+        )
+
+    def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
+        assert weights is not None, "a trained encoder is loaded with its weights"
+        return LiveTowers(load_towers(self.shape, weights), self.shape, runtime)
+
+    def label(self) -> str:
+        return f"{model_label(self.model)} fine-tuned ({self.loss.label()})"
+
+
+@dataclass(frozen=True)
+class TrainedBiEncoder(Artifact[Path]):
+    """The network's weights, curves.csv, and how the training went (in the manifest)."""
+
+    kind: ClassVar[str] = "biencoder"
+    resumable: ClassVar[bool] = True
+    context: TrainingContext
+    shape: TowerShape
+    objective: Objective
+    schedule: Schedule
+    texts: tuple[Any, ...]
+    dev_products: int
+    negatives: tuple[Artifact[Any], ...]
+    counts: tuple[int, ...]
+    teacher: Artifact[Run] | None
+
+    def inputs(self) -> list[Artifact[Any]]:
+        # The context is no artifact, but it holds one.
+        return [self.context.data, *super().inputs()]
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        from neurosearch.encoder.contrastive import BiEncoderModule, TrainingTexts
+
+        data = runtime.get(self.context.data)
+        graded = graded_pairs(data, data.judgments("train"), self.context.gain)
+        products = [text for batch in data.catalogue.texts(("title",)) for text in batch]
+        queries = self.context.query.process(data.queries("train").texts)
+        teacher = None
+        if self.teacher is not None:
+            teacher = numbered(runtime.get(self.teacher), data)
+        pairs = TrainingPairs.of(graded, products, queries, self.context.positive_share, teacher)
+        lists = [(n, runtime.get(a)) for n, a in zip(self.counts, self.negatives, strict=True)]
+        batches = PairBatches(
+            pairs, lists, self.objective.batch_size, 0, self.schedule.seed, self.objective.mask
+        )
+        batches.steps = max(1, round(self.schedule.epochs * batches.steps_per_epoch))
+        texts = TrainingTexts.of(data, self.context, self.texts, self.shape, self.dev_products)
+        module = BiEncoderModule(
+            load_towers(self.shape, None, self.schedule.seed),
+            self.objective,
+            self.schedule,
+            texts,
+            batches,
+            graded,
+            folder,
+            runtime,
+        )
+        outcome = fit(module, batches, batches.steps, self.schedule, folder, runtime)
+        save_towers(module.towers, folder)
+        share = float(np.mean(module.masked_shares)) if module.masked_shares else 0.0
+        return {**outcome, "pairs": len(pairs.query), "masked share": round(share, 6)}
+
+    def load(self, folder: Path) -> Path:
+        return folder

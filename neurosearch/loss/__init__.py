@@ -1,0 +1,1 @@
+"""Training objectives over scores of queries and documents."""

@@ -1,0 +1,81 @@
+"""The loss role: one shared score-and-mask core, one file an objective.
+
+Every objective sees the same things: unit vectors of B queries and M documents, and for each
+of the B×M pairs whether it is a positive, whether it must not count as a negative, what it is
+worth where it was judged, and what a teacher says where it was asked. The first B documents
+are the queries' own positives, in order; the rest are hard negatives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from neurosearch.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is known of the B×M pairs of a batch.
+
+    Attributes:
+        positive: bool; the own document of each query, and any other that is relevant to it.
+        refused: bool; pairs that are no negatives (false-negative mask), positives excluded.
+        gain: float, in [0, 1]; NaN where the pair was not judged.
+        teacher: float; a teacher's score, NaN where it was not asked; None without a teacher.
+    """
+
+    positive: Tensor
+    refused: Tensor
+    gain: Tensor
+    teacher: Tensor | None = None
+
+    @property
+    def negative(self) -> Tensor:
+        """bool B×M: pairs that an objective may push apart."""
+        return ~(self.positive | self.refused)
+
+
+@dataclass(frozen=True)
+class Loss(Recipe):
+    """Base of losses."""
+
+    def objective(self) -> nn.Module:
+        """A module: forward(queries B×D, documents M×D, targets) -> scalar."""
+        raise TypeError(f"{type(self).__name__} does not say what it minimises")
+
+
+def cosines(queries: Tensor, documents: Tensor) -> Tensor:
+    """B×M inner products of unit vectors, in float32 whatever the inputs' precision."""
+    return queries.float() @ documents.float().T
+
+
+def own(scores: Tensor) -> Tensor:
+    """B: each query's score of its own positive."""
+    return scores.diagonal()[: len(scores)]
+
+
+def masked(logits: Tensor, keep: Tensor) -> Tensor:
+    """Logits with -inf wherever `keep` is false: dropped before any softmax."""
+    return logits.masked_fill(~keep, float("-inf"))
+
+
+def mean_of(values: Tensor, where: Tensor) -> Tensor:
+    """Mean of `values` over `where`; a zero that keeps the graph where there is none."""
+    chosen = values.masked_fill(~where, 0.0)
+    return chosen.sum() / where.sum().clamp(min=1)
+
+
+def functional(function: Any) -> nn.Module:
+    """A parameterless module of a function (queries, documents, targets) -> scalar."""
+    from torch import nn
+
+    class Functional(nn.Module):
+        def forward(self, queries: Tensor, documents: Tensor, targets: Targets) -> Tensor:
+            result: Tensor = function(queries, documents, targets)
+            return result
+
+    return Functional()

@@ -1,0 +1,52 @@
+"""LambdaLoss with LambdaRank's weights (Burges 2010; Wang et al. 2018) over judged lists.
+
+For each query, over pairs with y_i > y_j: |G_i - G_j| |1/D_i - 1/D_j| / maxDCG times
+log2(1 + exp(-(s_i - s_j) / t)); D is log2(1 + rank) in the student's current order, and the
+weights carry no gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from neurosearch.loss.base import Loss, Targets, cosines, functional, masked
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class LambdaLoss(Loss):
+    temperature: float = 0.05
+
+    def objective(self) -> nn.Module:
+        import math
+
+        import torch
+        from torch.nn.functional import softplus
+
+        def loss(queries: Tensor, documents: Tensor, targets: Targets) -> Tensor:
+            judged = ~targets.gain.isnan()
+            rows = judged.sum(dim=1) > 1
+            width = int(judged[rows].sum(dim=1).max()) if bool(rows.any()) else 0
+            scores = cosines(queries, documents)
+            if width == 0:
+                return scores.sum() * 0.0
+            # Judged documents first, in the student's order: lists are short, B×M is not.
+            order = masked(scores.detach(), judged)[rows].argsort(dim=1, descending=True)
+            order = order[:, :width]
+            inside = judged[rows].gather(1, order)
+            logits = scores[rows].gather(1, order) / self.temperature
+            gains = targets.gain.nan_to_num()[rows].gather(1, order)
+            ranks = torch.arange(1, width + 1, device=scores.device)
+            discount = 1 / torch.log2(1.0 + ranks)
+            ideal = (gains.sort(dim=1, descending=True).values * discount).sum(dim=1)
+            apart = gains[:, :, None] - gains[:, None, :]
+            steps = (discount[:, None] - discount[None, :]).abs()
+            weights = apart.abs() * steps / ideal.clamp(min=1e-9)[:, None, None]
+            pairs = (apart > 0) & inside[:, :, None] & inside[:, None, :]
+            misorder = softplus(-(logits[:, :, None] - logits[:, None, :])) / math.log(2)
+            return (weights * misorder).masked_fill(~pairs, 0.0).sum() / rows.sum()
+
+        return functional(loss)

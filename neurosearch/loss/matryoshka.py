@@ -1,0 +1,53 @@
+"""Matryoshka (Kusupati et al. 2022): the loss on every prefix of the vectors, re-normalised.
+
+L = sum over m of w_m L(norm(u[:m]), norm(v[:m])), all w_m one: any prefix can be searched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from neurosearch.errors import InputError
+from neurosearch.loss.base import Loss, Targets
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Matryoshka(Loss):
+    """`dimensions` of the prefixes; those beyond the encoder's are left out."""
+
+    loss: Loss
+    dimensions: tuple[int, ...] = (384, 256, 192, 128, 96, 64, 32)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.dimensions or min(self.dimensions) < 1:
+            raise InputError(f"loss.dimensions must be positive, not {self.dimensions}")
+
+    def objective(self) -> nn.Module:
+        from torch import nn
+        from torch.nn.functional import normalize
+
+        recipe = self
+
+        class Objective(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.inner = recipe.loss.objective()
+
+            def forward(self, queries: Tensor, documents: Tensor, targets: Targets) -> Tensor:
+                width = queries.shape[1]
+                total = queries.new_zeros((), dtype=documents.float().dtype)
+                for size in sorted({min(d, width) for d in recipe.dimensions}, reverse=True):
+                    q = normalize(queries[:, :size].float(), dim=1)
+                    d = normalize(documents[:, :size].float(), dim=1)
+                    total = total + self.inner(q, d, targets)
+                return total
+
+        return Objective()
+
+    def label(self) -> str:
+        return f"Matryoshka {self.loss.label()}"

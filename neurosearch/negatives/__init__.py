@@ -1,0 +1,1 @@
+"""Negatives: where a contrastive batch's hard negatives come from, and which are refused."""

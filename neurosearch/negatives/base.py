@@ -1,0 +1,115 @@
+"""The negatives role: for each train query a list of products that should score low."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from neurosearch.artifact import Artifact
+from neurosearch.evaluation.gain import Gain
+from neurosearch.query.base import QueryProcessor
+from neurosearch.recipe import Recipe
+from neurosearch.runtime import Runtime
+from neurosearch.types import Dataset, Judgments
+
+
+@dataclass(frozen=True)
+class NegativeLists:
+    """Product rows by train query, in CSR form: query i has rows[indptr[i]:indptr[i + 1]]."""
+
+    indptr: np.ndarray
+    rows: np.ndarray
+
+    def draw(self, queries: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+        """len(queries)×count product rows, drawn with replacement; -1 where a list is empty."""
+        sizes = (self.indptr[1:] - self.indptr[:-1])[queries]
+        offsets = (rng.random((len(queries), count)) * sizes[:, None]).astype(np.int64)
+        places = np.minimum(self.indptr[queries][:, None] + offsets, max(len(self.rows) - 1, 0))
+        if len(self.rows) == 0:
+            return np.full((len(queries), count), -1)
+        return np.where(sizes[:, None] > 0, self.rows[places], -1)
+
+    @classmethod
+    def of(cls, query: np.ndarray, row: np.ndarray, queries: int) -> NegativeLists:
+        """From pairs sorted by query number."""
+        counts = np.bincount(query, minlength=queries)
+        return cls(np.concatenate([[0], np.cumsum(counts)]), np.asarray(row, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """What the training set is: data, query processing, gains, and the positives' threshold.
+
+    `positive_share`: a judged product is a positive from this share of the largest gain on.
+    """
+
+    data: Artifact[Dataset]
+    query: QueryProcessor
+    gain: Gain
+    positive_share: float
+
+
+@dataclass(frozen=True)
+class Negatives(Recipe):
+    """Base of negatives. `per_query`: how many go into a batch for each of its queries."""
+
+    per_query: int = 0
+
+    def lists(self, context: TrainingContext) -> list[tuple[int, Artifact[NegativeLists]]]:
+        """(how many a query, lists) for each source; none for in-batch negatives only."""
+        return []
+
+    def sources(self) -> list[Negatives]:
+        """The recipes behind `lists`, in the same order."""
+        return [self]
+
+    @property
+    def refresh(self) -> int:
+        """Epochs after which the model in training mines this source anew; 0 for never."""
+        return 0
+
+
+def graded_pairs(data: Dataset, judgments: Judgments, gain: Gain) -> pl.DataFrame:
+    """`query` and `row` numbers and `share` (of the largest gain, 0 to 1), by query, then row."""
+    order = data.queries(judgments.split).frame.select("query_id").with_row_index("query")
+    ids = pl.DataFrame({"product_id": data.catalogue.ids}).with_row_index("row")
+    graded = gain.graded(judgments)
+    share = pl.col("gain") / graded["gain"].max()
+    return (
+        graded.join(order, on="query_id")
+        .join(ids, on="product_id")
+        .select(pl.col("query", "row").cast(pl.Int64), share=share)
+        .sort("query", "row")
+    )
+
+
+@dataclass(frozen=True)
+class ListsArtifact(Artifact[NegativeLists]):
+    """lists.npz, and statistics.json: how many were kept, and refused for which reason."""
+
+    kind: ClassVar[str] = "negatives"
+    context: TrainingContext
+
+    def pairs(self, runtime: Runtime) -> tuple[pl.DataFrame, Mapping[str, int]]:
+        """(`query`, `row`) sorted by query, and how many were refused by reason."""
+        raise TypeError(f"{type(self).__name__} does not say where its negatives come from")
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        pairs, refused = self.pairs(runtime)
+        queries = len(runtime.get(self.context.data).queries("train"))
+        lists = NegativeLists.of(pairs["query"].to_numpy(), pairs["row"].to_numpy(), queries)
+        np.savez(folder / "lists.npz", indptr=lists.indptr, rows=lists.rows)
+        empty = int((np.diff(lists.indptr) == 0).sum())
+        statistics = {"kept": pairs.height, "queries without": empty, "refused": dict(refused)}
+        (folder / "statistics.json").write_text(json.dumps(statistics, indent=1), "utf-8")
+        return statistics
+
+    def load(self, folder: Path) -> NegativeLists:
+        stored = np.load(folder / "lists.npz")
+        return NegativeLists(stored["indptr"], stored["rows"])

@@ -1,0 +1,171 @@
+"""The one place that builds a Lightning Trainer: resumes it, keeps the best, stops early.
+
+Checkpoints lie in the artifact's unfinished folder, so a killed training goes on from its last
+one when the same command is run again, with optimizer, schedule and step count intact. Data
+order and dropout are functions of (seed, step), so a resumed run sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neurosearch.recipe import Recipe
+from neurosearch.runtime import Runtime, log
+
+MONITOR = "dev nDCG@10"
+
+
+@dataclass(frozen=True)
+class Schedule(Recipe):
+    """Optimisation.
+
+    Attributes:
+        epochs: over the training pairs.
+        lr, weight_decay: of AdamW.
+        warmup: share of the steps over which the rate rises.
+        decay: `linear` or `cosine` to zero, or `constant`.
+        clip: norm of the gradient.
+        validations: evenly spread over the training; the last step is always one.
+        patience: validations without improvement before stopping; 0 for never.
+    """
+
+    epochs: float = 3.0
+    lr: float = 5e-5
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    decay: str = "linear"
+    clip: float = 1.0
+    validations: int = 4
+    patience: int = 3
+    seed: int = 0
+
+
+def learning_rate_factor(schedule: Schedule, step: int, steps: int) -> float:
+    """What the rate is multiplied by at a step."""
+    import math
+
+    rise = max(1, round(schedule.warmup * steps))
+    if step < rise:
+        return (step + 1) / rise
+    done = (step - rise) / max(1, steps - rise)
+    if schedule.decay == "constant":
+        return 1.0
+    if schedule.decay == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return max(0.0, 1 - done)
+
+
+def optimizer_of(module: Any, schedule: Schedule, steps: int) -> dict[str, Any]:
+    """AdamW (no decay on biases, norms and scalars) with its schedule, as Lightning wants them."""
+    import torch
+
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": schedule.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    fused = trained[0].device.type == "cuda"
+    optimizer = torch.optim.AdamW(groups, lr=schedule.lr, fused=fused)
+    rule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(schedule, step, steps)
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rule, "interval": "step"}}
+
+
+def fit(
+    module: Any, batches: Any, steps: int, schedule: Schedule, folder: Path, runtime: Runtime
+) -> dict[str, Any]:
+    """Train `module` for `steps` and load its best checkpoint (by dev nDCG@10) into it.
+
+    `batches` is a dataset of one batch a step; `module.validate()` gives dev nDCG@10. Curves go
+    to `folder`/curves.csv. Returns what happened, for the manifest.
+    """
+    import pytorch_lightning as pl
+    import torch
+    from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+    from pytorch_lightning.loggers import CSVLogger
+    from torch.utils.data import DataLoader, IterableDataset
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    device = runtime.torch_device()
+    torch.set_float32_matmul_precision("high")
+    checkpoints = folder / "checkpoints"
+    every = max(1, steps // max(1, schedule.validations))
+    last, start = _latest(checkpoints)
+    if last is not None:
+        log.info("training goes on from step %d of %d", start, steps)
+    best = ModelCheckpoint(checkpoints, "best", MONITOR, mode="max", save_top_k=1, save_last=True)
+    often = ModelCheckpoint(
+        checkpoints,
+        "resume",
+        every_n_train_steps=max(1, every // 4),
+        save_top_k=1,
+        enable_version_counter=False,
+    )
+    callbacks: list[Any] = [best, often]
+    if schedule.patience:
+        callbacks.append(EarlyStopping(MONITOR, mode="max", patience=schedule.patience))
+    trainer = pl.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=[device.index or 0] if device.type == "cuda" else 1,
+        precision="bf16-mixed" if runtime.half(device) else "32-true",
+        max_steps=steps,
+        max_epochs=-1,
+        val_check_interval=every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        callbacks=callbacks,
+        logger=CSVLogger(folder / "segments", name="", version=f"{start:09d}"),
+        log_every_n_steps=max(1, min(20, steps // 10)),
+        enable_progress_bar=runtime.progress,
+        enable_model_summary=False,
+    )
+
+    class FromStep(IterableDataset):  # type: ignore[type-arg]
+        def __iter__(self) -> Any:
+            return (batches[step] for step in range(start, steps))
+
+    loader: Any = DataLoader(FromStep(), batch_size=None, collate_fn=lambda batch: batch)
+    nothing: Any = [0]  # validation retrieves at its end and needs no batches
+    never: Any = DataLoader(nothing, batch_size=None)
+    trainer.fit(module, loader, never, ckpt_path=last, weights_only=False)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    done = int(trainer.global_step)
+    if best.best_model_path:
+        state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
+        module.load_state_dict(state["state_dict"])
+    score = None if best.best_model_score is None else float(best.best_model_score)
+    _join_curves(folder)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return {"steps": done, "planned steps": steps, f"best {MONITOR}": score, "resumed at": start}
+
+
+def _join_curves(folder: Path) -> None:
+    """curves.csv of the segments that kills cut a training into; in order of steps."""
+    import polars as pl
+
+    segments = [pl.read_csv(p) for p in sorted((folder / "segments").rglob("metrics.csv"))]
+    if segments:
+        joined = pl.concat(segments, how="diagonal_relaxed").sort("step", maintain_order=True)
+        joined.write_csv(folder / "curves.csv")
+    shutil.rmtree(folder / "segments", ignore_errors=True)
+
+
+def _latest(checkpoints: Path) -> tuple[str | None, int]:
+    """The readable checkpoint with the most steps, and its step; a kill can leave torn ones."""
+    import torch
+
+    found: tuple[str | None, int] = (None, 0)
+    for name in ("resume.ckpt", "last.ckpt"):
+        try:
+            state = torch.load(checkpoints / name, map_location="cpu", weights_only=False)
+        except (OSError, RuntimeError, EOFError, ValueError):
+            continue
+        if state["global_step"] > found[1]:
+            found = str(checkpoints / name), int(state["global_step"])
+    return found

@@ -1,0 +1,123 @@
+"""Bi-encoders: training helps, resumes, and is an encoder like any other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neurosearch.encoder.biencoder import BiEncoder, TrainedBiEncoder
+from neurosearch.errors import InputError
+from neurosearch.evaluation.gain import LabelGain
+from neurosearch.negatives.judged import Judged
+from neurosearch.query.none import NoProcessing
+from neurosearch.runtime import Runtime
+from neurosearch.training import Schedule, learning_rate_factor
+
+GAIN = LabelGain(
+    "esci", {"E": 1, "S": 0.1, "C": 0.01, "I": 0}, {"E": 3, "S": 2, "C": 1, "I": 0}, ("E",)
+)
+
+
+def recipe(model: str, **changes) -> BiEncoder:
+    schedule = Schedule(epochs=changes.pop("epochs", 2.0), lr=2e-3, validations=4, patience=0)
+    fields = {"product_max_length": 32, "batch_size": 16, "schedule": schedule, **changes}
+    return BiEncoder(gain=GAIN, model=model, **fields)
+
+
+def test_training_helps(tiny_model: str, shop_runtime: Runtime, shop) -> None:
+    trained = recipe(tiny_model, epochs=4.0, negatives=Judged())
+    manifest_of = shop_runtime.store.manifest
+    shop_runtime.get(trained.trained(shop))
+    details = manifest_of(trained.trained(shop))["details"]
+    untrained = recipe(tiny_model, schedule=Schedule(epochs=0.01, lr=1e-9, patience=0))
+    shop_runtime.get(untrained.trained(shop))
+    before = manifest_of(untrained.trained(shop))["details"]["best dev nDCG@10"]
+    assert details["best dev nDCG@10"] > before + 0.1
+    assert 0 < details["masked share"] < 0.5
+    curves = (shop_runtime.store.folder(trained.trained(shop)) / "curves.csv").read_text()
+    assert "dev nDCG@10" in curves.splitlines()[0] and "loss" in curves.splitlines()[0]
+
+
+@pytest.mark.parametrize("towers, projection", [("shared", None), ("query_product", 16)])
+def test_it_is_an_encoder_like_any_other(
+    towers: str, projection: int | None, tiny_model: str, shop_runtime: Runtime, shop
+) -> None:
+    encoder = recipe(tiny_model, towers=towers, projection=projection, epochs=0.2)
+    products = shop_runtime.get(encoder.product_embeddings(shop))
+    queries = shop_runtime.get(encoder.query_embeddings(shop, "test", NoProcessing()))
+    assert products.vectors.shape[1] == (projection or 32)
+    assert np.linalg.norm(products.vectors, axis=1) == pytest.approx(1, abs=1e-5)
+    assert products.encoder == queries.encoder == encoder.identity(shop)
+    live = encoder.live(shop_runtime, shop_runtime.get(encoder.trained(shop)))
+    text = shop_runtime.get(shop).queries("test").texts[:3]
+    assert live.encode(text) == pytest.approx(np.asarray(queries.vectors[:3]), abs=1e-5)
+
+
+def test_what_changes_the_training_changes_the_encoder(tiny_model: str, shop) -> None:
+    base = recipe(tiny_model)
+    changed = [
+        replace(base, batch_size=8),
+        replace(base, mask=False),
+        replace(base, schedule=replace(base.schedule, seed=1)),
+        replace(base, negatives=Judged()),
+        replace(base, product_max_length=16),
+    ]
+    assert len({e.identity(shop) for e in [base, *changed]}) == len(changed) + 1
+
+
+def test_killed_twice_and_resumed_it_ends_the_same(
+    tiny_model: str, runtime: Runtime, shop, tmp_path: Path, monkeypatch
+) -> None:
+    from neurosearch.encoder.contrastive import BiEncoderModule
+
+    encoder = recipe(tiny_model, epochs=3.0, negatives=Judged())
+    artifact = encoder.trained(shop)
+    assert isinstance(artifact, TrainedBiEncoder)
+    alone = Runtime(outputs=tmp_path / "alone", device="cpu", progress=False)
+    whole = alone.get(artifact)
+    step = BiEncoderModule.training_step
+    for killed_at in (4, 9):
+
+        def dying(self, batch, batch_idx, killed_at=killed_at):
+            if batch["step"] == killed_at:
+                raise SystemExit("killed")
+            return step(self, batch, batch_idx)
+
+        monkeypatch.setattr(BiEncoderModule, "training_step", dying)
+        with pytest.raises(SystemExit):
+            runtime.get(artifact)
+        assert runtime.store.manifest(artifact) is None
+    monkeypatch.setattr(BiEncoderModule, "training_step", step)
+    resumed = runtime.get(artifact)
+    details = runtime.store.manifest(artifact)["details"]
+    assert details["resumed at"] >= 8
+    from safetensors.numpy import load_file
+
+    one, two = (load_file(folder / "towers.safetensors") for folder in (whole, resumed))
+    for name in one:
+        assert one[name] == pytest.approx(two[name], abs=1e-5), name
+
+
+def test_the_rate_rises_and_falls() -> None:
+    linear = [learning_rate_factor(Schedule(warmup=0.1), s, 100) for s in range(101)]
+    assert linear[0] == pytest.approx(0.1) and linear[10] == pytest.approx(1.0)
+    assert linear[100] == pytest.approx(0.0)
+    cosine = learning_rate_factor(Schedule(warmup=0.0, decay="cosine"), 50, 100)
+    assert cosine == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"towers": "three"}, r"encoder\.towers must be one of shared, query_product"),
+        ({"pooling": "max"}, r"encoder\.pooling must be mean or cls"),
+        ({"batch_size": 1}, r"encoder\.batch_size must be at least 2"),
+        ({"projection": 0}, r"encoder\.projection must be at least 1"),
+    ],
+)
+def test_wrong_values_are_refused(tiny_model: str, changes, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        recipe(tiny_model, **changes)
