@@ -158,7 +158,13 @@ def _gpu_name() -> str:
 
 @cache
 def git_commit() -> str:
-    """Short commit of the source tree, with `+` where it has uncommitted changes; else ''."""
+    """Short commit of the source tree, with `+` where it has uncommitted changes; else ''.
+
+    NEUROSEARCH_COMMIT says it where the tree was copied without its history.
+    """
+    told = os.environ.get("NEUROSEARCH_COMMIT")
+    if told:
+        return told
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return ""
