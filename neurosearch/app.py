@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import traceback
 from pathlib import Path
 
@@ -20,13 +21,14 @@ from neurosearch.task.base import Job, Task, build
 log = logging.getLogger("neurosearch")
 
 # Overrides that say how or where, not what: they name no system and no job folder.
-NEUTRAL = ("experiment", "task", "tracking", "trainer", "report", "debug", "hydra", "paths")
+NEUTRAL = ("experiment", "task", "tracking", "trainer", "report", "hydra")
 LONGEST_NAME = 150
 
 
 def job_folder_name(override_dirname: str) -> str:
     """A job's folder: its overrides, cut and hashed where a file name could not hold them."""
-    parts = [part for part in override_dirname.split(",") if not _is_neutral(part)]
+    overrides = re.split(r",(?=[+~]*[\w./@]+=)", override_dirname)  # commas of lists stay
+    parts = [part for part in overrides if not _is_neutral(part)]
     name = ",".join(parts).replace("/", "_") or "default"
     if len(name.encode()) <= LONGEST_NAME:
         return name
@@ -36,7 +38,7 @@ def job_folder_name(override_dirname: str) -> str:
 
 def _is_neutral(override: str) -> bool:
     key = override.lstrip("+~").split("=")[0].split("@")[0]
-    return key.split(".")[0].split("/")[0] in NEUTRAL
+    return key == "paths.outputs" or key.split(".")[0].split("/")[0] in NEUTRAL
 
 
 OmegaConf.register_new_resolver("job_folder_name", job_folder_name, replace=True)

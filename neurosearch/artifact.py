@@ -98,9 +98,10 @@ class Store:
         try:
             text = (self.folder(artifact) / MANIFEST).read_text(encoding="utf-8")
             manifest: dict[str, Any] = json.loads(text)
-        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
-        return manifest
+        needed = {"fingerprint", "files", "seconds", "created", "inputs"}
+        return manifest if isinstance(manifest, dict) and needed <= set(manifest) else None
 
     def get(self, artifact: Artifact[T]) -> T:
         """The artifact's value, built first where it is not there. Loaded once a process."""
@@ -166,7 +167,10 @@ class Store:
             "description": artifact.description(),
             "inputs": [[x.kind, x.artifact_fingerprint] for x in artifact.inputs()],
             "files": {name: [size, hashed] for name, size, hashed in _listing(temporary)},
-            "seconds": round(time.perf_counter() - start, 3),
+            # Of killed attempts that this one went on from, too.
+            "seconds": round(
+                time.perf_counter() - start + (details or {}).get("earlier seconds", 0), 3
+            ),
             "peak_memory_mb": round(peak_memory_mb(), 1),
             "hardware": hardware(),
             "commit": git_commit(),
@@ -211,6 +215,8 @@ class Store:
                 continue
             seen.add((kind, fingerprint))
             path = self.root / kind / fingerprint / MANIFEST
+            if not path.exists():  # pruned: what stands on it didn't need it again
+                continue
             manifest = json.loads(path.read_text(encoding="utf-8"))
             seconds += manifest["seconds"]
             pending += [tuple(pair) for pair in manifest["inputs"]]
@@ -233,7 +239,7 @@ def verify(folder: Path, manifest: dict[str, Any], fingerprint: str) -> str:
 
 
 def _listing(folder: Path) -> list[tuple[str, int, str]]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     return [(p.relative_to(folder).as_posix(), p.stat().st_size, _file_digest(p)) for p in files]
 
 

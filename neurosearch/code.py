@@ -198,5 +198,8 @@ def _uses(node: ast.AST, module: str, source: _Module) -> list[tuple[str, str]]:
         elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
             imported = source.imports.get(part.value.id)
             if imported is not None and imported[1] is None:
+                if part.attr == "__file__":  # a script that is run by its path counts whole
+                    script = _parsed(imported[0])
+                    uses += [(imported[0], name) for name in (script.definitions if script else ())]
                 uses.append((imported[0], part.attr))
     return uses

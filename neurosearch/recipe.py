@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -120,6 +121,8 @@ def _checked(owner: str, spec: dataclasses.Field[Any], value: Any) -> Any:
     # bool is an int to Python, but `k1: true` is a mistake.
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise InputError(f"{owner}.{spec.name} must be {declared}, not {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{owner}.{spec.name} must be a finite number, not {value!r}")
     return float(str(value)) if declared.startswith("float") and isinstance(value, int) else value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -53,6 +54,12 @@ class Runtime:
             raise InputError(
                 f"trainer.precision must be auto, fp32 or bf16, not {self.precision!r}"
             )
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise InputError(
+                f"trainer.device must be auto, cpu, cuda or cuda:N, not {self.device!r}"
+            )
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"trainer.threads must be at least 1, not {self.threads}")
         if self.threads is None:
             self.threads = len(os.sched_getaffinity(0))
 

@@ -234,8 +234,12 @@ class Run:
 
     def save_trec(self, path: Path, tag: str = "neurosearch") -> None:
         """TREC run file: `qid Q0 docid rank score tag`, space-separated."""
+        # The format splits at white space: where an id has some, it is percent-encoded.
+        ids = [
+            pl.col(c).str.replace_all(" ", "%20", literal=True) for c in ("query_id", "product_id")
+        ]
         self.frame.select(
-            "query_id", pl.lit("Q0"), "product_id", "rank", "score", pl.lit(tag).alias("tag")
+            ids[0], pl.lit("Q0"), ids[1], "rank", "score", pl.lit(tag).alias("tag")
         ).write_csv(path, separator=" ", include_header=False)
 
     @classmethod
@@ -252,6 +256,7 @@ class Run:
                 parts = line.split()
                 if len(parts) != 6:
                     raise InputError(f"{path} row {number}: {len(parts)} columns, not six")
+                parts = [part.replace("%20", " ") for part in parts]
                 try:
                     rows.append((parts[0], parts[2], float(parts[4])))
                 except ValueError:

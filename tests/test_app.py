@@ -28,7 +28,10 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("app")
 
 
-def csv_of(outputs: Path, name: str = "adhoc", data: str = "shop") -> list[dict[str, str]]:
+TINY_SHOP = "shop,n_products=500,n_queries=60,n_sessions=100,images=False"
+
+
+def csv_of(outputs: Path, name: str = "adhoc", data: str = TINY_SHOP) -> list[dict[str, str]]:
     with (outputs / "tables" / name / f"{data}.csv").open() as handle:
         return list(csv.DictReader(handle))
 
@@ -93,6 +96,8 @@ def test_a_failed_job_is_a_hole_and_an_exit_status(outputs: Path) -> None:
         (["data.n_products=3"], "data.n_products must be 500 to 10000000, not 3"),
         (["evaluation.depth=5"], "evaluation.depth is 5; Recall@100 needs at least 100"),
         (["evaluation/gain=wands_lin", *BM25], "gain wands_lin has no label 'I'"),
+        (["trainer.device=banana"], "trainer.device must be auto, cpu, cuda or cuda:N"),
+        (["retriever=bm25", "retriever.k1=nan"], "BM25.k1 must be a finite number, not nan"),
     ],
 )
 def test_bad_input_is_one_clear_line(outputs: Path, words: list[str], message: str) -> None:
@@ -112,6 +117,7 @@ def test_the_plan_says_what_would_be_built(outputs: Path) -> None:
     before = run(outputs, "task=plan", *BM25, "retriever.k1=1.9")
     assert "to build" in before.stdout and "data" in before.stdout
     assert not list((outputs / "jobs").glob("*/*k1=1.9*/record.json"))
+    assert run(outputs, *BM25, "name=planned").returncode == 0
     known = run(outputs, "task=plan", *BM25, "trainer.threads=1", "trainer.tokens_per_batch=77")
     assert "0 artifacts to build, 1 there already" in known.stdout
     # Of a whole experiment, every job of its sweep.
@@ -123,10 +129,33 @@ def test_two_protocols_are_two_tables(outputs: Path) -> None:
     done = run(outputs, "-m", *BM25, "evaluation=catalogue,judged", "name=protocols")
     assert done.returncode == 0, done.stderr
     folder = outputs / "tables" / "protocols"
-    assert {p.name for p in folder.glob("*.csv")} == {"shop.csv", "shop.judged.csv"}
-    judged = csv_of(outputs, "protocols", "shop.judged")
+    names = {f"{TINY_SHOP}.csv", f"{TINY_SHOP}.judged.csv"}
+    assert {p.name for p in folder.glob("*.csv")} == names
+    judged = csv_of(outputs, "protocols", f"{TINY_SHOP}.judged")
     assert {r["protocol"] for r in judged} == {"judged"}
     assert float(next(r["mean"] for r in judged if r["metric"] == "judged@10")) == 1.0
+
+
+def test_two_catalogues_are_two_tables(outputs: Path) -> None:
+    sizes = ["data.n_products=500,600", "name=sizes"]
+    done = run(outputs, "-m", *BM25, *sizes)
+    assert done.returncode == 0, done.stderr
+    names = {p.name for p in (outputs / "tables" / "sizes").glob("*.csv")}
+    assert names == {f"{TINY_SHOP}.csv", f"{TINY_SHOP.replace('=500', '=600')}.csv"}
+
+
+def test_a_wrong_column_is_named(outputs: Path) -> None:
+    done = run(outputs, "-m", *BM25, "report.columns=[nDGC@10]", "name=columns")
+    assert done.returncode == 1
+    assert "report.columns: ['nDGC@10']; known are nDCG@10" in done.stderr + done.stdout
+
+
+def test_outputs_that_cannot_be_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run(tmp_path / "file", *BM25)
+    assert done.returncode == 1
+    assert "NEUROSEARCH_OUTPUTS sets the folder" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_seeds_are_folded(outputs: Path) -> None:
@@ -161,7 +190,7 @@ def test_publishing_copies_the_table(outputs: Path, tmp_path: Path) -> None:
     done = run(outputs, "-m", *BM25, f"report.publish={tmp_path / 'results'}", "name=published")
     assert done.returncode == 0, done.stderr
     names = {p.name for p in (tmp_path / "results").iterdir()}
-    assert names == {"shop.csv", "shop.md", "shop.tex"}
+    assert names == {f"{TINY_SHOP}.{suffix}" for suffix in ("csv", "md", "tex")}
 
 
 def test_doctor_says_what_is_there(outputs: Path) -> None:

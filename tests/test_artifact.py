@@ -136,7 +136,10 @@ def test_a_failed_build_leaves_nothing_and_can_be_repeated(
     assert runtime.get(bad) == 3
 
 
-@pytest.mark.parametrize("damage", ["bytes", "size", "missing", "manifest"])
+@pytest.mark.parametrize(
+    "damage",
+    ["bytes", "size", "missing", "manifest", "not text", "not an object", "half an object"],
+)
 def test_damage_is_found_and_mended(runtime: Runtime, tmp_path: Path, damage: str) -> None:
     number = Number(3, str(tmp_path / "log"))
     runtime.get(number)
@@ -147,6 +150,12 @@ def test_damage_is_found_and_mended(runtime: Runtime, tmp_path: Path, damage: st
         (folder / "number").write_text("33")
     elif damage == "missing":
         (folder / "number").unlink()
+    elif damage == "not text":
+        (folder / "manifest.json").write_bytes(b"\xff\xfe")
+    elif damage == "not an object":
+        (folder / "manifest.json").write_text("[]")
+    elif damage == "half an object":
+        (folder / "manifest.json").write_text(f'{{"fingerprint": "{folder.name}"}}')
     else:
         manifest = json.loads((folder / "manifest.json").read_text())
         (folder / "manifest.json").write_text(json.dumps({**manifest, "fingerprint": "other"}))

@@ -100,6 +100,11 @@ def test_imported_code_counts_wherever_it_is_imported(digest_of, line: str, use:
     assert digest_of(source, one) == digest_of(source, one + "\ndef more():\n    return 3\n")
 
 
+def test_a_script_run_by_its_path_counts() -> None:
+    reached = code.reached(BM25Run)
+    assert "neurosearch.retriever.lucene_worker:Answerer" in reached
+
+
 def test_infrastructure_is_left_out_and_dependencies_are_found() -> None:
     reached = code.reached(LuceneIndex)
     assert "neurosearch.retriever.analyzer:Tokenizer" not in reached  # reached through the recipe

@@ -36,11 +36,17 @@ def node_of(group: str, choice: str) -> DictConfig:
         "encoder": "retriever.encoder",
         "index": "retriever.index",
         "fusion": "retriever.fusion",
+        "loss": "retriever.encoder.loss",
+        "negatives": "retriever.encoder.negatives",
     }.get(group)
     if where is not None:
-        holder = "hybrid" if group == "fusion" else "dense"
+        finetuned = {"loss": "dense_finetuned", "negatives": "dense_finetuned"}
+        holder = {"fusion": "hybrid", **finetuned}.get(group, "dense")
         config = composed(f"retriever={holder}", f"{group}@{where}={choice}")
-        return config.retriever[where.split(".")[1]]
+        node = config
+        for part in where.split("."):
+            node = node[part]
+        return node
     config = composed(f"{group}={choice}")
     node = config
     for part in group.split("/"):

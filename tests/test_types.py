@@ -40,7 +40,7 @@ def test_depth_cuts_after_ranking() -> None:
 rows = st.lists(
     st.tuples(
         st.sampled_from(["q1", "q2", "q3"]),
-        st.integers(0, 30).map(lambda n: f"p{n}"),
+        st.integers(0, 30).map(lambda n: f"p {n}" if n % 3 else f"p{n}"),
         st.sampled_from([0.0, 0.5, 1.0, 2.0]),
     ),
     unique_by=lambda row: row[:2],

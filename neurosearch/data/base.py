@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -50,6 +51,19 @@ class Data(Recipe):
     def dataset(self) -> Artifact[Dataset]:
         """The data set as an artifact."""
         return DatasetArtifact(self)
+
+    def population(self) -> Data:
+        """The recipe that names what a table is about: folds of one data set are one."""
+        return self
+
+    def variant(self) -> str:
+        """What departs from the defaults, such as `n_products=500`; '' where nothing does."""
+        told = []
+        for spec in dataclasses.fields(self.population()):
+            value = getattr(self.population(), spec.name)
+            if spec.name != "path" and value != spec.default:
+                told.append(f"{spec.name}={value}")
+        return ",".join(told)
 
     def label(self) -> str:
         return self.name

@@ -38,11 +38,15 @@ class Beir(base.Data):
         folder = Path(self.path)
         corpus = base.require_file(folder / "corpus.jsonl", SHAPE)
         queries_file = base.require_file(folder / "queries.jsonl", SHAPE)
-        ids = pl.DataFrame({"product_id": [_id(corpus, n, x) for n, x in _lines(corpus)]})
-        ids = ids.with_row_index("row", offset=1)
+        numbered = [(n, _id(corpus, n, x)) for n, x in _lines(corpus)]
+        ids = pl.DataFrame(numbered, {"row": pl.Int64, "product_id": pl.String}, orient="row")
         base.require_unique(corpus, ids, "product_id")
         known = [
-            {"row": number, "query_id": _id(queries_file, number, line), "text": line.get("text")}
+            {
+                "row": number,
+                "query_id": _id(queries_file, number, line),
+                "text": _string(queries_file, number, line, "text"),
+            }
             for number, line in _lines(queries_file)
         ]
         schema = {"row": pl.Int64, "query_id": pl.String, "text": pl.String}
@@ -106,15 +110,24 @@ def _id(file: Path, number: int, record: dict[str, Any]) -> str:
     return str(record["_id"])
 
 
+def _string(file: Path, number: int, record: dict[str, Any], column: str) -> str | None:
+    value = record.get(column)
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{file} row {number}: column {column!r} is {value!r}, not a text")
+    return value
+
+
 def _products(corpus: Path) -> Iterator[pl.DataFrame]:
     chunk: list[dict[str, Any]] = []
     schema = dict.fromkeys(("product_id", "title", "description", "attributes", *METADATA))
     for number, line in _lines(corpus):
         metadata = line.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            raise InputError(f"{corpus} row {number}: column 'metadata' is no object")
         record = {
             "product_id": _id(corpus, number, line),
-            "title": line.get("title"),
-            "description": line.get("text"),
+            "title": _string(corpus, number, line, "title"),
+            "description": _string(corpus, number, line, "text"),
             "attributes": json.dumps(metadata) if metadata else None,
         }
         record |= {key: _text(metadata.get(key)) for key in METADATA}

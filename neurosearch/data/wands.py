@@ -7,7 +7,7 @@ are dealt into five folds by hash: fold `fold` is test, the next one dev, the re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -38,6 +38,9 @@ class Wands(base.Data):
     name: ClassVar[str] = "wands"
     path: str = content(content_digest)
     fold: int = 0
+
+    def population(self) -> base.Data:
+        return replace(self, fold=0)
 
     def tables(self, runtime: Runtime) -> base.Tables:
         if not 0 <= self.fold < FOLDS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,12 +131,18 @@ def encode_resumably(
     order = np.argsort(live.lengths(texts), kind="stable")[::-1]
     path, journal = folder / "vectors.npy", folder / "journal.txt"
     done: set[int] = set()
+    earlier = 0.0
     shape = (len(texts), live.dimensions)
     if path.exists() and journal.exists():
-        done = {int(line) for line in journal.read_text().split()}
-        vectors = np.lib.format.open_memmap(path, mode="r+")
-        if vectors.shape != shape:  # another vocabulary than before: start again
-            done = set()
+        lines = [line.split() for line in journal.read_text().splitlines()]
+        try:
+            vectors = np.lib.format.open_memmap(path, mode="r+")
+        except ValueError:  # torn before its first shard was there
+            lines = []
+        else:
+            lines = lines if vectors.shape == shape else []
+        done = {int(line[0]) for line in lines}
+        earlier = sum(float(line[1]) for line in lines)
     if not done:
         vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
         journal.write_text("")
@@ -149,10 +156,11 @@ def encode_resumably(
             if start // SHARD in done:
                 continue
             rows = order[start : start + SHARD]
+            began = time.perf_counter()
             vectors[rows] = live.encode([texts[row] for row in rows])
             vectors.flush()
             with journal.open("a") as handle:
-                handle.write(f"{start // SHARD}\n")
+                handle.write(f"{start // SHARD} {time.perf_counter() - began:.3f}\n")
             advance(len(rows))
     if not np.isfinite(vectors).all():
         raise RuntimeError(f"some vectors of {what} are not finite")
@@ -160,4 +168,4 @@ def encode_resumably(
     journal.unlink()
     meta = {"encoder": identity}
     (folder / "embeddings.json").write_text(json.dumps(meta), encoding="utf-8")
-    return {"shape": list(shape), "resumed": kept}
+    return {"shape": list(shape), "resumed": kept, "earlier seconds": round(earlier, 3)}

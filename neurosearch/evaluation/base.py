@@ -48,6 +48,8 @@ class Evaluation(Recipe):
             raise InputError(f"evaluation.split must be one of {', '.join(SPLITS)}")
         if self.depth < 100 and self.pool == "catalogue":
             raise InputError(f"evaluation.depth is {self.depth}; Recall@100 needs at least 100")
+        if self.resamples < 1:
+            raise InputError(f"evaluation.resamples must be at least 1, not {self.resamples}")
 
     def topics(self, query: QueryProcessor) -> Topics:
         """What is asked of a retriever under this protocol."""
@@ -63,8 +65,9 @@ class Evaluation(Recipe):
         """The latency artifact, or None where it is off or the system is not live."""
         if self.latency.queries == 0 or not retriever.is_live:
             return None
-        serving = tuple(retriever.serving(data))
-        return Latency(data, retriever, query, self.split, self.latency, hardware(), serving)
+        topics = self.topics(query)
+        serving = tuple(retriever.serving(data, topics))
+        return Latency(data, retriever, topics, self.latency, hardware(), serving)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.artifact import Artifact
-from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import Recipe
-from neurosearch.retriever.base import Retriever
+from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset
 
@@ -42,8 +41,7 @@ class Latency(Artifact[dict[str, float]]):
     kind: ClassVar[str] = "latency"
     data: Artifact[Dataset]
     retriever: Retriever
-    query: QueryProcessor
-    split: str
+    topics: Topics
     protocol: LatencyProtocol
     hardware: str
     serving: tuple[Artifact[Any], ...]
@@ -51,13 +49,13 @@ class Latency(Artifact[dict[str, float]]):
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         from filelock import FileLock
 
-        texts = runtime.get(self.data).queries(self.split).texts
+        texts = runtime.get(self.data).queries(self.topics.split).texts
         wanted = self.protocol.queries + self.protocol.warmup
         asked = [texts[n % len(texts)] for n in range(wanted)]
         timed, k = asked[self.protocol.warmup :], self.protocol.k
         # Two measurements at once would measure each other.
         alone = FileLock(str(runtime.outputs / "artifacts" / ".latency.lock"))
-        with alone, self.retriever.searcher(self.data, self.query, runtime) as live:
+        with alone, self.retriever.searcher(self.data, self.topics, runtime) as live:
             for text in asked[: self.protocol.warmup]:
                 live.search([text], k)
             singles = np.empty(len(timed))

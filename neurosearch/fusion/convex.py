@@ -40,8 +40,9 @@ class Convex(base.Fusion):
             check(self.norm)
         if not 0 < self.step <= 0.5:
             raise InputError(f"fusion.step must be above 0 and at most 0.5, not {self.step}")
-        if self.weights is not None and abs(sum(self.weights.values()) - 1) > 1e-6:
-            raise InputError(f"fusion.weights must sum to one, not {dict(self.weights)}")
+        weights = list((self.weights or {"all": 1}).values())
+        if abs(sum(weights) - 1) > 1e-6 or min(weights) < 0:
+            raise InputError(f"fusion.weights must be shares that sum to one, not {weights}")
 
     @property
     def learns(self) -> bool:

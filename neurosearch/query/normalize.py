@@ -7,15 +7,15 @@ number (`12 ounces`, `12oz` and `12 oz.` become `12 oz`; `5"` and `5 inches` bec
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 
 from neurosearch.query.base import QueryProcessor
+from neurosearch.query.fold import fold
 
 _UNITS = {
     "oz": r"oz|ounces?",
-    "in": r"in|inch(?:es)?|\"|''|″",
-    "ft": r"ft|feet|foot|'|′",
+    "in": r"in|inch(?:es)?",
+    "ft": r"ft|feet|foot",
     "lb": r"lbs?|pounds?",
     "gal": r"gal|gallons?",
     "mm": r"mm|millimet(?:er|re)s?",
@@ -25,8 +25,12 @@ _UNITS = {
     "v": r"v|volts?",
 }
 _PATTERNS = [
-    (re.compile(rf"(?<![\w.])(\d+(?:[./]\d+)*)[\s-]*(?:{words})(?![\w'\"])\.?"), rf"\1 {unit} ")
+    (re.compile(rf"(?<![\w.])(\d+(?:[./]\d+)*)[\s-]*(?:{words})(?![\w/'\"])\.?"), rf"\1 {unit} ")
     for unit, words in _UNITS.items()
+]
+_MARKS = [
+    (re.compile(r"(\d)\s*(?:\"|''|″)"), r"\1 in "),
+    (re.compile(r"(\d)\s*(?:'|′)(?!\w)"), r"\1 ft "),
 ]
 _TRADEMARKS = re.compile("[®™©]")
 
@@ -42,9 +46,8 @@ class Normalize(QueryProcessor):
 
     def _one(self, text: str) -> str:
         result = _TRADEMARKS.sub("", text)
-        result = unicodedata.normalize("NFKD", result).lower()
-        result = "".join(c for c in result if not unicodedata.combining(c))
+        result = fold(result.lower())
         if self.units:
-            for pattern, spelling in _PATTERNS:
+            for pattern, spelling in (*_MARKS, *_PATTERNS):
                 result = pattern.sub(spelling, result)
         return " ".join(result.split()) or text

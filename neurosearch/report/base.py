@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neurosearch.errors import InputError
+from neurosearch.evaluation.latency import METRICS as LATENCY
+from neurosearch.evaluation.metrics import METRICS
 from neurosearch.recipe import Recipe
 from neurosearch.report import csv, html, latex, markdown
 from neurosearch.report.table import Table
@@ -32,6 +34,11 @@ class Report(Recipe):
         unknown = [name for name in self.formats if name not in WRITERS]
         if unknown:
             raise InputError(f"report.formats: {unknown}; known are {', '.join(WRITERS)}")
+        strange = [name for name in self.columns if name not in (*METRICS, *LATENCY)]
+        if strange:
+            raise InputError(
+                f"report.columns: {strange}; known are {', '.join((*METRICS, *LATENCY))}"
+            )
 
     def write(self, tables: Sequence[Table], folder: Path) -> list[Path]:
         """Write every table in every form; returns the files."""

@@ -35,6 +35,13 @@ def mark(row: Row, metric: str) -> str:
     return "†" if cell.effect > 0 else "‡"
 
 
+def value(row: Row, metric: str) -> str:
+    """The mean, with ± the standard deviation over seeds where there are several."""
+    cell = row.cells[metric]
+    text = number(metric, cell.mean)
+    return text if math.isnan(cell.sd_seeds) else f"{text} ± {number(metric, cell.sd_seeds)}"
+
+
 def interval(row: Row, metric: str) -> str:
     """`[.351, .381]`, or '' where there is none."""
     cell = row.cells[metric]
@@ -69,6 +76,7 @@ def note(table: Table) -> list[str]:
     """Data, protocol, statistics, hardware: what a reader needs to trust the numbers."""
     done = [row for row in table.rows if not row.failed]
     data = f"{table.data} (simulated)" if table.data in SIMULATED else table.data
+    data += f" with {table.variant}" if table.variant else ""
     seeds = sorted({row.seeds for row in done})
     hardware = sorted({row.hardware for row in done})
     commits = sorted({row.commit for row in done if row.commit})
@@ -85,6 +93,8 @@ def note(table: Table) -> list[str]:
     ]
     if table.data in SIMULATED:
         lines.insert(0, "SIMULATED DATA: these numbers say nothing about real shops.")
+    if table.split == "dev":
+        lines.append("Scored on dev: rows that were tuned on dev are scored on what they saw.")
     holes = [row for row in table.rows if row.failed]
     if holes:
         lines.append(f"{len(holes)} job(s) failed; their rows are holes.")

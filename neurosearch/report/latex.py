@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neurosearch.report.form import mark, note, number, places, shown
+from neurosearch.report.form import mark, note, places, shown, value
 from neurosearch.report.table import Row, Table
 
 _SPECIAL = {
@@ -18,6 +18,7 @@ _SPECIAL = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
     "†": r"\textsuperscript{\dag}",
     "‡": r"\textsuperscript{\ddag}",
     "·": r"\textperiodcentered{}",
@@ -63,7 +64,7 @@ def escape(text: str) -> str:
 def _cell(row: Row, metric: str, places: tuple[set[str], set[str]]) -> str:
     if metric not in row.cells:
         return ""
-    text = number(metric, row.cells[metric].mean)
+    text = escape(value(row, metric))
     if row.system in places[0]:
         text = rf"\textbf{{{text}}}"
     elif row.system in places[1]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neurosearch.report.form import interval, mark, note, number, places, shown
+from neurosearch.report.form import interval, mark, note, places, shown, value
 from neurosearch.report.table import Row, Table
 
 
@@ -34,7 +34,7 @@ def write(table: Table, columns: Sequence[str]) -> str:
 def _cell(row: Row, metric: str, places: tuple[set[str], set[str]]) -> str:
     if metric not in row.cells:
         return ""
-    text = number(metric, row.cells[metric].mean) + mark(row, metric)
+    text = value(row, metric) + mark(row, metric)
     if row.system in places[0]:
         return f"**{text}**"
     return f"_{text}_" if row.system in places[1] else text

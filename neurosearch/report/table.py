@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ class Table:
 
     experiment: str
     data: str
+    variant: str
     protocol: str
     split: str
     gain: str
@@ -80,7 +81,7 @@ class Table:
         extra = [] if self.protocol == "catalogue" else [self.protocol]
         extra += [] if self.split == "test" else [self.split]
         extra += [] if self.gain_choice == self.data else [self.gain_choice]
-        return ".".join([self.data, *extra])
+        return ".".join([",".join(filter(None, [self.data, self.variant])), *extra])
 
     def ranked(self, metric: str, lower_is_better: bool = False) -> list[str]:
         """Systems from best to worst on a metric, floors left out."""
@@ -95,34 +96,40 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 
 
 def make_tables(records: Sequence[dict[str, Any]]) -> list[Table]:
-    """One table for each (data, protocol, split, gain) among the records."""
+    """One table for each data set (its folds joined), protocol, split and gain."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     failed: list[dict[str, Any]] = []
     for record in records:
         if record["status"] == "done":
-            key = tuple(record[k] for k in ("data", "protocol", "split", "gain"))
+            keys = ("data", "variant", "population", "protocol", "split", "gain_fingerprint")
+            key = tuple(record[k] for k in keys)
             groups.setdefault(key, []).append(record)
         else:
             failed.append(record)
     tables = []
-    for (data, protocol, split, gain), members in groups.items():
-        holes = [r for r in failed if r.get("data") in (None, data)]
+    for members in groups.values():
+        holes = [r for r in failed if r.get("data") in (None, members[0]["data"])]
         rows = _rows(members) + [_hole(r) for r in holes]
         first = members[0]
         tables.append(
             Table(
                 experiment=first["experiment"],
-                data=data,
-                protocol=protocol,
-                split=split,
-                gain=gain,
+                data=first["data"],
+                variant=first["variant"],
+                protocol=first["protocol"],
+                split=first["split"],
+                gain=first["gain"],
                 gain_choice=first["gain_choice"],
                 baseline=first["baseline"],
                 resamples=first["resamples"],
                 rows=tuple(rows),
             )
         )
-    return tables
+    stems = [table.stem for table in tables]
+    return [
+        table if stems.count(table.stem) == 1 else replace(table, variant=f"{table.variant},{n}")
+        for n, table in enumerate(tables, 1)
+    ]
 
 
 def _hole(record: dict[str, Any]) -> Row:
@@ -208,7 +215,8 @@ def _scores(group: list[dict[str, Any]], metrics: list[str]) -> list[pl.DataFram
         if runs in seen:  # the system draws no random numbers: another seed, the same run
             continue
         seen.add(runs)
-        parts = [pl.read_parquet(Path(r["folder"]) / "metrics.parquet") for r in members]
+        # From the artifacts: a job's folder may meanwhile be another sweep's.
+        parts = [pl.read_parquet(r["metrics"]) for r in members]
         frames.append(pl.concat([part.select("query_id", *metrics) for part in parts]))
     return frames
 

@@ -1,22 +1,23 @@
 """The analyser of lexical retrieval: one tokenisation for every BM25 engine.
 
-Lower-cased, ASCII-folded words; model numbers kept whole and split (`WH-1000XM4` gives
+Lower-cased words without accents; model numbers kept whole and split (`WH-1000XM4` gives
 wh-1000xm4, wh, 1000xm4); numbers joined to their unit (`12 oz` gives 12oz beside 12 and oz);
-a Snowball stemmer. Stop-words stay by default: in products "without" and "for" carry intent.
+a Snowball stemmer; bigrams for Japanese, Chinese and Korean. Stop-words stay by default: in
+products "without" and "for" carry intent.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from neurosearch.errors import InputError
+from neurosearch.query.fold import fold
 from neurosearch.recipe import Recipe
 
-_WORD = re.compile(r"[a-z0-9]+(?:[-/.][a-z0-9]+)*")
-_PART = re.compile(r"[a-z0-9]+")
+_WORD = re.compile(r"[^\W_]+(?:[-/.][^\W_]+)*")
+_PART = re.compile(r"[^\W_]+")
 _UNIT = re.compile(
     r"(?<![a-z0-9./-])(\d+(?:\.\d+)?)[ -]?"
     r"(oz|in|ft|lb|lbs|gal|mm|cm|ml|qt|pt|yd|amp|amps|watt|watts|volt|volts|w|v|pk|pc|pcs)\b"
@@ -24,6 +25,13 @@ _UNIT = re.compile(
 _STOPWORDS = frozenset(
     re.findall(r"\w+", "a an and are as at be by for from in is it of on or that the this to with")
 )
+
+
+def _unsegmented(word: str) -> tuple[str, ...]:
+    """Other scripts have no stemmer here: bigrams for those without spaces, else the word."""
+    if any("\u3040" <= c <= "\u9fff" or "\uac00" <= c <= "\ud7a3" for c in word) and len(word) > 2:
+        return tuple(word[i : i + 2] for i in range(len(word) - 1))
+    return (word,)
 
 
 @dataclass(frozen=True)
@@ -64,9 +72,7 @@ class Tokenizer:
         return [self.tokens(text) for text in texts]
 
     def tokens(self, text: str) -> list[str]:
-        lowered = text.lower()
-        if not lowered.isascii():
-            lowered = unicodedata.normalize("NFKD", lowered).encode("ascii", "ignore").decode()
+        lowered = fold(text.lower())
         found: list[str] = []
         cache = self._cache
         for word in _WORD.findall(lowered):
@@ -81,6 +87,8 @@ class Tokenizer:
     def _split(self, word: str) -> tuple[str, ...]:
         if not self._recipe.stopwords and word in _STOPWORDS:
             return ()
+        if not word.isascii():
+            return _unsegmented(word)
         parts = _PART.findall(word)
         tokens = [self._stem(part) if self._stem else part for part in parts]
         # A compound of plain words (stainless-steel) is its parts; one with digits is a name.

@@ -61,27 +61,33 @@ class Searcher(Protocol):
 
 @dataclass(frozen=True)
 class Retriever(Recipe):
-    """Base of retrievers. `floor`: the least score it can give, or None where unknown."""
+    """Base of retrievers.
+
+    Class attributes:
+        floor: the least score it can give, or None where unknown.
+        is_bound: a row that only bounds the others (random, oracle): not ranked, not tested.
+    """
 
     floor: ClassVar[float | None] = None
+    is_bound: ClassVar[bool] = False
 
     def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
         """The batch answer to `topics`, as an artifact: what tables use."""
         raise TypeError(f"{type(self).__name__} does not say how it is run")
 
-    def serving(self, data: Artifact[Dataset]) -> list[Artifact[Any]]:
+    def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
         """The artifacts that answering needs: their bytes are the system's size."""
         return []
 
     def searcher(
-        self, data: Artifact[Dataset], query: QueryProcessor, runtime: Runtime
+        self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
     ) -> AbstractContextManager[Searcher]:
-        """The live system: what serving and latency use."""
+        """The live system, as `topics` asks for it: what serving and latency use."""
         raise InputError(f"{self.label()} has no live searcher: set evaluation.latency.queries=0")
 
     @property
     def is_live(self) -> bool:
-        """Whether there is a live searcher (floors such as the oracle have none)."""
+        """Whether there is a live searcher; without one no latency is measured."""
         return type(self).searcher is not Retriever.searcher
 
 

@@ -61,19 +61,19 @@ class BM25(Retriever):
             for name in self.boosts
         ]
 
-    def serving(self, data: Artifact[Dataset]) -> list[Artifact[Any]]:
+    def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
         return self.indexes(data)
 
     @contextmanager
     def searcher(
-        self, data: Artifact[Dataset], query: QueryProcessor, runtime: Runtime
+        self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
     ) -> Iterator[Searcher]:
         if self.engine == "bm25s":
             pairs = opened(self, self.indexes(data), runtime)
-            yield _Bm25sSearcher(pairs, self.analyzer.tokenizer(), query)
+            yield _Bm25sSearcher(pairs, self.analyzer.tokenizer(), topics.query)
             return
         index = runtime.get(self.indexes(data)[0])
-        with lucene_searcher(self, index, query, runtime) as live:
+        with lucene_searcher(self, index, topics.query, runtime) as live:
             yield live
 
     def label(self) -> str:

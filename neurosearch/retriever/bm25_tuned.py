@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from neurosearch.artifact import Artifact
+from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.evaluation.metrics import per_query
-from neurosearch.query.base import QueryProcessor
 from neurosearch.retriever import bm25, lucene
 from neurosearch.retriever.base import Retriever, RunArtifact, Searcher, Topics
 from neurosearch.retriever.bm25 import BM25
@@ -47,9 +47,13 @@ class TunedBM25(Retriever):
     def __post_init__(self) -> None:
         super().__post_init__()
         bm25.check_fields({**self.base.boosts, **self.boosts})
+        if self.base.engine != "lucene":
+            raise InputError(
+                "retriever.base.engine must be lucene: bm25s fixes k1 and b at indexing"
+            )
 
     def tuned(self, data: Artifact[Dataset], topics: Topics) -> Artifact[BM25]:
-        """The chosen BM25, as an artifact of the dev split."""
+        """The chosen BM25, as an artifact of the dev split; always by retrieval."""
         dev = replace(topics, split="dev", depth=TUNING_DEPTH, pool="catalogue")
         return TunedParameters(data, dev, self, self._index(data))
 
@@ -61,15 +65,15 @@ class TunedBM25(Retriever):
     def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
         return TunedRun(data, topics, self.tuned(data, topics), self._index(data))
 
-    def serving(self, data: Artifact[Dataset]) -> list[Artifact[Any]]:
-        return [self._index(data)]
+    def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
+        return [self._index(data), self.tuned(data, topics)]
 
     @contextmanager
     def searcher(
-        self, data: Artifact[Dataset], query: QueryProcessor, runtime: Runtime
+        self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
     ) -> Iterator[Searcher]:
-        chosen = runtime.get(self.tuned(data, Topics(query=query)))
-        with bm25.lucene_searcher(chosen, runtime.get(self._index(data)), query, runtime) as live:
+        chosen, index = runtime.get(self.tuned(data, topics)), runtime.get(self._index(data))
+        with bm25.lucene_searcher(chosen, index, topics.query, runtime) as live:
             yield live
 
     def label(self) -> str:

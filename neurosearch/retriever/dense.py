@@ -35,17 +35,17 @@ class Dense(Retriever):
             return PoolRun(data, topics, queries, self.encoder.product_embeddings(data))
         return DenseRun(data, topics, queries, self._index(data))
 
-    def serving(self, data: Artifact[Dataset]) -> list[Artifact[Any]]:
+    def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
         return [self._index(data)]
 
     @contextmanager
     def searcher(
-        self, data: Artifact[Dataset], query: QueryProcessor, runtime: Runtime
+        self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
     ) -> Iterator[Searcher]:
         index = runtime.get(self._index(data))
         trained = self.encoder.trained(data)
         live = self.encoder.live(runtime, None if trained is None else runtime.get(trained))
-        yield _DenseSearcher(self.encoder, self.encoder.identity(data), live, index, query)
+        yield _DenseSearcher(self.encoder, self.encoder.identity(data), live, index, topics.query)
 
     def _index(self, data: Artifact[Dataset]) -> Artifact[LiveIndex]:
         return self.index.build(self.encoder.product_embeddings(data))

@@ -16,7 +16,6 @@ from neurosearch.artifact import Artifact
 from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.fusion.base import DevSet, Fusion
-from neurosearch.query.base import QueryProcessor
 from neurosearch.retriever.base import Retriever, RunArtifact, Searcher, Topics
 from neurosearch.runtime import Runtime
 from neurosearch.types import Catalogue, Dataset, Queries, Run
@@ -46,8 +45,11 @@ class Hybrid(Retriever):
         runs = {name: member.run(data, dev) for name, member in self.members.items()}
         return FittedFusion(data, dev, runs, self.fusion, self.gain)
 
-    def serving(self, data: Artifact[Dataset]) -> list[Artifact[Any]]:
-        return [needed for member in self.members.values() for needed in member.serving(data)]
+    def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
+        members = self.members.values()
+        needed = [part for member in members for part in member.serving(data, topics)]
+        fitted = self._fitted(data, topics)
+        return needed if fitted is None else [*needed, fitted]
 
     @property
     def is_live(self) -> bool:
@@ -55,18 +57,18 @@ class Hybrid(Retriever):
 
     @contextmanager
     def searcher(
-        self, data: Artifact[Dataset], query: QueryProcessor, runtime: Runtime
+        self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
     ) -> Iterator[Searcher]:
-        fitted = self._fitted(data, Topics(query=query))
+        fitted = self._fitted(data, topics)
         learnt = None if fitted is None else runtime.get(fitted)
         catalogue = runtime.get(data).catalogue
         with ExitStack() as stack:
             members = {
-                name: stack.enter_context(member.searcher(data, query, runtime))
+                name: stack.enter_context(member.searcher(data, topics, runtime))
                 for name, member in self.members.items()
             }
             floors = {name: member.floor for name, member in self.members.items()}
-            yield _HybridSearcher(members, floors, self.fusion, learnt, catalogue)
+            yield _HybridSearcher(members, floors, self.fusion, learnt, catalogue, topics.depth)
 
     def label(self) -> str:
         return f"Hybrid {self.fusion.label()}"
@@ -121,13 +123,14 @@ class _HybridSearcher:
     fusion: Fusion
     learnt: Mapping[str, Any] | None
     catalogue: Catalogue
+    depth: int  # of the members' lists, as in the batch: a fusion of shorter ones is another
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         ids = [str(number) for number in range(len(texts))]
         queries = Queries("live", pl.DataFrame({"query_id": ids, "text": list(texts)}))
         runs = {}
         for name, member in self.members.items():
-            rows, scores = member.search(texts, k)
+            rows, scores = member.search(texts, self.depth)
             floor = self.floors[name]
             runs[name] = _numbered_run(rows, scores, queries, floor, self.catalogue.id_order)
         fused = self.fusion.fuse(runs, queries, self.learnt).frame.filter(pl.col("rank") <= k)

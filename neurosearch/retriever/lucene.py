@@ -24,6 +24,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.artifact import Artifact
+from neurosearch.retriever import lucene_worker
 from neurosearch.retriever.analyzer import Analyzer, Tokenizer
 from neurosearch.retriever.java import anserini_jar, java_home, jvm_library, run_java
 from neurosearch.runtime import Runtime
@@ -148,7 +149,7 @@ class LuceneWorker:
     """A child process with an open index: single queries in milliseconds, and judged pools."""
 
     def __init__(self, index: Path, scoring: Scoring, memory: str) -> None:
-        script = Path(__file__).with_name("lucene_worker.py")
+        script = Path(lucene_worker.__file__)
         command = [sys.executable, "-P", str(script), str(index), str(anserini_jar())]
         command += [str(java_home()), str(jvm_library()), memory]
         self._process = subprocess.Popen(

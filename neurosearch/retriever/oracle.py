@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from neurosearch.artifact import Artifact
 from neurosearch.evaluation.gain import Gain
@@ -16,6 +17,8 @@ class Oracle(Retriever):
     """`gain`: what the evaluation pays for a label."""
 
     gain: Gain
+
+    is_bound: ClassVar[bool] = True
 
     def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
         return OracleRun(data, topics, self.gain)

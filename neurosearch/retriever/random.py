@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,8 @@ from neurosearch.types import Dataset, Run
 @dataclass(frozen=True)
 class Random(Retriever):
     seed: int = 0
+
+    is_bound: ClassVar[bool] = True
 
     def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
         return RandomRun(data, topics, self.seed)

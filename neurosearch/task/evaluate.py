@@ -44,14 +44,17 @@ class Evaluate(Task):
         return {
             "experiment": job.name,
             "label": job.retriever.label(),
-            "floor": not job.retriever.is_live,
+            "floor": job.retriever.is_bound,
             "overrides": list(job.overrides),
             "number": job.number,
             "seed": job.config.seed,
             "data": job.data.label(),
+            "variant": job.data.variant(),
+            "population": job.data.population().fingerprint,
             "protocol": evaluation.pool,
             "split": evaluation.split,
             "gain": evaluation.gain.label(),
+            "gain_fingerprint": evaluation.gain.fingerprint,
             "gain_choice": HydraConfig.get().runtime.choices["evaluation/gain"],
             "baseline": evaluation.baseline,
             "resamples": evaluation.resamples,
@@ -74,6 +77,7 @@ class Evaluate(Task):
         return {
             "means": means,
             "n_queries": frame.height,
+            "metrics": str(folder / "metrics.parquet"),
             "latency": None if latency is None else runtime.get(latency),
             "run": run.artifact_fingerprint,
             "artifacts": list(runtime.store.events),
@@ -84,7 +88,8 @@ class Evaluate(Task):
 
     def _copy_run(self, job: Job, fingerprint: str, source: Path) -> None:
         stamp = job.folder / "run.fingerprint"
-        if stamp.exists() and stamp.read_text() == fingerprint:
+        there = (job.folder / "run.parquet").exists()
+        if there and stamp.exists() and stamp.read_text() == fingerprint:
             return
         write_whole(job.folder / "run.parquet", source.read_bytes())
         if self.trec:

@@ -74,7 +74,7 @@ class Failing(Encoder):
 
     after: int = 1_000_000
 
-    def live(self, runtime: Runtime):
+    def live(self, runtime: Runtime, weights: Path | None = None):
         inner = HashingEncoder(dimensions=8).live(runtime)
         calls: list[int] = []
         after = self.after
@@ -92,7 +92,6 @@ class Failing(Encoder):
                 calls.append(len(texts))
                 return inner.encode(texts)
 
-        object.__setattr__(self, "calls", calls)
         return Live()
 
 
@@ -104,16 +103,23 @@ def test_a_killed_encoding_goes_on_where_it_was(
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
-    encode_resumably(Failing(), texts, whole, runtime, "texts")
+    encode_resumably(Failing().live(runtime), "e", texts, whole, runtime, "texts")
     with pytest.raises(KeyboardInterrupt):
-        encode_resumably(Failing(after=3), texts, cut, runtime, "texts")
+        encode_resumably(Failing(after=3).live(runtime), "e", texts, cut, runtime, "texts")
     assert not (cut / "embeddings.json").exists()
-    second = Failing()
-    details = encode_resumably(second, texts, cut, runtime, "texts")
+    second = Failing().live(runtime)
+    details = encode_resumably(second, "e", texts, cut, runtime, "texts")
     assert details["resumed"] == 30
-    assert second.calls == [10, 5]  # type: ignore[attr-defined]
+    assert second.encoded == [10, 5]
     assert np.array_equal(np.load(whole / "vectors.npy"), np.load(cut / "vectors.npy"))
     assert json.loads((cut / "embeddings.json").read_text())["encoder"]
+
+
+def test_a_torn_file_is_started_again(runtime: Runtime, tmp_path: Path) -> None:
+    (tmp_path / "vectors.npy").write_bytes(b"\x93NUM")
+    (tmp_path / "journal.txt").write_text("0 1.5\n")
+    live = HashingEncoder(dimensions=8).live(runtime)
+    assert encode_resumably(live, "e", ["a", "b"], tmp_path, runtime, "texts")["resumed"] == 0
 
 
 def test_a_model_that_nobody_has_is_named(runtime: Runtime, monkeypatch) -> None:

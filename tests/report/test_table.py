@@ -23,6 +23,9 @@ BASE = {
     "floor": False,
     "seed": 0,
     "data": "shop",
+    "variant": "",
+    "population": "p",
+    "gain_fingerprint": "g",
     "protocol": "catalogue",
     "split": "test",
     "gain": "esci_official",
@@ -48,7 +51,8 @@ def record(
     frame.write_parquet(place / "metrics.parquet")
     means = {"nDCG@10": float(np.mean(scores))}
     facts = {"label": label, "overrides": list(overrides), "means": means, "run": name}
-    return {**BASE, **facts, "number": 0, "folder": str(place), **more}
+    files = {"folder": str(place), "metrics": str(place / "metrics.parquet")}
+    return {**BASE, **facts, "number": 0, **files, **more}
 
 
 def test_baseline_best_and_significance(tmp_path: Path) -> None:
@@ -89,6 +93,8 @@ def test_seeds_are_averaged_query_by_query(tmp_path: Path) -> None:
     assert table.rows[1].seeds == 2
     assert cell.mean == pytest.approx((0.1 + 0.5) / 2)
     assert cell.sd_seeds == pytest.approx(np.std([0.1, 0.5], ddof=1))
+    assert "± .283" in markdown.write(table, ["nDCG@10"])
+    assert r"$\pm$ .283" in latex.write(table, ["nDCG@10"])
 
 
 def test_folds_are_joined(tmp_path: Path) -> None:
@@ -131,11 +137,19 @@ def test_other_data_protocol_split_or_gain_is_another_table(tmp_path: Path) -> N
         record(tmp_path, "A", [0.2]),
         record(tmp_path, "A", [0.2], ("x=1",), protocol="judged"),
         record(tmp_path, "A", [0.2], ("x=2",), split="dev"),
-        record(tmp_path, "A", [0.2], ("x=3",), gain="esci_exp", gain_choice="esci_exp"),
+        record(tmp_path, "A", [0.2], ("x=3",), gain_fingerprint="h", gain_choice="esci_exp"),
+        record(tmp_path, "A", [0.2], ("x=5",), population="q", variant="n_products=9"),
         record(tmp_path, "A", [0.2], ("x=4",), data="beir", gain_choice="beir"),
     ]
     stems = [table.stem for table in make_tables(records)]
-    assert stems == ["shop", "shop.judged", "shop.dev", "shop.esci_exp", "beir"]
+    assert stems == [
+        "shop",
+        "shop.judged",
+        "shop.dev",
+        "shop.esci_exp",
+        "shop,n_products=9",
+        "beir",
+    ]
 
 
 def test_holes_are_shown_in_every_form(tmp_path: Path) -> None:
@@ -170,7 +184,7 @@ def test_latex_special_characters() -> None:
 
 
 def test_the_page_escapes_names() -> None:
-    table = Table("e", "shop", "catalogue", "test", "g", "shop", "A", 10, ())
+    table = Table("e", "shop", "", "catalogue", "test", "g", "shop", "A", 10, ())
     assert "<script>alert" not in html.write(
         Table(**{**table.__dict__, "experiment": "<script>alert(1)</script>"}), []
     )

@@ -10,7 +10,6 @@ import pytest
 
 from neurosearch.artifact import Artifact
 from neurosearch.data.beir import Beir
-from neurosearch.query.none import NoProcessing
 from neurosearch.query.normalize import Normalize
 from neurosearch.retriever.analyzer import Analyzer
 from neurosearch.retriever.base import Topics
@@ -113,7 +112,7 @@ def test_live_answers_are_the_batch_s(recipe: BM25, shop_runtime: Runtime, shop)
     run = shop_runtime.get(recipe.run(shop, Topics(depth=10)))
     data = shop_runtime.get(shop)
     queries = data.queries("test")
-    with recipe.searcher(shop, NoProcessing(), shop_runtime) as live:
+    with recipe.searcher(shop, Topics(depth=100), shop_runtime) as live:
         rows, scores = live.search(queries.texts, 10)
     again = Run.from_arrays(rows, scores, queries, data.catalogue, 10)
     for query, expected in lists(run).items():

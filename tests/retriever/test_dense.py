@@ -46,7 +46,7 @@ def test_live_answers_are_the_batch_s(shop_runtime: Runtime, shop) -> None:
     run = shop_runtime.get(DENSE.run(shop, Topics(depth=100)))
     data = shop_runtime.get(shop)
     queries = data.queries("test")
-    with DENSE.searcher(shop, NoProcessing(), shop_runtime) as live:
+    with DENSE.searcher(shop, Topics(depth=100), shop_runtime) as live:
         rows, scores = live.search(queries.texts, 100)
     again = Run.from_arrays(rows, scores, queries, data.catalogue)
     assert again.frame.equals(run.frame)

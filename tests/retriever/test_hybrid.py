@@ -32,12 +32,33 @@ def test_live_answers_are_the_batch_s(fusion, shop_runtime: Runtime, shop) -> No
     run = shop_runtime.get(hybrid.run(shop, Topics(depth=100)))
     data = shop_runtime.get(shop)
     queries = data.queries("test")
-    with hybrid.searcher(shop, NoProcessing(), shop_runtime) as live:
+    with hybrid.searcher(shop, Topics(depth=100), shop_runtime) as live:
         rows, scores = live.search(queries.texts, 100)
     again = Run.from_arrays(rows, scores, queries, data.catalogue)
     top = again.frame.group_by("query_id", maintain_order=True).first()["score"].to_numpy()
     expected = run.frame.group_by("query_id", maintain_order=True).first()["score"].to_numpy()
     assert top == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("fusion", [RRF(), Convex(step=0.5)])
+def test_a_live_top_ten_is_the_evaluated_one(fusion, shop_runtime: Runtime, shop) -> None:
+    """A page of ten fuses the members' whole lists, or it would be another system."""
+    hybrid = Hybrid(MEMBERS, fusion, GAIN)
+    run = shop_runtime.get(hybrid.run(shop, Topics(depth=100)))
+    data = shop_runtime.get(shop)
+    queries = data.queries("test")
+    with hybrid.searcher(shop, Topics(depth=100), shop_runtime) as live:
+        rows, scores = live.search(queries.texts, 10)
+    again = Run.from_arrays(rows, scores, queries, data.catalogue)
+    top = run.frame.filter(run.frame["rank"] <= 10)
+    assert again.frame["score"].to_numpy() == pytest.approx(top["score"].to_numpy(), abs=1e-5)
+
+
+def test_everything_that_serving_needs_is_declared(shop_runtime: Runtime, shop) -> None:
+    hybrid = Hybrid(MEMBERS, Convex(step=0.5), GAIN)
+    needed = hybrid.serving(shop, Topics(pool="judged"))
+    assert "fusion" in {artifact.kind for artifact in needed}
+    assert hybrid._fitted(shop, Topics(pool="judged")).topics.pool == "judged"
 
 
 def test_only_the_fusion_is_built_anew_when_its_parameter_changes(
@@ -81,7 +102,7 @@ def test_floors_bound_every_system(shop_runtime: Runtime, shop) -> None:
         means[name] = shop_runtime.get(evaluation.metrics(shop, run))["nDCG@10"].mean()
     assert means["oracle"] == pytest.approx(1.0)
     assert means["random"] < means["bm25"] < means["oracle"]
-    assert not Random().is_live and not Oracle(GAIN).is_live
+    assert Random.is_bound and Oracle.is_bound and not Hybrid.is_bound
 
 
 def test_random_depends_on_its_seed_only(shop_runtime: Runtime, shop) -> None:
