@@ -22,7 +22,7 @@ from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset
 
 SINGLE = ("p50 ms", "p95 ms", "p99 ms")
-METRICS = (*SINGLE, "batch q/s", "index MB", "build s")
+METRICS = (*SINGLE, "batch q/s", "index MB", "bytes/product", "build s")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ class Latency(Artifact[dict[str, float]]):
         size, seconds = runtime.store.cost(list(self.serving))
         points = np.percentile(singles * 1000, [50, 95, 99])
         measured = dict(zip(SINGLE, map(float, points), strict=True))
-        measured |= {"batch q/s": len(timed) / batch, "index MB": size / 1e6, "build s": seconds}
+        each = size / len(runtime.get(self.data).catalogue)
+        measured |= {"batch q/s": len(timed) / batch, "index MB": size / 1e6}
+        measured |= {"bytes/product": each, "build s": seconds}
         (folder / "latency.json").write_text(json.dumps(measured), encoding="utf-8")
         return measured
 

@@ -1,4 +1,9 @@
-"""The index role: built of one encoder's vectors, asked with vectors of the same encoder."""
+"""The index role: built of one encoder's vectors, asked with vectors of the same encoder.
+
+Any index may first reduce the dimensions: `truncate` keeps the first ones (meant for encoders
+trained with Matryoshka), `pca` rotates onto the principal components of the products. Both
+re-normalise, so scores stay cosines; queries pass the same transform.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,8 @@ from neurosearch.errors import InputError
 from neurosearch.recipe import Recipe
 from neurosearch.runtime import Runtime
 from neurosearch.types import Embeddings
+
+REDUCTIONS = ("none", "truncate", "pca")
 
 
 @dataclass(frozen=True)
@@ -34,13 +41,27 @@ class LiveIndex:
                 f"but was asked with vectors of encoder {queries.encoder[:8]}"
             )
         vectors = np.ascontiguousarray(queries.vectors, dtype=np.float32)
-        scores, rows = self.index.search(vectors, min(k, self.index.ntotal))
+        return self.nearest(vectors, min(k, self.index.ntotal))
+
+    def nearest(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """As `search`, of plain vectors and a k that the index has."""
+        scores, rows = self.index.search(vectors, k)
         return rows, scores
 
 
 @dataclass(frozen=True)
 class Index(Recipe):
-    """Base of indexes."""
+    """Base of indexes. `dimensions`: after the reduction."""
+
+    reduction: str = "none"
+    dimensions: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.reduction not in REDUCTIONS:
+            raise InputError(f"index.reduction must be one of {', '.join(REDUCTIONS)}")
+        if (self.reduction == "none") != (self.dimensions is None):
+            raise InputError("index.dimensions goes with index.reduction=truncate or pca")
 
     def build(self, embeddings: Artifact[Embeddings]) -> Artifact[LiveIndex]:
         """The index of these vectors, as an artifact."""
@@ -49,6 +70,14 @@ class Index(Recipe):
     def train(self, vectors: np.ndarray) -> Any:
         """A FAISS index holding `vectors` (N×D float32), inner product."""
         raise TypeError(f"{type(self).__name__} does not say how it is built")
+
+    def live(self, index: Any, encoder: str) -> LiveIndex:
+        """The loaded index."""
+        return LiveIndex(index, encoder)
+
+    def label(self) -> str:
+        name = type(self).__name__
+        return name if self.reduction == "none" else f"{name} {self.reduction} {self.dimensions}"
 
 
 @dataclass(frozen=True)
@@ -64,15 +93,43 @@ class IndexArtifact(Artifact[LiveIndex]):
 
         faiss.omp_set_num_threads(runtime.cpu_threads)
         embeddings = runtime.get(self.embeddings)
-        built = self.index.train(np.asarray(embeddings.vectors))
+        built = reduced(self.index, np.asarray(embeddings.vectors, dtype=np.float32))
         faiss.write_index(built, str(folder / "index.faiss"))
         meta = {"encoder": embeddings.encoder}
         (folder / "index.json").write_text(json.dumps(meta), encoding="utf-8")
-        return {"vectors": built.ntotal}
+        size = (folder / "index.faiss").stat().st_size
+        return {"vectors": built.ntotal, "bytes a product": round(size / built.ntotal, 1)}
 
     def load(self, folder: Path) -> LiveIndex:
         import faiss
 
         meta = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         index = faiss.read_index(str(folder / "index.faiss"))
-        return LiveIndex(index, meta["encoder"])
+        return self.index.live(index, meta["encoder"])
+
+
+def reduced(recipe: Index, vectors: np.ndarray) -> Any:
+    """The recipe's FAISS index behind its reduction. Raises InputError for too many dimensions."""
+    import faiss
+
+    if recipe.reduction == "none":
+        return recipe.train(np.ascontiguousarray(vectors))
+    width, kept = vectors.shape[1], recipe.dimensions
+    assert kept is not None
+    if kept > width:
+        raise InputError(f"index.dimensions is {kept}, the vectors have {width}")
+    transform: Any
+    if recipe.reduction == "pca":
+        transform = faiss.PCAMatrix(width, kept)
+        transform.train(vectors)
+    else:
+        transform = faiss.LinearTransform(width, kept, False)
+        faiss.copy_array_to_vector(np.eye(kept, width, dtype=np.float32).ravel(), transform.A)
+        transform.is_trained = True
+    unit = faiss.NormalizationTransform(kept, 2.0)
+    inner = recipe.train(unit.apply(transform.apply(vectors)))
+    index = faiss.IndexPreTransform(inner)
+    index.prepend_transform(unit)
+    index.prepend_transform(transform)
+    index.ntotal = inner.ntotal
+    return index

@@ -51,7 +51,9 @@ class Dense(Retriever):
         return self.index.build(self.encoder.product_embeddings(data))
 
     def label(self) -> str:
-        return self.encoder.label()
+        # An index that loses something is named; the exact one is what is taken for granted.
+        plain = self.index.label() == "Flat"
+        return self.encoder.label() + ("" if plain else f" · {self.index.label()}")
 
 
 @dataclass(frozen=True)
