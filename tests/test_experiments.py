@@ -18,6 +18,16 @@ ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 METRICS = ("nDCG@10", "Recall@100", "judged@10")
 TOY = ["debug=tiny", "trainer.threads=1", "trainer.progress=false"]
+# What else makes an experiment a toy: fewer seeds, shorter trainings.
+SHORT = ["seed=0", "retriever.encoder.schedule.epochs=0.5"]
+MORE = {
+    "finetuned": ["seed=0"],
+    "losses": SHORT,
+    "negatives": SHORT,
+    "temperature_batch": [*SHORT[1:], "retriever.encoder.batch_size=16,32"],
+    "compression": SHORT[1:],
+    "compression_dimensions": SHORT[1:],
+}
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +40,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_toy_table(name: str, outputs: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "neurosearch", "-m", f"experiment={name}"]
     environment = {**os.environ, "NEUROSEARCH_OUTPUTS": str(outputs)}
-    done = subprocess.run([*command, *TOY], capture_output=True, text=True, env=environment)
+    toy = [*TOY, *MORE.get(name, [])]
+    done = subprocess.run([*command, *toy], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     (table,) = (outputs / "tables" / name).glob("shop,*.csv")
     with table.open() as handle:
@@ -41,7 +52,7 @@ def test_toy_table(name: str, outputs: Path) -> None:
             got.setdefault(row["system"], {})[row["metric"]] = round(float(row["mean"]), 4)
     path = ROOT / "experiments" / name / "expected.yaml"
     if os.environ.get("UPDATE_EXPECTED"):
-        header = f"# Toy size, simulated data: -m experiment={name} {' '.join(TOY)}\n"
+        header = f"# Toy size, simulated data: -m experiment={name} {' '.join(toy)}\n"
         body = yaml.safe_dump({"tolerance": 0.02, "expected": got}, sort_keys=False)
         path.write_text(header + body)
     wanted = yaml.safe_load(path.read_text())
