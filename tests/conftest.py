@@ -44,7 +44,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
     from neurosearch.data.simulation import world
 
-    folder = tmp_path_factory.mktemp("tiny")
+    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
+    folder.mkdir()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = BertNormalizer()

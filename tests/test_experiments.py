@@ -18,15 +18,15 @@ ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 METRICS = ("nDCG@10", "Recall@100", "judged@10")
 TOY = ["debug=tiny", "trainer.threads=1", "trainer.progress=false"]
-# What else makes an experiment a toy: fewer seeds, shorter trainings.
-SHORT = ["seed=0", "retriever.encoder.schedule.epochs=0.5"]
+# What else makes an experiment a toy: fewer seeds, and a network of two small layers to train.
+SMALL = ["retriever.encoder.model=TINY", "retriever.encoder.batch_size=32"]
 MORE = {
     "finetuned": ["seed=0"],
-    "losses": SHORT,
-    "negatives": SHORT,
-    "temperature_batch": [*SHORT[1:], "retriever.encoder.batch_size=16,32"],
-    "compression": SHORT[1:],
-    "compression_dimensions": SHORT[1:],
+    "losses": ["seed=0", *SMALL],
+    "negatives": ["seed=0", *SMALL],
+    "temperature_batch": [SMALL[0], "retriever.encoder.batch_size=16,32"],
+    "compression": SMALL,
+    "compression_dimensions": [*SMALL, "retriever.index.dimensions=16,8"],
 }
 
 
@@ -37,11 +37,12 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_toy_table(name: str, outputs: Path) -> None:
+def test_toy_table(name: str, outputs: Path, tiny_model: str) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "neurosearch", "-m", f"experiment={name}"]
     environment = {**os.environ, "NEUROSEARCH_OUTPUTS": str(outputs)}
     toy = [*TOY, *MORE.get(name, [])]
-    done = subprocess.run([*command, *toy], capture_output=True, text=True, env=environment)
+    words = [word.replace("TINY", tiny_model) for word in toy]
+    done = subprocess.run([*command, *words], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     (table,) = (outputs / "tables" / name).glob("shop,*.csv")
     with table.open() as handle:
@@ -53,7 +54,9 @@ def test_toy_table(name: str, outputs: Path) -> None:
     path = ROOT / "experiments" / name / "expected.yaml"
     if os.environ.get("UPDATE_EXPECTED"):
         header = f"# Toy size, simulated data: -m experiment={name} {' '.join(toy)}\n"
-        body = yaml.safe_dump({"tolerance": 0.02, "expected": got}, sort_keys=False)
+        body = yaml.safe_dump(
+            {"tolerance": 0.05 if name in MORE else 0.02, "expected": got}, sort_keys=False
+        )
         path.write_text(header + body)
     wanted = yaml.safe_load(path.read_text())
     assert got.keys() == wanted["expected"].keys()
