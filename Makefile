@@ -33,6 +33,6 @@ expected: setup
 
 DATA ?= shop
 results: setup
-	for name in $(notdir $(wildcard experiments/*)); do \
+	for name in $(notdir $(basename $(wildcard conf/experiment/*.yaml))); do \
 	  $(RUN) -m experiment=$$name data=$(DATA) report.publish=experiments/$$name/results || exit 1; \
 	done
