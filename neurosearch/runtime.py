@@ -35,7 +35,8 @@ class Runtime:
         precision: `fp32`, `bf16` or `auto` (bf16 on CUDA, fp32 elsewhere) for inference.
         threads: CPU threads; None takes every core this process may run on.
         tokens_per_batch: padded tokens a batch of an encoder holds; None for what was measured
-            best: 2,048 on a CPU (its caches); 32,768 on a GPU.
+            best: 2,048 on a CPU (its caches); 16,384 on a GPU, where
+            larger ones of many widths fragmented the memory of five trainings side by side.
         java_memory: heap of the Lucene process.
     """
 
@@ -82,8 +83,6 @@ class Runtime:
 
     def torch_device(self) -> Any:
         """The torch device, with torch's thread count set. Raises InputError if absent."""
-        # Batches of many widths fragment CUDA's cache: five trainings once filled 79 GiB so.
-        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
         import torch
 
         torch.set_num_threads(self.cpu_threads)
@@ -96,7 +95,7 @@ class Runtime:
 
     def batch_budget(self, device: Any) -> int:
         """Padded tokens a batch on `device`."""
-        return self.tokens_per_batch or (32_768 if device.type == "cuda" else 2_048)
+        return self.tokens_per_batch or (16_384 if device.type == "cuda" else 2_048)
 
     def half(self, device: Any) -> bool:
         """Whether inference on `device` runs in bf16."""
