@@ -34,9 +34,8 @@ class Runtime:
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`…
         precision: `fp32`, `bf16` or `auto` (bf16 on CUDA, fp32 elsewhere) for inference.
         threads: CPU threads; None takes every core this process may run on.
-        tokens_per_batch: padded tokens a batch of an encoder holds; None for what was measured
-            best: 2,048 on a CPU (its caches); 16,384 on a GPU, where
-            larger ones of many widths fragmented the memory of five trainings side by side.
+        tokens_per_batch: padded tokens a batch of an encoder holds; None for 2,048 on a CPU (the
+            fastest of 1,024 to 16,384 on two cores with AVX-512) and 16,384 on a GPU.
         java_memory: heap of the Lucene process.
     """
 
