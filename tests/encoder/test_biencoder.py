@@ -28,7 +28,7 @@ def recipe(model: str, **changes) -> BiEncoder:
 
 
 def test_training_helps(tiny_model: str, shop_runtime: Runtime, shop) -> None:
-    trained = recipe(tiny_model, epochs=4.0, negatives=Judged())
+    trained = recipe(tiny_model, epochs=16.0, negatives=Judged())
     manifest_of = shop_runtime.store.manifest
     shop_runtime.get(trained.trained(shop))
     details = manifest_of(trained.trained(shop))["details"]
