@@ -28,11 +28,14 @@ def recipe(model: str, **changes) -> BiEncoder:
 
 
 def test_training_helps(tiny_model: str, shop_runtime: Runtime, shop) -> None:
-    trained = recipe(tiny_model, epochs=16.0, negatives=Judged())
+    fields = ("title", "category")
+    schedule = Schedule(epochs=16.0, lr=5e-3, validations=4, patience=0)
+    trained = recipe(tiny_model, schedule=schedule, negatives=Judged(), fields=fields)
     manifest_of = shop_runtime.store.manifest
     shop_runtime.get(trained.trained(shop))
     details = manifest_of(trained.trained(shop))["details"]
-    untrained = recipe(tiny_model, schedule=Schedule(epochs=0.01, lr=1e-9, patience=0))
+    nothing = Schedule(epochs=0.01, lr=1e-9, patience=0)
+    untrained = recipe(tiny_model, schedule=nothing, fields=fields)
     shop_runtime.get(untrained.trained(shop))
     before = manifest_of(untrained.trained(shop))["details"]["best dev nDCG@10"]
     assert details["best dev nDCG@10"] > before + 0.1
