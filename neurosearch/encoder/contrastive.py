@@ -93,6 +93,7 @@ class BiEncoderModule(lightning.LightningModule):
         self._product_ids = tokenize(towers.tokenizer, texts.products, shape.product_max_length)
         self._dev_ids = tokenize(towers.tokenizer, texts.dev_queries, shape.query_max_length)
         self.masked_shares: list[float] = []
+        self._mined: dict[int, Path] = {}  # by source: the file its lists were last read from
 
     def configure_optimizers(self) -> Any:
         return optimizer_of(self, self._schedule, self._batches.steps)
@@ -229,7 +230,8 @@ class BiEncoderModule(lightning.LightningModule):
             return
         latest = epoch - epoch % source.refresh
         path = self._folder / f"mined-{number}-{latest}.npz"
-        if latest and path.exists():
+        if latest and self._mined.get(number) != path and path.exists():
+            self._mined[number] = path
             stored = np.load(path)
             count, _ = self._batches.lists[number]
             lists = NegativeLists(stored["indptr"], stored["rows"])
