@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def optimizer_of(module: Any, schedule: Schedule, steps: int) -> dict[str, Any]:
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": schedule.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    fused = trained[0].device.type == "cuda"
+    fused = trained[0].device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(groups, lr=schedule.lr, fused=fused)
     rule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_factor(schedule, step, steps)
@@ -77,12 +78,13 @@ def optimizer_of(module: Any, schedule: Schedule, steps: int) -> dict[str, Any]:
 
 
 def fit(
-    module: Any, batches: Any, steps: int, schedule: Schedule, folder: Path, runtime: Runtime
+    module: Any, steps: int, schedule: Schedule, folder: Path, runtime: Runtime
 ) -> dict[str, Any]:
     """Train `module` for `steps` and load its best checkpoint (by dev nDCG@10) into it.
 
-    `batches` is a dataset of one batch a step; `module.validate()` gives dev nDCG@10. Curves go
-    to `folder`/curves.csv. Returns what happened, for the manifest.
+    `module.training_step` is given the number of the step and draws its batch itself, so that
+    nothing is read ahead of what a step may change (mined negatives). The module logs MONITOR at
+    a validation's end. Curves go to `folder`/curves.csv. Returns what happened, for the manifest.
     """
     import pytorch_lightning as pl
     import torch
@@ -95,18 +97,31 @@ def fit(
     torch.set_float32_matmul_precision("high")
     checkpoints = folder / "checkpoints"
     every = max(1, steps // max(1, schedule.validations))
-    last, start = _latest(checkpoints)
-    if last is not None:
+    resume = checkpoints / "resume.ckpt"
+    start = _steps_of(resume)
+    if start:
         log.info("training goes on from step %d of %d", start, steps)
-    best = ModelCheckpoint(checkpoints, "best", MONITOR, mode="max", save_top_k=1, save_last=True)
-    often = ModelCheckpoint(
+    best = ModelCheckpoint(
         checkpoints,
-        "resume",
-        every_n_train_steps=max(1, every // 4),
-        save_top_k=1,
+        "best",
+        MONITOR,
+        mode="max",
+        save_weights_only=True,
         enable_version_counter=False,
     )
-    callbacks: list[Any] = [best, often]
+
+    class ResumePoint(pl.Callback):
+        """Saves all there is every so many seconds, as one file that is whole or not there."""
+
+        saved = time.monotonic()
+
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if time.monotonic() - self.saved >= runtime.checkpoint_seconds:
+                trainer.save_checkpoint(resume.with_suffix(".tmp"))
+                resume.with_suffix(".tmp").replace(resume)
+                self.saved = time.monotonic()
+
+    callbacks: list[Any] = [best, ResumePoint()]
     if schedule.patience:
         callbacks.append(EarlyStopping(MONITOR, mode="max", patience=schedule.patience))
     trainer = pl.Trainer(
@@ -127,12 +142,12 @@ def fit(
 
     class FromStep(IterableDataset):  # type: ignore[type-arg]
         def __iter__(self) -> Any:
-            return (batches[step] for step in range(start, steps))
+            return iter(range(start, steps))
 
-    loader: Any = DataLoader(FromStep(), batch_size=None, collate_fn=lambda batch: batch)
+    loader: Any = DataLoader(FromStep(), batch_size=None)
     nothing: Any = [0]  # validation retrieves at its end and needs no batches
     never: Any = DataLoader(nothing, batch_size=None)
-    trainer.fit(module, loader, never, ckpt_path=last, weights_only=False)
+    trainer.fit(module, loader, never, ckpt_path=str(resume) if start else None, weights_only=False)
     if trainer.interrupted:
         raise KeyboardInterrupt
     done = int(trainer.global_step)
@@ -156,16 +171,12 @@ def _join_curves(folder: Path) -> None:
     shutil.rmtree(folder / "segments", ignore_errors=True)
 
 
-def _latest(checkpoints: Path) -> tuple[str | None, int]:
-    """The readable checkpoint with the most steps, and its step; a kill can leave torn ones."""
+def _steps_of(checkpoint: Path) -> int:
+    """How many steps the checkpoint has seen; 0 where it isn't there or can't be read."""
     import torch
 
-    found: tuple[str | None, int] = (None, 0)
-    for name in ("resume.ckpt", "last.ckpt"):
-        try:
-            state = torch.load(checkpoints / name, map_location="cpu", weights_only=False)
-        except (OSError, RuntimeError, EOFError, ValueError):
-            continue
-        if state["global_step"] > found[1]:
-            found = str(checkpoints / name), int(state["global_step"])
-    return found
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    except (OSError, RuntimeError, EOFError, ValueError):
+        return 0
+    return int(state["global_step"])

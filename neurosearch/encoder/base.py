@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -17,7 +17,7 @@ from neurosearch.recipe import Recipe, digest
 from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset, Embeddings
 
-SHARD = 2048  # texts a shard: what a killed encoding loses at most
+SHARD = 2048  # texts a shard: what a killed encoding loses, with those read ahead, at most
 
 
 class LiveEncoder(Protocol):
@@ -33,6 +33,9 @@ class LiveEncoder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """N×D float32 unit vectors, in the order of `texts`."""
+
+    def stream(self, collections: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
+        """`encode` of each collection; the next one may be prepared while one is encoded."""
 
 
 @dataclass(frozen=True)
@@ -152,15 +155,16 @@ def encode_resumably(
         runtime.say(f"resumed: {kept:,} of {len(texts):,} {what} were already encoded")
     with runtime.progressing(f"encoding {what}", len(texts)) as advance:
         advance(kept)
-        for start in starts:
-            if start // SHARD in done:
-                continue
-            rows = order[start : start + SHARD]
-            began = time.perf_counter()
-            vectors[rows] = live.encode([texts[row] for row in rows])
+        todo = [start for start in starts if start // SHARD not in done]
+        shards = [order[start : start + SHARD] for start in todo]
+        encoded = live.stream([texts[row] for row in rows] for rows in shards)
+        began = time.perf_counter()
+        for start, rows, found in zip(todo, shards, encoded, strict=True):
+            vectors[rows] = found
             vectors.flush()
             with journal.open("a") as handle:
                 handle.write(f"{start // SHARD} {time.perf_counter() - began:.3f}\n")
+            began = time.perf_counter()
             advance(len(rows))
     if not np.isfinite(vectors).all():
         raise RuntimeError(f"some vectors of {what} are not finite")

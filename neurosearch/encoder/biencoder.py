@@ -13,12 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from neurosearch.artifact import Artifact
 from neurosearch.encoder.base import Encoder, LiveEncoder
-from neurosearch.encoder.pairs import PairBatches, TrainingPairs
-from neurosearch.encoder.tower import LiveTowers, TowerShape, load_towers, save_towers
+from neurosearch.encoder.tower import TowerShape, load_towers, save_towers
 from neurosearch.encoder.transformer import model_label
 from neurosearch.encoder.weights import weights_digest
 from neurosearch.errors import InputError
@@ -115,7 +112,10 @@ class BiEncoder(Encoder):
 
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
         assert weights is not None, "a trained encoder is loaded with its weights"
-        return LiveTowers(load_towers(self.shape, weights), self.shape, runtime)
+        from neurosearch.encoder.network import LiveText
+
+        towers = load_towers(self.shape, weights)
+        return LiveText(towers.query, towers.product, self.shape.max_lengths, runtime)
 
     def label(self) -> str:
         return f"{model_label(self.model)} fine-tuned ({self.loss.label()})"
@@ -142,7 +142,15 @@ class TrainedBiEncoder(Artifact[Path]):
         return [self.context.data, *super().inputs()]
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        module, steps = self.module(folder, runtime)
+        outcome = fit(module, steps, self.schedule, folder, runtime)
+        save_towers(module.towers, folder)
+        return {**outcome, **module.facts()}
+
+    def module(self, folder: Path, runtime: Runtime) -> tuple[Any, int]:
+        """The Lightning module before its first step, and how many steps it takes."""
         from neurosearch.encoder.contrastive import BiEncoderModule, TrainingTexts
+        from neurosearch.encoder.pairs import PairBatches, TrainingPairs
 
         data = runtime.get(self.context.data)
         graded = graded_pairs(data, data.judgments("train"), self.context.gain)
@@ -153,9 +161,7 @@ class TrainedBiEncoder(Artifact[Path]):
             teacher = numbered(runtime.get(self.teacher), data)
         pairs = TrainingPairs.of(graded, products, queries, self.context.positive_share, teacher)
         lists = [(n, runtime.get(a)) for n, a in zip(self.counts, self.negatives, strict=True)]
-        batches = PairBatches(
-            pairs, lists, self.objective.batch_size, 0, self.schedule.seed, self.objective.mask
-        )
+        batches = PairBatches(pairs, lists, self.objective.batch_size, 0, self.schedule.seed)
         batches.steps = max(1, round(self.schedule.epochs * batches.steps_per_epoch))
         texts = TrainingTexts.of(data, self.context, self.texts, self.shape, self.dev_products)
         module = BiEncoderModule(
@@ -168,10 +174,7 @@ class TrainedBiEncoder(Artifact[Path]):
             folder,
             runtime,
         )
-        outcome = fit(module, batches, batches.steps, self.schedule, folder, runtime)
-        save_towers(module.towers, folder)
-        share = float(np.mean(module.masked_shares)) if module.masked_shares else 0.0
-        return {**outcome, "pairs": len(pairs.query), "masked share": round(share, 6)}
+        return module, batches.steps
 
     def load(self, folder: Path) -> Path:
         return folder

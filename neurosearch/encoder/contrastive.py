@@ -14,12 +14,13 @@ import pytorch_lightning as lightning
 import torch
 from torch import Tensor
 
+from neurosearch.encoder.gather import gathered, shares, sum_gradients, world
 from neurosearch.encoder.gradcache import cached_backward
+from neurosearch.encoder.network import TextTower
 from neurosearch.encoder.pairs import PairBatches
-from neurosearch.encoder.tower import TowerShape, encode_ids
-from neurosearch.encoder.transformer import padded, tokenize
+from neurosearch.encoder.tokens import Tokens, tokenize
+from neurosearch.encoder.tower import TowerShape
 from neurosearch.evaluation.metrics import per_query
-from neurosearch.loss.base import Targets
 from neurosearch.negatives.base import NegativeLists, TrainingContext
 from neurosearch.negatives.retrieved import select
 from neurosearch.runtime import Runtime
@@ -88,58 +89,64 @@ class BiEncoderModule(lightning.LightningModule):
         self.loss = objective.loss.objective()
         self._objective, self._schedule, self._texts = objective, schedule, texts
         self._batches, self._graded, self._folder, self._runtime = batches, graded, folder, runtime
-        shape = texts.shape
-        self._query_ids = tokenize(towers.tokenizer, texts.train_queries, shape.query_max_length)
-        self._product_ids = tokenize(towers.tokenizer, texts.products, shape.product_max_length)
-        self._dev_ids = tokenize(towers.tokenizer, texts.dev_queries, shape.query_max_length)
-        self.masked_shares: list[float] = []
+        asked, shown = texts.shape.max_lengths
+        self._queries = tokenize(towers.query.tokenizer, texts.train_queries, asked)
+        self._dev_queries = tokenize(towers.query.tokenizer, texts.dev_queries, asked)
+        self._products = tokenize(towers.product.tokenizer, texts.products, shown)
+        # One numbering of queries and products, so that a shared tower reads both at once.
+        self._both = Tokens.joined(self._queries, self._products)
+        self._shared = towers.product is towers.query
+        self._masked: list[Tensor] = []
         self._mined: dict[int, Path] = {}  # by source: the file its lists were last read from
 
     def configure_optimizers(self) -> Any:
         return optimizer_of(self, self._schedule, self._batches.steps)
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        step = batch["step"]
-        # Dropout is a function of the step, so a resumed training draws what it would have drawn.
-        torch.manual_seed(self._schedule.seed * 1_000_003 + step)
-        per_epoch = self._batches.steps_per_epoch
-        epoch, within = divmod(step, per_epoch)
-        for number, source in enumerate(self._objective.negatives.sources()):
-            if source.refresh and epoch and epoch % source.refresh == 0:
-                stored = self._folder / f"mined-{number}-{epoch}.npz"
-                if within == 0 or not stored.exists():
-                    self._mine(source, stored)
-            self._use_latest(number, source, epoch)
+    def on_fit_start(self) -> None:
+        self._pairs = self._batches.pairs.to(self.device)
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        targets = self._targets(batch)
-        size = len(batch["queries"])
-        chunks = self._chunks(batch)
+    def training_step(self, step: int, batch_idx: int) -> None:
+        # Dropout is a function of the step, so a resumed training draws what it would have drawn.
+        rank, _ = world()
+        torch.manual_seed((self._schedule.seed * 1_000_003 + step) * 64 + rank)
+        self._renew_lists(step)
+        queries, rows = self._batches.draw(step)
+        targets = self._pairs.targets(queries, rows, self._objective.mask)
+        # Places of the batch are 0 to B for queries, then documents; processes share them.
+        texts = np.concatenate([queries, len(self._queries) + rows])
+        order = shares(np.argsort(self._both.lengths[texts], kind="stable"))
+        counts = [len(share) for share in order]
+        back = torch.from_numpy(np.argsort(np.concatenate(order))).to(self.device)
 
         def loss_of(vectors: Tensor) -> Tensor:
-            loss: Tensor = self.loss(vectors[:size], vectors[size:], targets)
+            whole = gathered(vectors, counts)[back]
+            loss: Tensor = self.loss(whole[: len(queries)], whole[len(queries) :], targets)
             return loss
 
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
+        own = texts[order[rank]]
         if self._objective.chunk:
+            chunks = np.split(own, range(self._objective.chunk, len(own), self._objective.chunk))
             loss = cached_backward(self._encode, chunks, loss_of, self.manual_backward)
         else:
-            loss = loss_of(torch.cat([self._encode(chunk) for chunk in chunks]))
+            loss = loss_of(self._encode(own))
             self.manual_backward(loss)
+        sum_gradients(self.towers.parameters())
         torch.nn.utils.clip_grad_norm_(self.parameters(), self._schedule.clip)
         optimizer.step()
         scheduler: Any = self.lr_schedulers()
         scheduler.step()
         # The share of pairs that the mask keeps from being pushed apart.
-        masked = (
-            float(np.mean(batch["refused"]))
-            + float(np.mean(batch["positive"]))
-            - 1 / len(batch["rows"])
-        )
-        self.masked_shares.append(masked)
+        masked = (~targets.negative).float().mean() - 1 / len(rows)
+        self._masked.append(masked)
         self.log("loss", loss.detach())
         self.log("masked share", masked)
+
+    def facts(self) -> dict[str, Any]:
+        """For the manifest; the masked share is the mean over the steps of this process."""
+        masked = float(torch.stack(self._masked).mean()) if self._masked else 0.0
+        return {"pairs": len(self._batches.pairs.query), "masked share": round(masked, 6)}
 
     def on_validation_epoch_end(self) -> None:
         self.log(MONITOR, self.validate())
@@ -151,55 +158,58 @@ class BiEncoderModule(lightning.LightningModule):
         """nDCG@10 of the dev queries by exact retrieval from the dev sub-catalogue."""
         data, rows = self._texts.data, self._texts.dev_rows
         queries = data.queries("dev")
-        asked = self._vectors(self.towers.query, self._dev_ids)
-        products = self._vectors(self.towers.product, [self._product_ids[r] for r in rows])
+        asked = self._vectors(self.towers.query, self._dev_queries)
+        products = self._vectors(self.towers.product, self._products.take(rows))
         places, scores = _search(asked, products, 10, self.device)
         run = Run.from_arrays(rows[places], scores, queries, data.catalogue, 10)
         gain = self._texts.context.gain
         found = per_query(run, queries, data.judgments("dev"), gain, ("nDCG@10",))
         return float(found["nDCG@10"].to_numpy().mean())
 
-    def _encode(self, chunk: tuple[bool, list[int]]) -> Tensor:
-        is_query, rows = chunk
-        tower = self.towers.query if is_query else self.towers.product
-        ids = self._query_ids if is_query else self._product_ids
-        vectors: Tensor = tower(*padded([ids[row] for row in rows], self.device))
-        return vectors
+    def _encode(self, texts: np.ndarray) -> Tensor:
+        """Vectors of texts by their number, queries first: by one tower, or each by its own."""
+        towers = self.towers
+        if self._shared:
+            return self._run(towers.query, self._both.take(texts))
+        asked = texts < len(self._queries)
+        sides = [(towers.query, np.flatnonzero(asked)), (towers.product, np.flatnonzero(~asked))]
+        parts = [self._run(t, self._both.take(texts[rows])) for t, rows in sides if len(rows)]
+        back = np.argsort(np.concatenate([rows for _, rows in sides]))
+        return torch.cat(parts)[torch.from_numpy(back).to(self.device)]
 
-    def _chunks(self, batch: Any) -> list[tuple[bool, list[int]]]:
-        """(is query, rows) chunks: queries first, then documents, in the batch's order."""
-        chunks: list[tuple[bool, list[int]]] = []
-        for is_query, rows in ((True, batch["queries"]), (False, batch["rows"])):
-            size = self._objective.chunk or len(rows)
-            chunks += [(is_query, list(rows[i : i + size])) for i in range(0, len(rows), size)]
-        return chunks
+    def _run(self, tower: TextTower, tokens: Tokens) -> Tensor:
+        budget = self._runtime.batch_budget(self.device)
+        return tower.encode(tokens, budget, self.device, self._runtime.half(self.device))
 
-    def _targets(self, batch: Any) -> Targets:
-        def tensor(values: Any, kind: torch.dtype) -> Tensor:
-            return torch.as_tensor(np.asarray(values), dtype=kind, device=self.device)
-
-        teacher = batch["teacher"]
-        return Targets(
-            tensor(batch["positive"], torch.bool),
-            tensor(batch["refused"], torch.bool),
-            tensor(batch["gain"], torch.float32),
-            None if teacher is None else tensor(teacher, torch.float32),
-        )
-
-    def _vectors(self, tower: Any, ids: list[list[int]]) -> np.ndarray:
+    def _vectors(self, tower: TextTower, tokens: Tokens) -> np.ndarray:
         was_training = tower.training
         tower.eval()
-        half = self.trainer.precision != "32-true" if self._trainer is not None else False
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            budget = self._runtime.batch_budget(self.device)
-            vectors = encode_ids(tower, ids, budget, self.device)
+        half = self._runtime.half(self.device)
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            vectors: np.ndarray = self._run(tower, tokens).cpu().numpy()
         tower.train(was_training)
         return vectors
 
+    def _renew_lists(self, step: int) -> None:
+        """Before a step: the lists that its epoch mined, mined now where they are not there."""
+        epoch = step // self._batches.steps_per_epoch
+        for number, source in enumerate(self._objective.negatives.sources()):
+            latest = epoch - epoch % source.refresh if source.refresh else 0
+            path = self._folder / f"mined-{number}-{latest}.npz"
+            if not latest or self._mined.get(number) == path:
+                continue
+            if not path.exists():
+                self._mine(source, path)
+            stored = np.load(path)
+            count, _ = self._batches.lists[number]
+            lists = NegativeLists(stored["indptr"], stored["rows"])
+            self._batches.lists[number] = (count, lists)
+            self._mined[number] = path
+
     def _mine(self, source: Any, path: Path) -> None:
         """The source's lists by the model as it is now, with what was refused."""
-        asked = self._vectors(self.towers.query, self._query_ids)
-        products = self._vectors(self.towers.product, self._product_ids)
+        asked = self._vectors(self.towers.query, self._queries)
+        products = self._vectors(self.towers.product, self._products)
         places, scores = _search(asked, products, source.last, self.device)
         depth = places.shape[1]
         candidates = pl.DataFrame(
@@ -224,18 +234,6 @@ class BiEncoderModule(lightning.LightningModule):
         temporary.replace(path)
         statistics = {"kept": kept.height, "refused": dict(refused)}
         path.with_suffix(".json").write_text(json.dumps(statistics), encoding="utf-8")
-
-    def _use_latest(self, number: int, source: Any, epoch: int) -> None:
-        if not source.refresh:
-            return
-        latest = epoch - epoch % source.refresh
-        path = self._folder / f"mined-{number}-{latest}.npz"
-        if latest and self._mined.get(number) != path and path.exists():
-            self._mined[number] = path
-            stored = np.load(path)
-            count, _ = self._batches.lists[number]
-            lists = NegativeLists(stored["indptr"], stored["rows"])
-            self._batches.lists[number] = (count, lists)
 
 
 def _search(

@@ -7,7 +7,7 @@ demonstrations, and as the floor that any learnt encoder has to beat.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,9 @@ class LiveHashingEncoder:
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors /= np.maximum(norms, 1e-12)
         return vectors
+
+    def stream(self, collections: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
+        return map(self.encode, collections)
 
     def _word(self, word: str) -> np.ndarray:
         known = self._words.get(word)

@@ -1,19 +1,21 @@
 """Contrastive training batches: pairs, hard negatives, labels, the false-negative mask.
 
-Step s of seed r is a function of (r, s): a permutation of all positive pairs an epoch, and
-negatives drawn for that step. So data order survives a kill without any state.
+What step s of seed r sees is a function of (r, s): a permutation of all positive pairs an epoch,
+and negatives drawn for that step. So data order survives a kill without any state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
+import torch
+from torch import Tensor
 
 from neurosearch.errors import InputError
+from neurosearch.loss.base import Targets
 from neurosearch.negatives.base import NegativeLists
 
 
@@ -23,8 +25,8 @@ class TrainingPairs:
 
     Attributes:
         query, row: of the positive pairs.
+        products: how many there are.
         keys, shares: all judged pairs as query·N + row, ascending, and their share of the gain.
-        queries, products: how many there are.
         title_of: product row to the number of its normalised title.
         query_of: query to the number of its normalised text.
         positive_share: from this share on a judged product is relevant.
@@ -33,14 +35,13 @@ class TrainingPairs:
 
     query: np.ndarray
     row: np.ndarray
-    keys: np.ndarray
-    shares: np.ndarray
-    queries: int
     products: int
-    title_of: np.ndarray
-    query_of: np.ndarray
+    keys: Tensor
+    shares: Tensor
+    title_of: Tensor
+    query_of: Tensor
     positive_share: float
-    teacher: tuple[np.ndarray, np.ndarray] | None = None
+    teacher: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def of(
@@ -60,75 +61,95 @@ class TrainingPairs:
         if teacher is not None:
             ordered = teacher.with_columns(key=pl.col("query") * len(titles) + pl.col("row"))
             ordered = ordered.sort("key")
-            taught = ordered["key"].to_numpy(), ordered["score"].to_numpy()
+            taught = _tensor(ordered["key"]), _tensor(ordered["score"]).float()
         return cls(
             query=good["query"].to_numpy(),
             row=good["row"].to_numpy(),
-            keys=(graded["query"] * len(titles) + graded["row"]).to_numpy(),
-            shares=graded["share"].to_numpy(),
-            queries=len(queries),
             products=len(titles),
+            keys=_tensor(graded["query"] * len(titles) + graded["row"]),
+            shares=_tensor(graded["share"]).float(),
             title_of=_numbers(titles),
             query_of=_numbers(queries),
             positive_share=positive_share,
             teacher=taught,
         )
 
-    def look_up(self, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def look_up(self, queries: Tensor, rows: Tensor) -> Tensor:
         """len(queries)×len(rows) shares, NaN where the pair was not judged."""
         return _look_up(self.keys, self.shares, self._key(queries, rows))
 
-    def taught(self, queries: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
+    def taught(self, queries: Tensor, rows: Tensor) -> Tensor | None:
         """The teacher's scores of the pairs, NaN where it was not asked."""
         if self.teacher is None:
             return None
         return _look_up(*self.teacher, self._key(queries, rows))
 
-    def _key(self, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        keys: np.ndarray = queries[:, None].astype(np.int64) * self.products + rows[None, :]
-        return keys
+    def _key(self, queries: Tensor, rows: Tensor) -> Tensor:
+        return queries[:, None] * self.products + rows[None, :]
+
+    def to(self, device: torch.device) -> TrainingPairs:
+        """The same with what targets are computed from on `device`."""
+        teacher = None
+        if self.teacher is not None:
+            teacher = self.teacher[0].to(device), self.teacher[1].to(device)
+        names = ("keys", "shares", "title_of", "query_of")
+        moved = {name: getattr(self, name).to(device) for name in names}
+        return replace(self, teacher=teacher, **moved)
+
+    def targets(self, queries: np.ndarray, rows: np.ndarray, mask: bool) -> Targets:
+        """What is known of the B×M pairs; row i < B is the own positive of query i.
+
+        `mask` is the false-negative mask: a pair is refused as a negative where its product,
+        that product's normalised title or the query's text is that of a positive pair, or where
+        people judged it relevant.
+        """
+        asked = torch.from_numpy(queries).to(self.keys.device)
+        shown = torch.from_numpy(rows).to(self.keys.device)
+        share = self.look_up(asked, shown)
+        own = torch.eye(len(queries), len(rows), dtype=torch.bool, device=share.device)
+        taught = self.taught(asked, shown)
+        if not mask:
+            return Targets(own, torch.zeros_like(own), share, taught)
+        positive = (share.nan_to_num() >= self.positive_share) | own
+        titles, texts = self.title_of[shown], self.query_of[asked]
+        refused = titles[: len(queries), None] == titles[None, :]
+        refused[:, : len(queries)] |= texts[:, None] == texts[None, :]
+        return Targets(positive, refused & ~positive, share, taught)
 
 
-def _look_up(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    found: np.ndarray = np.where(keys[places] == wanted, values[places], np.nan)
-    return found
+def _look_up(keys: Tensor, values: Tensor, wanted: Tensor) -> Tensor:
+    places = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
+    return values[places].masked_fill_(keys[places] != wanted, float("nan"))
 
 
-def _numbers(texts: Sequence[str]) -> np.ndarray:
+def _numbers(texts: Sequence[str]) -> Tensor:
     squeezed = pl.Series(texts).str.to_lowercase().str.replace_all(r"\W+", " ").str.strip_chars()
-    numbers: np.ndarray = squeezed.rank("dense").to_numpy().astype(np.int64)
-    return numbers
+    return _tensor(squeezed.rank("dense").cast(pl.Int64))
+
+
+def _tensor(values: pl.Series) -> Tensor:
+    return torch.from_numpy(values.to_numpy(writable=True))
 
 
 @dataclass
 class PairBatches:
-    """A map-style data set of batches, one a step.
-
-    `mask` is the false-negative mask: a pair is refused as a negative where the product, its
-    normalised title or the query's text is that of a positive pair, or where people judged
-    it relevant.
-    """
+    """Which pairs and hard negatives each of the `steps` has."""
 
     pairs: TrainingPairs
     lists: list[tuple[int, NegativeLists]]
     batch_size: int
     steps: int
     seed: int
-    mask: bool = True
-
-    def __len__(self) -> int:
-        return self.steps
 
     @property
     def steps_per_epoch(self) -> int:
         return max(1, len(self.pairs.query) // min(self.batch_size, len(self.pairs.query)))
 
-    def __getitem__(self, step: int) -> dict[str, Any]:
+    def draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """B queries, and M product rows: their own positives, then hard negatives."""
         pairs = self.pairs
         epoch, within = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(pairs.query))
-        chosen = order[within * self.batch_size : (within + 1) * self.batch_size]
+        chosen = self._order(epoch)[within * self.batch_size : (within + 1) * self.batch_size]
         queries, own = pairs.query[chosen], pairs.row[chosen]
         rng = np.random.default_rng([self.seed, 1, step])
         drawn = [own]
@@ -136,23 +157,12 @@ class PairBatches:
             rows = lists.draw(queries, count, rng)
             random = rng.integers(0, pairs.products, rows.shape)
             drawn.append(np.where(rows >= 0, rows, random).ravel())
-        rows = np.concatenate(drawn)
-        return {"step": step, "queries": queries, "rows": rows, **self.targets(queries, rows)}
+        return queries, np.concatenate(drawn)
 
-    def targets(self, queries: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
-        """B×M arrays `positive`, `refused`, `gain`, `teacher` (see `loss.base.Targets`)."""
-        pairs, size = self.pairs, len(queries)
-        share = pairs.look_up(queries, rows)
-        eye = np.zeros(share.shape, dtype=bool)
-        eye[np.arange(size), np.arange(size)] = True
-        taught = pairs.taught(queries, rows)
-        if not self.mask:
-            nothing = np.zeros_like(eye)
-            return {"positive": eye, "refused": nothing, "gain": share, "teacher": taught}
-        positive = np.nan_to_num(share) >= pairs.positive_share
-        titles, texts = pairs.title_of[rows], pairs.query_of[queries]
-        same_title = titles[:size, None] == titles[None, :]
-        same_query = np.zeros_like(eye)
-        same_query[:, :size] = texts[:, None] == texts[None, :]
-        refused = (same_title | same_query) & ~positive & ~eye
-        return {"positive": positive | eye, "refused": refused, "gain": share, "teacher": taught}
+    def _order(self, epoch: int) -> np.ndarray:
+        if self._permuted is None or self._permuted[0] != epoch:
+            order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.pairs.query))
+            self._permuted = epoch, order
+        return self._permuted[1]
+
+    _permuted: tuple[int, np.ndarray] | None = field(default=None, init=False, repr=False)

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 
 from neurosearch.encoder.biencoder import BiEncoder, TrainedBiEncoder
+from neurosearch.encoder.hashing import HashingEncoder
 from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import LabelGain
+from neurosearch.negatives.base import Negatives
 from neurosearch.negatives.judged import Judged
+from neurosearch.negatives.retrieved import Retrieved
 from neurosearch.query.none import NoProcessing
+from neurosearch.retriever.dense import Dense
 from neurosearch.runtime import Runtime
 from neurosearch.training import Schedule, learning_rate_factor
 
@@ -71,12 +75,17 @@ def test_what_changes_the_training_changes_the_encoder(tiny_model: str, shop) ->
     assert len({e.identity(shop) for e in [base, *changed]}) == len(changed) + 1
 
 
+MINED = Retrieved(retriever=Dense(encoder=HashingEncoder(dimensions=64)), last=9, refresh_every=1)
+
+
+@pytest.mark.parametrize("negatives", [Judged(), MINED], ids=["judged", "mined every epoch"])
 def test_killed_twice_and_resumed_it_ends_the_same(
-    tiny_model: str, runtime: Runtime, shop, tmp_path: Path, monkeypatch
+    negatives: Negatives, tiny_model: str, shop, tmp_path: Path, monkeypatch
 ) -> None:
     from neurosearch.encoder.contrastive import BiEncoderModule
 
-    encoder = recipe(tiny_model, epochs=3.0, negatives=Judged())
+    runtime = Runtime(tmp_path / "killed", device="cpu", progress=False, checkpoint_seconds=0)
+    encoder = recipe(tiny_model, epochs=3.0, negatives=negatives)
     artifact = encoder.trained(shop)
     assert isinstance(artifact, TrainedBiEncoder)
     alone = Runtime(outputs=tmp_path / "alone", device="cpu", progress=False)
@@ -84,10 +93,10 @@ def test_killed_twice_and_resumed_it_ends_the_same(
     step = BiEncoderModule.training_step
     for killed_at in (4, 9):
 
-        def dying(self, batch, batch_idx, killed_at=killed_at):
-            if batch["step"] == killed_at:
+        def dying(self, number, batch_idx, killed_at=killed_at):
+            if number == killed_at:
                 raise SystemExit("killed")
-            return step(self, batch, batch_idx)
+            return step(self, number, batch_idx)
 
         monkeypatch.setattr(BiEncoderModule, "training_step", dying)
         with pytest.raises(SystemExit):

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from neurosearch.encoder import base
 from neurosearch.encoder.base import Encoder, encode_resumably
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.encoder.transformer import SentenceEncoder, batches_by_budget
+from neurosearch.encoder.tokens import batches_by_budget
+from neurosearch.encoder.transformer import SentenceEncoder
 from neurosearch.encoder.weights import local_folder, weights_digest
 from neurosearch.errors import InputError
 from neurosearch.query.none import NoProcessing
@@ -48,7 +49,7 @@ def test_a_text_is_cut_at_max_length(runtime: Runtime) -> None:
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(1, 2000))
 def test_batches_hold_every_row_once_within_the_budget(lengths: list[int], budget: int) -> None:
-    batches = batches_by_budget(lengths, budget)
+    batches = batches_by_budget(np.array(lengths), budget)
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= budget
@@ -91,6 +92,9 @@ class Failing(Encoder):
                     raise KeyboardInterrupt
                 calls.append(len(texts))
                 return inner.encode(texts)
+
+            def stream(self, collections):
+                return map(self.encode, collections)
 
         return Live()
 

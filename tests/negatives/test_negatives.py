@@ -117,34 +117,31 @@ def pairs() -> TrainingPairs:
 
 
 def test_the_mask_refuses_every_kind_of_false_negative() -> None:
-    batches = PairBatches(pairs(), [], 2, 1, 0)
     # Queries 0 and 1 have the same text and the same positive, row 1; row 3 has its title.
-    targets = batches.targets(np.array([0, 1]), np.array([1, 1, 3, 2, 4]))
-    assert targets["positive"].tolist() == [[True, True, False, False, False]] * 2
-    assert targets["refused"].tolist() == [[False, False, True, False, False]] * 2
-    assert np.isnan(targets["gain"][0, 2]) and targets["gain"][0, 3] == 0
-    bare = PairBatches(pairs(), [], 2, 1, 0, mask=False).targets(
-        np.array([0, 1]), np.array([1, 1, 3])
-    )
-    assert bare["positive"].tolist() == [[True, False, False], [False, True, False]]
-    assert not bare["refused"].any()
+    targets = pairs().targets(np.array([0, 1]), np.array([1, 1, 3, 2, 4]), mask=True)
+    assert targets.positive.tolist() == [[True, True, False, False, False]] * 2
+    assert targets.refused.tolist() == [[False, False, True, False, False]] * 2
+    assert targets.gain[0, 2].isnan() and targets.gain[0, 3] == 0
+    bare = pairs().targets(np.array([0, 1]), np.array([1, 1, 3]), mask=False)
+    assert bare.positive.tolist() == [[True, False, False], [False, True, False]]
+    assert not bare.refused.any()
 
 
 def test_batches_are_a_function_of_seed_and_step() -> None:
     lists = NegativeLists.of(np.array([0, 0, 1]), np.array([2, 4, 0]), 2)
     one, two = (PairBatches(pairs(), [(2, lists)], 2, 9, 7) for _ in range(2))
     for step in (5, 0, 3):
-        assert np.array_equal(one[step]["rows"], two[step]["rows"])
+        assert all(map(np.array_equal, one.draw(step), two.draw(step)))
     other = PairBatches(pairs(), [(2, lists)], 2, 9, 8)
-    assert any(not np.array_equal(one[s]["rows"], other[s]["rows"]) for s in range(9))
+    assert any(not np.array_equal(one.draw(s)[1], other.draw(s)[1]) for s in range(9))
 
 
 def test_teacher_scores_are_looked_up() -> None:
     teacher = pl.DataFrame({"query": [0, 1], "row": [2, 4], "score": [3.5, -1.0]})
     taught = TrainingPairs.of(GRADED, TITLES, ["a", "b"], 0.66, teacher)
-    scores = PairBatches(taught, [], 2, 1, 0).targets(np.array([0, 1]), np.array([1, 1, 2, 4]))
-    assert scores["teacher"][0, 2] == 3.5 and scores["teacher"][1, 3] == -1.0
-    assert np.isnan(scores["teacher"][0, 3])
+    scores = taught.targets(np.array([0, 1]), np.array([1, 1, 2, 4]), mask=True).teacher
+    assert scores is not None and scores[0, 3].isnan()
+    assert scores[0, 2] == 3.5 and scores[1, 3] == -1.0
 
 
 def test_nothing_to_learn_from_and_wrong_ranks_are_refused() -> None:

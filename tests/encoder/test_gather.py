@@ -1,0 +1,89 @@
+"""Two processes train as one: the gradient of a batch that they share is the batch's."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.functional import normalize
+
+from neurosearch.encoder.gather import gathered, shares, sum_gradients, world
+from neurosearch.encoder.gradcache import cached_backward
+from neurosearch.loss.base import Targets
+from neurosearch.loss.infonce import InfoNCE
+from neurosearch.loss.listnet import ListNet
+from neurosearch.loss.weighted import Weighted
+
+B, M, D = 5, 12, 6  # 17 texts: the two shares differ in size
+LOSS = Weighted({"a": InfoNCE(learned=True, symmetric=True), "b": ListNet()}, {"a": 1, "b": 0.5})
+
+
+def step(chunk: int) -> dict[str, list[float]]:
+    """Gradients of one training step over fixed texts, as the module takes it."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, D)).double()
+    texts = torch.randn(B + M, 4, dtype=torch.float64)
+    gain = torch.rand(B, M)
+    positive = torch.eye(B, M, dtype=torch.bool)
+    targets = Targets(positive, torch.zeros_like(positive), gain)
+    objective = LOSS.objective()
+    order = shares(np.random.default_rng(0).permutation(B + M))
+    counts = [len(share) for share in order]
+    back = torch.from_numpy(np.argsort(np.concatenate(order)))
+    own = order[world()[0]]
+
+    def encode(rows: np.ndarray) -> torch.Tensor:
+        return normalize(network(texts[rows]), dim=1)
+
+    def loss_of(vectors: torch.Tensor) -> torch.Tensor:
+        whole = gathered(vectors, counts)[back]
+        return objective(whole[:B], whole[B:], targets)
+
+    if chunk:
+        chunks = np.split(own, range(chunk, len(own), chunk))
+        loss = cached_backward(encode, chunks, loss_of, torch.Tensor.backward)
+    else:
+        loss = loss_of(encode(own))
+        loss.backward()
+    sum_gradients(network.parameters())
+    found = {name: p.grad.flatten().tolist() for name, p in network.named_parameters()}
+    temperature = next(p for p in objective.parameters() if p.requires_grad)
+    return {**found, "temperature": [temperature.grad.item()], "loss": [loss.item()]}
+
+
+def process(rank: int, chunk: int, folder: str) -> None:
+    meeting = f"file://{folder}/meeting"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+    Path(folder, f"{rank}.json").write_text(json.dumps(step(chunk)))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("chunk", [0, 3])
+def test_two_processes_have_the_gradient_of_one(chunk: int, tmp_path: Path, monkeypatch) -> None:
+    alone = step(0)
+    monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
+    mp.spawn(process, args=(chunk, str(tmp_path)), nprocs=2)
+    for rank in range(2):
+        found = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert found.keys() == alone.keys()
+        for name in alone:
+            assert found[name] == pytest.approx(alone[name], abs=1e-6), name
+
+
+@given(st.permutations(range(11)), st.integers(1, 5))
+def test_shares_hold_every_text_once(order: list[int], processes: int) -> None:
+    with mock.patch("neurosearch.encoder.gather.world", lambda: (0, processes)):
+        parts = shares(np.array(order))
+    assert len(parts) == processes
+    assert sorted(np.concatenate(parts).tolist()) == list(range(11))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
