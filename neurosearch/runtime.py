@@ -35,7 +35,8 @@ class Runtime:
         precision: `fp32`, `bf16` or `auto` (bf16 on CUDA, fp32 elsewhere) for inference.
         threads: CPU threads; None takes every core this process may run on.
         tokens_per_batch: padded tokens a batch of an encoder holds; None for 2,048 on a CPU (the
-            fastest of 1,024 to 16,384 on two cores with AVX-512) and 16,384 on a GPU.
+            fastest of 1,024 to 16,384 on two cores with AVX-512) and 65,536 on a GPU.
+        cuda_graphs: replay training steps as CUDA graphs where batches are packed.
         checkpoint_seconds: a training in progress can be gone on with from so long ago.
         java_memory: heap of the Lucene process.
     """
@@ -45,6 +46,7 @@ class Runtime:
     precision: str = "auto"
     threads: int | None = None
     tokens_per_batch: int | None = None
+    cuda_graphs: bool = True
     checkpoint_seconds: float = 60.0
     java_memory: str = "2g"
     progress: bool = True
@@ -96,7 +98,7 @@ class Runtime:
 
     def batch_budget(self, device: Any) -> int:
         """Padded tokens a batch on `device`."""
-        return self.tokens_per_batch or (16_384 if device.type == "cuda" else 2_048)
+        return self.tokens_per_batch or (65_536 if device.type == "cuda" else 2_048)
 
     def half(self, device: Any) -> bool:
         """Whether inference on `device` runs in bf16."""

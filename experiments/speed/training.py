@@ -137,7 +137,7 @@ def main() -> None:
         config = compose("config", ["retriever=dense_finetuned", *sys.argv[1:]])
     runtime, data = build(config, "trainer"), build(config, "data")
     device = runtime.torch_device()
-    warm, steps = (30, 150) if device.type == "cuda" else (2, 8)
+    warm, steps = (20, 90) if device.type == "cuda" else (2, 8)
     rows = []
     encoder = build(config, "retriever").encoder
     for batch in (64, 256):

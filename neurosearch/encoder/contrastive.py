@@ -16,6 +16,7 @@ from torch import Tensor
 
 from neurosearch.encoder.gather import gathered, shares, sum_gradients, world
 from neurosearch.encoder.gradcache import cached_backward
+from neurosearch.encoder.graphs import GraphedTower
 from neurosearch.encoder.network import TextTower
 from neurosearch.encoder.pairs import PairBatches
 from neurosearch.encoder.tokens import Tokens, tokenize
@@ -96,14 +97,25 @@ class BiEncoderModule(lightning.LightningModule):
         # One numbering of queries and products, so that a shared tower reads both at once.
         self._both = Tokens.joined(self._queries, self._products)
         self._shared = towers.product is towers.query
+        self._graphed: dict[TextTower, GraphedTower] = {}
         self._masked: list[Tensor] = []
         self._mined: dict[int, Path] = {}  # by source: the file its lists were last read from
 
     def configure_optimizers(self) -> Any:
         return optimizer_of(self, self._schedule, self._batches.steps)
 
+    @property
+    def _half(self) -> bool:
+        return self._runtime.half(self.device)
+
     def on_fit_start(self) -> None:
         self._pairs = self._batches.pairs.to(self.device)
+        for parameter in self.parameters():
+            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+        if self._runtime.cuda_graphs and self.towers.query.packs(self.device, self._half):
+            longest = max(self._texts.shape.max_lengths)
+            for tower in {self.towers.query, self.towers.product}:
+                self._graphed[tower] = GraphedTower(tower, longest, self.device)
 
     def training_step(self, step: int, batch_idx: int) -> None:
         # Dropout is a function of the step, so a resumed training draws what it would have drawn.
@@ -124,7 +136,7 @@ class BiEncoderModule(lightning.LightningModule):
             return loss
 
         optimizer: Any = self.optimizers()
-        optimizer.zero_grad()
+        optimizer.zero_grad(set_to_none=False)  # see GraphedTower
         own = texts[order[rank]]
         if self._objective.chunk:
             chunks = np.split(own, range(self._objective.chunk, len(own), self._objective.chunk))
@@ -178,14 +190,16 @@ class BiEncoderModule(lightning.LightningModule):
         return torch.cat(parts)[torch.from_numpy(back).to(self.device)]
 
     def _run(self, tower: TextTower, tokens: Tokens) -> Tensor:
+        if tower.training and tower in self._graphed:
+            return self._graphed[tower](tokens)
         budget = self._runtime.batch_budget(self.device)
-        return tower.encode(tokens, budget, self.device, self._runtime.half(self.device))
+        return tower.encode(tokens, budget, self.device, self._half)
 
     def _vectors(self, tower: TextTower, tokens: Tokens) -> np.ndarray:
         was_training = tower.training
         tower.eval()
-        half = self._runtime.half(self.device)
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+        kind = self.device.type
+        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=self._half):
             vectors: np.ndarray = self._run(tower, tokens).cpu().numpy()
         tower.train(was_training)
         return vectors
@@ -243,9 +257,11 @@ def _search(
     k = min(k, len(products))
     places, scores = [], []
     against = torch.from_numpy(products).to(device)
-    for start in range(0, len(queries), 1024):
-        part = torch.from_numpy(queries[start : start + 1024]).to(device) @ against.T
-        best = part.topk(k, dim=1)
-        places.append(best.indices.cpu().numpy())
-        scores.append(best.values.cpu().numpy())
+    # Inside a training step half precision is on: ranks are taken in full.
+    with torch.autocast(device.type, enabled=False):
+        for start in range(0, len(queries), 1024):
+            part = torch.from_numpy(queries[start : start + 1024]).to(device) @ against.T
+            best = part.topk(k, dim=1)
+            places.append(best.indices.cpu().numpy())
+            scores.append(best.values.cpu().numpy())
     return np.concatenate(places), np.concatenate(scores)

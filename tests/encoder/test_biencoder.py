@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,3 +134,12 @@ def test_the_rate_rises_and_falls() -> None:
 def test_wrong_values_are_refused(tiny_model: str, changes, message: str) -> None:
     with pytest.raises(InputError, match=message):
         recipe(tiny_model, **changes)
+
+
+def test_negatives_are_mined_in_half_precision_too(tiny_model: str, shop, tmp_path: Path) -> None:
+    """Mining happens inside a step, where half precision is on; ranks are taken in full."""
+    half = Runtime(tmp_path / "half", device="cpu", precision="bf16", progress=False)
+    artifact = recipe(tiny_model, epochs=2.0, negatives=MINED).trained(shop)
+    folder = half.get(artifact)
+    statistics = json.loads((folder / "mined-0-1.json").read_text())
+    assert statistics["kept"] > 0
