@@ -36,7 +36,6 @@ class Runtime:
         threads: CPU threads; None takes every core this process may run on.
         tokens_per_batch: padded tokens a batch of an encoder holds; None for 2,048 on a CPU (the
             fastest of 1,024 to 16,384 on two cores with AVX-512) and 65,536 on a GPU.
-        cuda_graphs: replay training steps as CUDA graphs where batches are packed.
         checkpoint_seconds: a training in progress can be gone on with from so long ago.
         java_memory: heap of the Lucene process.
     """
@@ -46,7 +45,6 @@ class Runtime:
     precision: str = "auto"
     threads: int | None = None
     tokens_per_batch: int | None = None
-    cuda_graphs: bool = True
     checkpoint_seconds: float = 60.0
     java_memory: str = "2g"
     progress: bool = True

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from neurosearch.encoder.gather import gathered, shares, sum_gradients, world
 from neurosearch.encoder.gradcache import cached_backward
-from neurosearch.encoder.graphs import GraphedTower
 from neurosearch.encoder.network import TextTower
 from neurosearch.encoder.pairs import PairBatches
 from neurosearch.encoder.tokens import Tokens, tokenize
 from neurosearch.encoder.tower import TowerShape
+from neurosearch.errors import InputError
 from neurosearch.evaluation.metrics import per_query
 from neurosearch.negatives.base import NegativeLists, TrainingContext
 from neurosearch.negatives.retrieved import select
@@ -97,8 +97,8 @@ class BiEncoderModule(lightning.LightningModule):
         # One numbering of queries and products, so that a shared tower reads both at once.
         self._both = Tokens.joined(self._queries, self._products)
         self._shared = towers.product is towers.query
-        self._graphed: dict[TextTower, GraphedTower] = {}
         self._masked: list[Tensor] = []
+        self._losses: list[Tensor] = []  # since the last validation
         self._mined: dict[int, Path] = {}  # by source: the file its lists were last read from
 
     def configure_optimizers(self) -> Any:
@@ -110,12 +110,6 @@ class BiEncoderModule(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         self._pairs = self._batches.pairs.to(self.device)
-        for parameter in self.parameters():
-            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
-        if self._runtime.cuda_graphs and self.towers.query.packs(self.device, self._half):
-            longest = max(self._texts.shape.max_lengths)
-            for tower in {self.towers.query, self.towers.product}:
-                self._graphed[tower] = GraphedTower(tower, longest, self.device)
 
     def training_step(self, step: int, batch_idx: int) -> None:
         # Dropout is a function of the step, so a resumed training draws what it would have drawn.
@@ -136,7 +130,7 @@ class BiEncoderModule(lightning.LightningModule):
             return loss
 
         optimizer: Any = self.optimizers()
-        optimizer.zero_grad(set_to_none=False)  # see GraphedTower
+        optimizer.zero_grad()
         own = texts[order[rank]]
         if self._objective.chunk:
             chunks = np.split(own, range(self._objective.chunk, len(own), self._objective.chunk))
@@ -152,6 +146,7 @@ class BiEncoderModule(lightning.LightningModule):
         # The share of pairs that the mask keeps from being pushed apart.
         masked = (~targets.negative).float().mean() - 1 / len(rows)
         self._masked.append(masked)
+        self._losses.append(loss.detach())
         self.log("loss", loss.detach())
         self.log("masked share", masked)
 
@@ -161,6 +156,12 @@ class BiEncoderModule(lightning.LightningModule):
         return {"pairs": len(self._batches.pairs.query), "masked share": round(masked, 6)}
 
     def on_validation_epoch_end(self) -> None:
+        finite = torch.stack(self._losses).isfinite() if self._losses else torch.ones(1)
+        if not finite.all():
+            step = self.global_step - len(finite) + int((~finite).int().argmax()) + 1
+            hint = "a lower encoder.schedule.lr or a higher temperature may help"
+            raise InputError(f"training diverged: the loss of step {step} is not finite; {hint}")
+        self._losses.clear()
         self.log(MONITOR, self.validate())
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -190,8 +191,6 @@ class BiEncoderModule(lightning.LightningModule):
         return torch.cat(parts)[torch.from_numpy(back).to(self.device)]
 
     def _run(self, tower: TextTower, tokens: Tokens) -> Tensor:
-        if tower.training and tower in self._graphed:
-            return self._graphed[tower](tokens)
         budget = self._runtime.batch_budget(self.device)
         return tower.encode(tokens, budget, self.device, self._half)
 
@@ -199,7 +198,7 @@ class BiEncoderModule(lightning.LightningModule):
         was_training = tower.training
         tower.eval()
         kind = self.device.type
-        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=self._half):
+        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, self._half):
             vectors: np.ndarray = self._run(tower, tokens).cpu().numpy()
         tower.train(was_training)
         return vectors

@@ -69,6 +69,18 @@ def mean_of(values: Tensor, where: Tensor) -> Tensor:
     return chosen.sum() / where.sum().clamp(min=1)
 
 
+def list_cross_entropy(wanted: Tensor, logits: Tensor, known: Tensor) -> Tensor:
+    """Cross-entropy of softmax(logits) to softmax(wanted), over each query's known documents.
+
+    B×M inputs, `known` bool; the mean over the queries that have two or more.
+    """
+    rows = known.sum(dim=1) > 1
+    inside = known[rows]
+    target = masked(wanted.nan_to_num()[rows], inside).softmax(dim=1)
+    each = masked(logits[rows], inside).log_softmax(dim=1).masked_fill(~inside, 0.0)
+    return -(target * each).sum() / rows.sum().clamp(min=1)
+
+
 def functional(function: Any) -> nn.Module:
     """A parameterless module of a function (queries, documents, targets) -> scalar."""
     from torch import nn

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from neurosearch.loss.base import Loss, Targets, cosines, functional, masked
+from neurosearch.loss.base import Loss, Targets, cosines, functional, list_cross_entropy
 from neurosearch.loss.margin_mse import teacher_of
 
 if TYPE_CHECKING:
@@ -24,14 +24,10 @@ class KL(Loss):
 
     def objective(self) -> nn.Module:
         def loss(queries: Tensor, documents: Tensor, targets: Targets) -> Tensor:
-            teacher = teacher_of(targets)
-            known = ~teacher.isnan()
-            rows = known.sum(dim=1) > 1
-            filled = masked(teacher.nan_to_num() / self.teacher_temperature, known)[rows]
-            logits = masked(cosines(queries, documents) / self.temperature, known)[rows]
-            target, student = filled.log_softmax(dim=1), logits.log_softmax(dim=1)
-            inside = known[rows]
-            gaps = (target - student).masked_fill(~inside, 0.0)
-            return (target.exp() * gaps).sum() / rows.sum().clamp(min=1)
+            wanted = teacher_of(targets) / self.teacher_temperature
+            logits = cosines(queries, documents) / self.temperature
+            known = ~wanted.isnan()
+            entropy = list_cross_entropy(wanted, wanted.nan_to_num(), known)
+            return list_cross_entropy(wanted, logits, known) - entropy
 
         return functional(loss)

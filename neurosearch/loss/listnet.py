@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from neurosearch.loss.base import Loss, Targets, cosines, functional, masked
+from neurosearch.loss.base import Loss, Targets, cosines, functional, list_cross_entropy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,12 +20,8 @@ class ListNet(Loss):
 
     def objective(self) -> nn.Module:
         def loss(queries: Tensor, documents: Tensor, targets: Targets) -> Tensor:
-            judged = ~targets.gain.isnan()
-            rows = judged.sum(dim=1) > 1
-            inside = judged[rows]
-            gains = masked(targets.gain.nan_to_num()[rows] / self.gain_temperature, inside)
-            logits = masked(cosines(queries, documents)[rows] / self.temperature, inside)
-            each = logits.log_softmax(dim=1).masked_fill(~inside, 0.0)
-            return -(gains.softmax(dim=1) * each).sum() / rows.sum().clamp(min=1)
+            gains, logits = targets.gain, cosines(queries, documents)
+            wanted = gains / self.gain_temperature
+            return list_cross_entropy(wanted, logits / self.temperature, ~gains.isnan())
 
         return functional(loss)

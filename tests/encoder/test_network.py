@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurosearch.encoder.graphs import FILLERS, GraphedTower, filled
 from neurosearch.encoder.network import TextTower, packed, padded
 from neurosearch.encoder.tokens import Tokens, tokenize
 
@@ -91,39 +90,3 @@ def test_no_attention_weight_is_dropped_out(tiny_model: str) -> None:
     tower = TextTower(tiny_model, "mean")
     assert tower.network.config.hidden_dropout_prob == 0.1
     assert tower.network.encoder.layer[0].attention.self.dropout.p == 0.0
-
-
-@given(LISTS, st.integers(9, 64))
-def test_filling_reaches_the_grain_and_keeps_the_texts(lists: list, longest: int) -> None:
-    full = filled(flat(lists), longest)
-    assert lists_of(full)[: len(lists)] == lists
-    assert len(full) == len(lists) + FILLERS
-    assert len(full.ids) % (FILLERS * (longest - 1)) == 0
-    assert 1 <= full.lengths[-FILLERS:].min() <= full.lengths[-FILLERS:].max() <= longest
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("projection", [None, 8])
-def test_graphs_are_the_tower(tiny_model: str, projection: int | None) -> None:
-    """Vectors and gradients over changing shapes, added up over two batches a step."""
-    device = torch.device("cuda")
-    tower = TextTower(tiny_model, "mean", projection).to(device).train()
-    for module in tower.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    graphed, found = GraphedTower(tower, 32, device), []
-    batches = [tokenize(tower.tokenizer, TEXTS * n, 32) for n in (9, 9, 20, 9)]
-    for run in (graphed, lambda tokens: tower(packed(tokens, device))):
-        for parameter in tower.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        with torch.autocast("cuda", torch.bfloat16):
-            vectors = []
-            for tokens in batches:
-                vectors.append(run(tokens))
-                (vectors[-1] * torch.arange(vectors[-1].shape[1], device=device)).sum().backward()
-        gradients = torch.cat([p.grad.flatten() for p in tower.parameters()])
-        found.append((torch.cat(vectors).detach(), gradients))
-    (one, a), (two, b) = found
-    assert torch.allclose(one, two, atol=1e-2)
-    assert torch.nn.functional.cosine_similarity(a, b, dim=0) > 0.999
-    assert a.norm().item() == pytest.approx(b.norm().item(), rel=0.02)
