@@ -78,13 +78,19 @@ def optimizer_of(module: Any, schedule: Schedule, steps: int) -> dict[str, Any]:
 
 
 def fit(
-    module: Any, steps: int, schedule: Schedule, folder: Path, runtime: Runtime
+    module: Any,
+    steps: int,
+    schedule: Schedule,
+    folder: Path,
+    runtime: Runtime,
+    monitor: str = MONITOR,
 ) -> dict[str, Any]:
-    """Train `module` for `steps` and load its best checkpoint (by dev nDCG@10) into it.
+    """Train `module` for `steps` and load its best checkpoint (most of `monitor`) into it.
 
     `module.training_step` is given the number of the step and draws its batch itself, so that
-    nothing is read ahead of what a step may change (mined negatives). The module logs MONITOR at
-    a validation's end. Curves go to `folder`/curves.csv. Returns what happened, for the manifest.
+    nothing is read ahead of what a step may change (mined negatives). The module logs `monitor`
+    at a validation's end. Curves go to `folder`/curves.csv. Returns what happened, for the
+    manifest.
     """
     import pytorch_lightning as pl
     import torch
@@ -104,7 +110,7 @@ def fit(
     best = ModelCheckpoint(
         checkpoints,
         "best",
-        MONITOR,
+        monitor,
         mode="max",
         save_weights_only=True,
         enable_version_counter=False,
@@ -123,7 +129,7 @@ def fit(
 
     callbacks: list[Any] = [best, ResumePoint()]
     if schedule.patience:
-        callbacks.append(EarlyStopping(MONITOR, mode="max", patience=schedule.patience))
+        callbacks.append(EarlyStopping(monitor, mode="max", patience=schedule.patience))
     trainer = pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=[device.index or 0] if device.type == "cuda" else 1,
@@ -157,7 +163,7 @@ def fit(
     score = None if best.best_model_score is None else float(best.best_model_score)
     _join_curves(folder)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return {"steps": done, "planned steps": steps, f"best {MONITOR}": score, "resumed at": start}
+    return {"steps": done, "planned steps": steps, f"best {monitor}": score, "resumed at": start}
 
 
 def _join_curves(folder: Path) -> None:

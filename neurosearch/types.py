@@ -155,6 +155,42 @@ class Embeddings:
 
 
 @dataclass(frozen=True)
+class SemanticIds:
+    """N×L codes (int32) of a catalogue's products.
+
+    `sizes`: how many codes each level has. The first `semantic` levels are the tokenizer's; a
+    further one only tells products apart that share them.
+    """
+
+    codes: np.ndarray
+    sizes: tuple[int, ...]
+    semantic: int
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def keys(self, levels: int | None = None) -> np.ndarray:
+        """N int64 numbers of the distinct prefixes of `levels` codes, in the order of codes."""
+        count = self.codes.shape[1] if levels is None else levels
+        keys = np.zeros(len(self.codes), dtype=np.int64)
+        for level in range(count):
+            joined = keys * self.sizes[level] + self.codes[:, level]
+            keys = np.unique(joined, return_inverse=True)[1].astype(np.int64)
+        return keys
+
+    def save(self, folder: Path) -> None:
+        np.save(folder / "codes.npy", self.codes.astype(np.int32))
+        meta = {"sizes": list(self.sizes), "semantic": self.semantic}
+        (folder / "ids.json").write_text(json.dumps(meta), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> SemanticIds:
+        meta = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
+        codes = np.load(folder / "codes.npy", mmap_mode="r")
+        return cls(codes, tuple(meta["sizes"]), meta["semantic"])
+
+
+@dataclass(frozen=True)
 class Run:
     """Ranked lists of one split's queries, best first.
 

@@ -1,0 +1,69 @@
+"""The collisions role: products that share a semantic ID keep it, or are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from neurosearch.recipe import Recipe
+from neurosearch.types import SemanticIds
+
+# rows -> len(rows)×K float32 costs of each last code, the codes before it kept.
+Costs = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Collisions(Recipe):
+    """Base of policies. `moves`: needs the costs of other last codes, so not every tokenizer."""
+
+    moves: ClassVar[bool] = False
+
+    def resolve(self, ids: SemanticIds, costs: Costs | None) -> SemanticIds:
+        """The IDs after the policy; `costs` is given to policies that move."""
+        raise TypeError(f"{type(self).__name__} does not say what it does")
+
+
+def crowded(ids: SemanticIds) -> np.ndarray:
+    """Rows whose prefix (all codes but the last) has a collision somewhere below it."""
+    prefix, whole = ids.keys(ids.semantic - 1), ids.keys(ids.semantic)
+    sizes = np.bincount(whole)[whole]
+    return np.flatnonzero(np.isin(prefix, prefix[sizes > 1]))
+
+
+def place(prefix: np.ndarray, costs: np.ndarray, capacity: int) -> np.ndarray:
+    """N last codes (int32), at most `capacity` of each below a prefix, cheapest first.
+
+    In rounds: every row without a place asks for its cheapest code that has room; where more
+    ask than fit, the cheapest win. -1 for rows of a prefix that has more than all codes hold.
+    """
+    rows, codes = costs.shape
+    placed = np.full(rows, -1, dtype=np.int32)
+    _, prefix = np.unique(prefix, return_inverse=True)
+    room = np.full((prefix.max(initial=-1) + 1, codes), capacity, dtype=np.int64)
+    waiting = np.arange(rows)
+    while len(waiting):
+        offered = np.where(room[prefix[waiting]] > 0, costs[waiting], np.inf)
+        wanted = offered.argmin(axis=1)
+        price = offered[np.arange(len(waiting)), wanted]
+        fits = np.isfinite(price)
+        waiting, wanted, price = waiting[fits], wanted[fits], price[fits]
+        slot = prefix[waiting].astype(np.int64) * codes + wanted
+        order = np.lexsort((waiting, price, slot))
+        sorted_slots = slot[order]
+        first = np.searchsorted(sorted_slots, sorted_slots)
+        wins = order[np.arange(len(order)) - first < room.ravel()[sorted_slots]]
+        placed[waiting[wins]] = wanted[wins]
+        np.subtract.at(room, (prefix[waiting[wins]], wanted[wins]), 1)
+        waiting = np.delete(waiting, wins)
+    return placed
+
+
+def moved(ids: SemanticIds, rows: np.ndarray, last: np.ndarray) -> SemanticIds:
+    """The IDs with these rows' last semantic code replaced where it is not -1."""
+    codes = ids.codes.copy()
+    keep = last >= 0
+    codes[rows[keep], ids.semantic - 1] = last[keep]
+    return SemanticIds(codes, ids.sizes, ids.semantic)

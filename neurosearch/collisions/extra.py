@@ -1,0 +1,26 @@
+"""One more code tells products of one ID apart (TIGER, Rajput et al. 2023): no collision is left.
+
+The code is the place in the bucket, in the catalogue's order; it means nothing by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurosearch.collisions.base import Collisions, Costs
+from neurosearch.types import SemanticIds
+
+
+@dataclass(frozen=True)
+class Extra(Collisions):
+    def resolve(self, ids: SemanticIds, costs: Costs | None) -> SemanticIds:
+        keys = ids.keys(ids.semantic)
+        order = np.argsort(keys, kind="stable")
+        starts = np.searchsorted(keys[order], keys[order])
+        place = np.empty(len(keys), dtype=np.int32)
+        place[order] = np.arange(len(keys)) - starts
+        codes = np.column_stack([ids.codes[:, : ids.semantic], place])
+        sizes = (*ids.sizes[: ids.semantic], int(place.max()) + 1)
+        return SemanticIds(codes, sizes, ids.semantic)

@@ -1,0 +1,76 @@
+"""Sinkhorn re-assignment of the last code (LETTER, Wang et al. 2024; Cuturi 2013).
+
+Below each crowded prefix the products' transport to the last codes, Q = diag(u) exp(-D / e)
+diag(v), has rows of one and columns of equal mass, so codes near many products are shared out
+between them. Each product then takes the code with most of its mass that is still free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from neurosearch.collisions.base import Collisions, Costs, crowded, moved, place
+from neurosearch.errors import InputError
+from neurosearch.types import SemanticIds
+
+CELLS = 16_000_000  # of a padded block of groups × products × codes
+
+
+@dataclass(frozen=True)
+class Sinkhorn(Collisions):
+    """`epsilon`: smoothing, as a share of a group's mean cost; `iterations` of scaling."""
+
+    epsilon: float = 0.05
+    iterations: int = 50
+    moves: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epsilon <= 0:
+            raise InputError(f"collisions.epsilon must be above 0, not {self.epsilon}")
+
+    def resolve(self, ids: SemanticIds, costs: Costs | None) -> SemanticIds:
+        assert costs is not None
+        rows = crowded(ids)
+        if not len(rows):
+            return ids
+        prefix = ids.keys(ids.semantic - 1)[rows]
+        price = self._transport(prefix, costs(rows))
+        return moved(ids, rows, place(prefix, price, 1))
+
+    def _transport(self, prefix: np.ndarray, costs: np.ndarray) -> np.ndarray:
+        """-log Q of every row, groups of like size at a time."""
+        _, group, sizes = np.unique(prefix, return_inverse=True, return_counts=True)
+        order = np.lexsort((group, sizes[group]))
+        result = np.empty_like(costs)
+        start = 0
+        while start < len(order):
+            size = sizes[group[order[start]]]
+            end = int(np.searchsorted(sizes[group[order]], size, side="right"))
+            step = max(1, CELLS // (size * costs.shape[1])) * size
+            for first in range(start, end, step):
+                rows = order[first : min(first + step, end)]
+                block = costs[rows].reshape(-1, size, costs.shape[1])
+                result[rows] = -log_transport(block, self.epsilon, self.iterations).reshape(
+                    len(rows), -1
+                )
+            start = end
+        return result
+
+
+def log_transport(costs: np.ndarray, epsilon: float, iterations: int) -> np.ndarray:
+    """log Q of G×n×K costs: rows sum to 1, columns to n / K (float64 inside)."""
+    import torch
+
+    block = torch.from_numpy(costs).double()
+    scale = block.mean(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+    log_q = -block / (epsilon * scale)
+    column = float(np.log(costs.shape[1] / costs.shape[2]))
+    for _ in range(iterations):
+        log_q = log_q - log_q.logsumexp(dim=1, keepdim=True) + column
+        log_q = log_q - log_q.logsumexp(dim=2, keepdim=True)
+    found: np.ndarray = log_q.float().numpy()
+    return found

@@ -1,0 +1,1 @@
+"""Semantic-ID tokenizers: vectors of items to short sequences of codes."""

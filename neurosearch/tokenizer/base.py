@@ -1,0 +1,177 @@
+"""The tokenizer role: fit on a catalogue's vectors, codes for its products, a health report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from neurosearch.artifact import Artifact
+from neurosearch.collisions.base import Collisions
+from neurosearch.collisions.keep import Keep
+from neurosearch.encoder.base import Encoder
+from neurosearch.encoder.transformer import SentenceEncoder
+from neurosearch.errors import InputError
+from neurosearch.recipe import Recipe
+from neurosearch.runtime import Runtime
+from neurosearch.tokenizer.health import Thresholds, health_report
+from neurosearch.types import Dataset, Embeddings, SemanticIds
+
+
+class Quantizer(Protocol):
+    """A fitted tokenizer. `sizes`: codes of each level."""
+
+    sizes: tuple[int, ...]
+
+    def assign(self, vectors: np.ndarray, known: bool = False) -> np.ndarray:
+        """N×L int32 codes; `known` where the vectors are those it was fitted on, in order."""
+
+    def decode(self, codes: np.ndarray) -> Iterator[np.ndarray]:
+        """For each level the N×D vectors that the codes up to it stand for; none where codes
+        stand for nothing."""
+
+    def costs(self, vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """N×K costs of each last code, the codes before it kept (see `Collisions.moves`)."""
+
+
+@dataclass(frozen=True)
+class SemanticTokenizer(Recipe):
+    """Base of tokenizers.
+
+    Attributes:
+        encoder: whose product vectors are tokenized.
+        levels, codes: L codes of K each (at most, where a method decides itself).
+        collisions: policy for products of one ID.
+        thresholds: of the health report's verdict.
+    """
+
+    encoder: Encoder = field(default_factory=SentenceEncoder)
+    levels: int = 4
+    codes: int = 256
+    collisions: Collisions = field(default_factory=Keep)
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    seed: int = 0
+
+    has_costs: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.levels < 1 or self.codes < 2:
+            message = f"tokenizer.levels={self.levels}, tokenizer.codes={self.codes}"
+            raise InputError(f"{message}: at least 1 and 2 are needed")
+        if self.collisions.moves and not self.has_costs:
+            name, policy = type(self).__name__, type(self.collisions).__name__
+            raise InputError(
+                f"tokenizer.collisions={policy} moves codes, and {name} can't say where"
+            )
+
+    def fit(self, vectors: np.ndarray, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        """Write what was learnt into `folder`; returns details for the manifest."""
+        raise TypeError(f"{type(self).__name__} does not say how it is fitted")
+
+    def quantizer(self, folder: Path) -> Quantizer:
+        """What `fit` wrote, loaded."""
+        raise TypeError(f"{type(self).__name__} does not say how it assigns codes")
+
+    def fitted(self, data: Artifact[Dataset]) -> Artifact[Quantizer]:
+        """The tokenizer fitted on the catalogue."""
+        # Neither the policy nor the verdict changes what is learnt.
+        plain = replace(self, collisions=Keep(), thresholds=Thresholds())
+        return FittedTokenizer(plain, self.encoder.product_embeddings(data))
+
+    def semantic_ids(self, data: Artifact[Dataset]) -> Artifact[SemanticIds]:
+        """The catalogue's IDs, after the collision policy."""
+        embeddings = self.encoder.product_embeddings(data)
+        return CatalogueIds(self.fitted(data), embeddings, self.collisions)
+
+    def health(self, data: Artifact[Dataset]) -> Artifact[dict[str, Any]]:
+        """The health report of the catalogue's IDs."""
+        embeddings = self.encoder.product_embeddings(data)
+        fitted, ids = self.fitted(data), self.semantic_ids(data)
+        return Health(data, embeddings, fitted, ids, self.thresholds)
+
+
+@dataclass(frozen=True)
+class FittedTokenizer(Artifact[Quantizer]):
+    kind: ClassVar[str] = "tokenizer"
+    resumable: ClassVar[bool] = True
+    tokenizer: SemanticTokenizer
+    embeddings: Artifact[Embeddings]
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        vectors = runtime.get(self.embeddings).vectors
+        if len(vectors) < 2:
+            raise InputError("tokenizer: a catalogue of two products or more is needed")
+        return self.tokenizer.fit(vectors, folder, runtime)
+
+    def load(self, folder: Path) -> Quantizer:
+        return self.tokenizer.quantizer(folder)
+
+
+@dataclass(frozen=True)
+class CatalogueIds(Artifact[SemanticIds]):
+    """codes.npy (int32) and the sizes of the levels."""
+
+    kind: ClassVar[str] = "semantic_ids"
+    fitted: Artifact[Quantizer]
+    embeddings: Artifact[Embeddings]
+    collisions: Collisions
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        import torch
+
+        torch.set_num_threads(runtime.cpu_threads)
+        quantizer, vectors = runtime.get(self.fitted), runtime.get(self.embeddings).vectors
+        start = time.perf_counter()
+        codes = quantizer.assign(vectors, known=True)
+        assigned = time.perf_counter()
+        plain = SemanticIds(codes, quantizer.sizes, len(quantizer.sizes))
+
+        def costs(rows: np.ndarray) -> np.ndarray:
+            return quantizer.costs(np.asarray(vectors[rows]), codes[rows])
+
+        ids = self.collisions.resolve(plain, costs if self.collisions.moves else None)
+        ids.save(folder)
+        policy = time.perf_counter() - assigned
+        counts = {"before": len(np.unique(plain.keys())), "after": len(np.unique(ids.keys()))}
+        timed = {"assign seconds": assigned - start, "policy seconds": policy}
+        return {"distinct": counts, **{name: round(value, 3) for name, value in timed.items()}}
+
+    def load(self, folder: Path) -> SemanticIds:
+        return SemanticIds.load(folder)
+
+
+@dataclass(frozen=True)
+class Health(Artifact[dict[str, Any]]):
+    """health.json; the manifest's `flag` says `collapsed`, which tables print beside the row."""
+
+    kind: ClassVar[str] = "health"
+    data: Artifact[Dataset]
+    embeddings: Artifact[Embeddings]
+    fitted: Artifact[Quantizer]
+    ids: Artifact[SemanticIds]
+    thresholds: Thresholds
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        catalogue = runtime.get(self.data).catalogue
+        report = health_report(
+            runtime.get(self.embeddings).vectors,
+            runtime.get(self.ids),
+            runtime.get(self.fitted),
+            catalogue,
+            self.thresholds,
+        )
+        fitted = runtime.store.manifest(self.fitted)
+        assert fitted is not None
+        report["summary"]["fit_seconds"] = fitted["seconds"]
+        (folder / "health.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        return {"flag": "collapsed"} if report["verdict"] == "collapsed" else {}
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads((folder / "health.json").read_text("utf-8"))
+        return report
