@@ -201,6 +201,12 @@ class Store:
         name = f"{artifact.kind} {artifact.artifact_fingerprint[:8]}"
         log.info("%s %s (%.1f MB, %.1f s to build)", event, name, size / 1e6, manifest["seconds"])
 
+    def flags(self) -> list[str]:
+        """What artifacts of this process say of themselves that a table must repeat."""
+        found = (self.root / e["kind"] / e["fingerprint"] / MANIFEST for e in self.events)
+        manifests = [json.loads(path.read_text(encoding="utf-8")) for path in found]
+        return sorted({m["details"]["flag"] for m in manifests if "flag" in m["details"]})
+
     def cost(self, artifacts: list[Artifact[Any]]) -> tuple[int, float]:
         """Bytes of these artifacts, and seconds to build them and all that they stand on."""
         size, seconds, seen, pending = 0, 0.0, set(), []

@@ -12,6 +12,7 @@ from neurosearch.evaluation.metrics import METRICS
 from neurosearch.recipe import Recipe
 from neurosearch.report import csv, html, latex, markdown
 from neurosearch.report.table import Table
+from neurosearch.tokenizer import health
 
 WRITERS = {"csv": csv.write, "markdown": markdown.write, "latex": latex.write, "html": html.write}
 SUFFIXES = {"csv": "csv", "markdown": "md", "latex": "tex", "html": "html"}
@@ -34,11 +35,10 @@ class Report(Recipe):
         unknown = [name for name in self.formats if name not in WRITERS]
         if unknown:
             raise InputError(f"report.formats: {unknown}; known are {', '.join(WRITERS)}")
-        strange = [name for name in self.columns if name not in (*METRICS, *LATENCY)]
+        known = (*METRICS, *LATENCY, *health.METRICS)
+        strange = [name for name in self.columns if name not in known]
         if strange:
-            raise InputError(
-                f"report.columns: {strange}; known are {', '.join((*METRICS, *LATENCY))}"
-            )
+            raise InputError(f"report.columns: {strange}; known are {', '.join(known)}")
 
     def write(self, tables: Sequence[Table], folder: Path) -> list[Path]:
         """Write every table in every form; returns the files."""

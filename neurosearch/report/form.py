@@ -7,8 +7,11 @@ from collections.abc import Sequence
 
 from neurosearch.evaluation.latency import METRICS as LATENCY
 from neurosearch.report.table import Row, Table
+from neurosearch.tokenizer import health
 
-LOWER_IS_BETTER = frozenset({"p50 ms", "p95 ms", "p99 ms", "index MB", "bytes/product", "build s"})
+LOWER_IS_BETTER = health.LOWER_IS_BETTER | {
+    *("p50 ms", "p95 ms", "p99 ms", "index MB", "bytes/product", "build s")
+}
 SIMULATED = frozenset({"shop"})
 
 
@@ -16,7 +19,9 @@ def number(metric: str, value: float) -> str:
     """`.366` for shares, as papers print them; one to three digits for costs."""
     if math.isnan(value):
         return ""
-    if metric in LATENCY:
+    if metric in ("distinct", "max_bucket"):
+        return f"{value:,.0f}"
+    if metric in LATENCY or metric in ("fit_seconds", "min_perplexity"):
         return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
     text = f"{value:.3f}"
     return text[1:] if text.startswith("0.") else text
@@ -75,22 +80,26 @@ def _tests(table: Table) -> str:
 def note(table: Table) -> list[str]:
     """Data, protocol, statistics, hardware: what a reader needs to trust the numbers."""
     done = [row for row in table.rows if not row.failed]
-    data = f"{table.data} (simulated)" if table.data in SIMULATED else table.data
-    data += f" with {table.variant}" if table.variant else ""
     seeds = sorted({row.seeds for row in done})
     hardware = sorted({row.hardware for row in done})
     commits = sorted({row.commit for row in done if row.commit})
-    answered = {row.cells["Recall@10"].queries for row in done if "Recall@10" in row.cells}
-    lines = [
-        f"Data: {data}, {table.split} split, {done[0].queries if done else 0:,} queries. "
-        f"Protocol: {table.protocol}. Gain: {table.gain}. Binary metrics (Recall, MRR, MAP, P, "
-        f"Hits) over the {' or '.join(f'{n:,}' for n in answered)} queries that have a relevant "
-        "product.",
-        f"Seeds: {', '.join(map(str, seeds))} a row. Intervals: 95 %, bootstrap over queries "
-        f"({table.resamples:,} resamples).",
-        _tests(table),
-        f"Hardware: {'; '.join(hardware)}. Commit: {', '.join(commits) or 'unknown'}.",
-    ]
+    made = f"Hardware: {'; '.join(hardware)}. Commit: {', '.join(commits) or 'unknown'}."
+    data = f"{table.data} (simulated)" if table.data in SIMULATED else table.data
+    data += f" with {table.variant}" if table.variant else ""
+    seeded = f"Seeds: {', '.join(map(str, seeds))} a row."
+    if table.protocol == "tokenizer":
+        lines = [f"Data: {data}. {seeded} ± standard deviation over seeds.", made]
+    else:
+        answered = {row.cells["Recall@10"].queries for row in done if "Recall@10" in row.cells}
+        relevant = " or ".join(f"{n:,}" for n in answered)
+        lines = [
+            f"Data: {data}, {table.split} split, {done[0].queries if done else 0:,} queries. "
+            f"Protocol: {table.protocol}. Gain: {table.gain}. Binary metrics (Recall, MRR, MAP, P, "
+            f"Hits) over the {relevant} queries that have a relevant product.",
+            f"{seeded} Intervals: 95 %, bootstrap over queries ({table.resamples:,} resamples).",
+            _tests(table),
+            made,
+        ]
     if table.data in SIMULATED:
         lines.insert(0, "SIMULATED DATA: these numbers say nothing about real shops.")
     if table.split == "dev":

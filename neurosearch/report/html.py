@@ -21,7 +21,7 @@ def write(table: Table, columns: Sequence[str]) -> str:
     ranks = {name: places(table, name) for name in names}
     rows = [
         {
-            "system": row.system,
+            "system": row.caption,
             "failed": row.failed,
             "floor": row.floor,
             "cells": [] if row.failed else [_cell(row, name, ranks[name]) for name in names],

@@ -44,7 +44,7 @@ def write(table: Table, columns: Sequence[str]) -> str:
             cells = [rf"\multicolumn{{{len(names)}}}{{l}}{{failed: {escape(row.failed)}}}"]
         else:
             cells = [_cell(row, name, ranks[name]) for name in names]
-        lines.append(" & ".join([escape(row.system), *cells]) + r" \\")
+        lines.append(" & ".join([escape(row.caption), *cells]) + r" \\")
     caption = escape(" ".join(note(table)))
     lines += [
         r"\bottomrule",

@@ -12,7 +12,8 @@ def write(table: Table, columns: Sequence[str]) -> str:
     """A heading, the table with the headline's interval, and the note."""
     names = shown(table, columns)
     ranks = {name: places(table, name) for name in names}
-    header = ["system", *names[:1], "95 %", *names[1:]] if names else ["system"]
+    headed = any(interval(row, names[0]) for row in table.rows if names and names[0] in row.cells)
+    header = ["system", *names[:1], *(["95 %"] if headed else []), *names[1:]]
     lines = [
         f"## {table.experiment}: {table.data}, {table.protocol}",
         "",
@@ -25,9 +26,9 @@ def write(table: Table, columns: Sequence[str]) -> str:
             cells += [""] * (len(header) - 2)
         else:
             cells = [_cell(row, name, ranks[name]) for name in names]
-            if names:
+            if headed:
                 cells.insert(1, interval(row, names[0]) if names[0] in row.cells else "")
-        lines.append("| " + " | ".join([row.system, *cells]) + " |")
+        lines.append("| " + " | ".join([row.caption, *cells]) + " |")
     return "\n".join([*lines, "", *(line + "  " for line in note(table))]) + "\n"
 
 

@@ -58,6 +58,12 @@ class Row:
     hardware: str = ""
     commit: str = ""
     failed: str = ""
+    flags: tuple[str, ...] = ()  # such as `collapsed`, of a tokenizer that it stands on
+
+    @property
+    def caption(self) -> str:
+        """The system, with what must be known of it."""
+        return self.system + (f" ({', '.join(self.flags)})" if self.flags else "")
 
 
 @dataclass(frozen=True)
@@ -78,9 +84,9 @@ class Table:
     @property
     def stem(self) -> str:
         """File name: the data's, with what departs from the defaults."""
-        extra = [] if self.protocol == "catalogue" else [self.protocol]
-        extra += [] if self.split == "test" else [self.split]
-        extra += [] if self.gain_choice == self.data else [self.gain_choice]
+        extra = [] if self.protocol in ("catalogue", "tokenizer") else [self.protocol]
+        extra += [] if self.split in ("test", "") else [self.split]
+        extra += [] if self.gain_choice in (self.data, "") else [self.gain_choice]
         return ".".join([",".join(filter(None, [self.data, self.variant])), *extra])
 
     def ranked(self, metric: str, lower_is_better: bool = False) -> list[str]:
@@ -139,6 +145,8 @@ def _hole(record: dict[str, Any]) -> Row:
 
 def _rows(records: list[dict[str, Any]]) -> list[Row]:
     systems = _by_system(records)
+    if records[0]["metrics"] is None:
+        return [_measured(name, group) for name, group in systems.items()]
     metrics = list(records[0]["means"])
     queries, stacks = _aligned({name: _scores(group, metrics) for name, group in systems.items()})
     resamples, seed = records[0]["resamples"], records[0]["statistics_seed"]
@@ -160,19 +168,34 @@ def _rows(records: list[dict[str, Any]]) -> list[Row]:
         for metric in measured[0] if measured else ():
             values = [latency[metric] for latency in measured]
             cells[metric] = Cell(float(np.mean(values)))
-        first = group[0]
         rows.append(
             Row(
                 system=name,
-                floor=first["floor"],
+                floor=group[0]["floor"],
                 seeds=len(by_seed),
                 queries=len(queries),
                 cells=cells,
-                hardware=first["hardware"],
-                commit=first["commit"],
+                **_provenance(group),
             )
         )
     return rows
+
+
+def _measured(name: str, group: list[dict[str, Any]]) -> Row:
+    """A row of numbers that are no means over queries."""
+    by_run = list({record["run"]: record for record in group}.values())
+    cells = {}
+    for metric in by_run[0]["means"]:
+        values = [record["means"][metric] for record in by_run]
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+        cells[metric] = Cell(float(np.mean(values)), sd_seeds=spread)
+    return Row(name, seeds=len(by_run), cells=cells, **_provenance(group))
+
+
+def _provenance(group: list[dict[str, Any]]) -> dict[str, Any]:
+    flags = sorted({flag for record in group for flag in record.get("flags", [])})
+    first = group[0]
+    return {"hardware": first["hardware"], "commit": first["commit"], "flags": tuple(flags)}
 
 
 def _by_system(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -81,6 +81,7 @@ class Evaluate(Task):
             "latency": None if latency is None else runtime.get(latency),
             "run": run.artifact_fingerprint,
             "artifacts": list(runtime.store.events),
+            "flags": runtime.store.flags(),
             "runtime": {
                 key: str(value) for key, value in asdict(runtime).items() if not key.startswith("_")
             },

@@ -122,7 +122,9 @@ class Tree:
     ) -> None:
         self._centroids, self._starts, self._children = centroids, starts, children
         self._filled, self._codes = filled, codes
-        self.sizes = (int(size),) * codes.shape[1]
+        self._size = int(size)
+        # How many codes a level has is what its fullest node needs.
+        self.sizes = tuple(int(codes[:, level].max()) + 1 for level in range(codes.shape[1]))
 
     def assign(self, vectors: np.ndarray, known: bool = False) -> np.ndarray:
         """Unseen products go down to the nearest child each time; a leaf gives its next numbers,
@@ -146,7 +148,7 @@ class Tree:
         order = rows[np.argsort(at[rows], kind="stable")]
         nodes = at[order]
         turn = np.arange(len(nodes)) - np.searchsorted(nodes, nodes)
-        codes[order, level] = np.minimum(self._filled[nodes] + turn, self.sizes[level] - 1)
+        codes[order, level] = np.minimum(self._filled[nodes] + turn, self._size - 1)
 
     def _nearest(self, vectors: np.ndarray, rows: np.ndarray, nodes: np.ndarray) -> np.ndarray:
         """One search a node that some row is at, not one a row."""

@@ -1,0 +1,81 @@
+"""Semantic IDs of a catalogue, and how healthy they are: a row of a table of tokenizers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from neurosearch.errors import InputError
+from neurosearch.runtime import git_commit, hardware, log, peak_memory_mb
+from neurosearch.task.base import Job, Task, build, resolved, write_whole
+from neurosearch.tokenizer.base import SemanticTokenizer
+
+
+@dataclass(frozen=True)
+class Tokenize(Task):
+    """Builds the composed `tokenizer`'s IDs and health report."""
+
+    def run(self, job: Job) -> None:
+        start = time.perf_counter()
+        tokenizer = tokenizer_of(job)
+        identity = self._identity(job)
+        job.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(job.folder / "config.yaml", resolved(job.config).encode())
+        runtime = job.runtime
+        with build(job.config, "tracking").job(job, identity) as tracker:
+            health = tokenizer.health(job.data.dataset())
+            report = runtime.get(health)
+            write_whole(
+                job.folder / "health.json",
+                (runtime.store.folder(health) / "health.json").read_bytes(),
+            )
+            means = {name: value for name, value in report["summary"].items() if value is not None}
+            tracker.log(means)
+            job.record(
+                **identity,
+                status="done",
+                seconds=round(time.perf_counter() - start, 2),
+                peak_memory_mb=round(peak_memory_mb(), 1),
+                means=means,
+                metrics=None,
+                run=tokenizer.semantic_ids(job.data.dataset()).artifact_fingerprint,
+                latency=None,
+                artifacts=list(runtime.store.events),
+                flags=runtime.store.flags(),
+            )
+        why = f" ({'; '.join(report['reasons'])})" if report["reasons"] else ""
+        log.info("%s: %s%s", identity["label"], report["verdict"], why)
+
+    def _identity(self, job: Job) -> dict[str, Any]:
+        from hydra.core.hydra_config import HydraConfig
+
+        return {
+            "experiment": job.name,
+            "label": HydraConfig.get().runtime.choices["tokenizer"],
+            "floor": False,
+            "overrides": list(job.overrides),
+            "number": job.number,
+            "seed": job.config.seed,
+            "data": job.data.label(),
+            "variant": job.data.variant(),
+            "population": job.data.population().fingerprint,
+            "protocol": "tokenizer",
+            "split": "",
+            "gain": "",
+            "gain_fingerprint": "",
+            "gain_choice": "",
+            "baseline": "",
+            "resamples": 0,
+            "statistics_seed": 0,
+            "hardware": hardware(),
+            "commit": git_commit(),
+        }
+
+
+def tokenizer_of(job: Job) -> SemanticTokenizer:
+    """The job's tokenizer. Raises InputError where the config has none."""
+    if job.config.get("tokenizer") is None:
+        raise InputError("config key 'tokenizer' is null: say tokenizer=rqkmeans, for example")
+    tokenizer: SemanticTokenizer = build(job.config, "tokenizer")
+    return tokenizer
