@@ -38,7 +38,7 @@ class RQVAE(SemanticTokenizer):
     """
 
     hidden: tuple[int, ...] = (512, 256, 128)
-    latent: int = 32
+    latent: int = 64
     beta: float = 0.25
     codebook: str = "ema"
     decay: float = 0.99
@@ -49,7 +49,7 @@ class RQVAE(SemanticTokenizer):
     diversity: float = 0.0
     beam: int = 1
     batch_size: int = 2048
-    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=100, lr=1e-3))
+    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=60, lr=2e-3))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,0 +1,127 @@
+"""To look at: the data's profile, and a tokenizer's tree, usage and map, as pictures and a page."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neurosearch.data.profile import profile
+from neurosearch.errors import InputError
+from neurosearch.report import pictures
+from neurosearch.task.base import Job, Task, write_whole
+from neurosearch.task.tokenize import tokenizer_of
+from neurosearch.types import SemanticIds
+
+PROJECTIONS = ("pca", "tsne", "umap")
+TEMPLATE = Path(pictures.__file__).with_name("explore.html.j2")
+
+
+@dataclass(frozen=True)
+class Explore(Task):
+    """Attributes:
+    projections: of the map, among pca, tsne, umap.
+    sample: products on the map.
+    branches: prefixes that the page's tree shows at each node.
+    """
+
+    projections: tuple[str, ...] = PROJECTIONS
+    sample: int = 4000
+    branches: int = 12
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unknown = [name for name in self.projections if name not in PROJECTIONS]
+        if unknown or not self.projections:
+            raise InputError(f"task.projections: {unknown or 'none'}; known are {PROJECTIONS}")
+
+    def run(self, job: Job) -> None:
+        from jinja2 import Environment
+
+        folder = job.folder / "explore"
+        folder.mkdir(parents=True, exist_ok=True)
+        runtime = job.runtime
+        dataset = runtime.get(job.data.dataset())
+        facts = profile(dataset)
+        files = {"profile.png": pictures.profile_picture(facts)}
+        page: dict[str, Any] = {"data": job.data.label(), "profile": facts, "health": None}
+        page["title"] = f"{job.data.label()} {job.data.variant()}".strip()
+        if job.config.get("tokenizer") is not None:
+            page |= self._semantic(job, files)
+        write_whole(folder / "profile.json", json.dumps(facts, indent=1).encode())
+        for name, content in files.items():
+            write_whole(folder / name, content)
+        shown = {name: base64.b64encode(content).decode() for name, content in files.items()}
+        template = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+        write_whole(folder / "index.html", template.render(**page, pictures=shown).encode())
+        runtime.say(f"to look at: {folder / 'index.html'}")
+
+    def _semantic(self, job: Job, files: dict[str, bytes]) -> dict[str, Any]:
+        runtime, data = job.runtime, job.data.dataset()
+        tokenizer = tokenizer_of(job)
+        health = runtime.get(tokenizer.health(data))
+        ids = runtime.get(tokenizer.semantic_ids(data))
+        vectors = runtime.get(tokenizer.encoder.product_embeddings(data)).vectors
+        catalogue = runtime.get(data).catalogue
+        titles = [text for batch in catalogue.texts(("title",)) for text in batch]
+        rows = np.sort(np.random.default_rng(self.seed).permutation(len(ids))[: self.sample])
+        with runtime.progressing("projecting", len(self.projections)) as advance:
+            points = {}
+            for name in self.projections:
+                points[name] = project(np.array(vectors[rows]), name, self.seed)
+                advance(1)
+        files["usage.png"] = pictures.usage_picture(health["levels"])
+        files["tree.png"] = pictures.tree_picture(ids)
+        files["map.png"] = pictures.map_picture(points, np.asarray(ids.codes[rows, 0]))
+        return {"health": health, "tree": tree(ids, titles, self.branches)}
+
+
+def project(vectors: np.ndarray, name: str, seed: int) -> np.ndarray:
+    """N×2 places of N×D vectors. Raises InputError where umap-learn is not installed."""
+    if name == "umap":
+        try:
+            from umap import UMAP
+        except ImportError:
+            message = "umap needs a package: pip install umap-learn, or task.projections=[pca,tsne]"
+            raise InputError(f"task.projections: {message}") from None
+        places: np.ndarray = UMAP(random_state=seed, n_jobs=1).fit_transform(vectors)
+        return places
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    if name == "pca":
+        found: np.ndarray = PCA(2, random_state=seed).fit_transform(vectors)
+        return found
+    perplexity = min(30.0, max(1.0, (len(vectors) - 1) / 3))
+    mapped: np.ndarray = TSNE(2, perplexity=perplexity, random_state=seed).fit_transform(vectors)
+    return mapped
+
+
+def tree(
+    ids: SemanticIds, titles: list[str], branches: int, depth: int = 3
+) -> list[dict[str, Any]]:
+    """The largest prefixes, nested: `code`, `size`, three example `titles`, `children`."""
+
+    def below(rows: np.ndarray, level: int) -> list[dict[str, Any]]:
+        codes, sizes = np.unique(ids.codes[rows, level], return_counts=True)
+        nodes = []
+        for place in np.argsort(-sizes, kind="stable")[:branches]:
+            inside = rows[ids.codes[rows, level] == codes[place]]
+            deeper = level + 1 < min(depth, ids.codes.shape[1]) and len(inside) > 1
+            step = max(1, len(inside) // 3)
+            nodes.append(
+                {
+                    "code": int(codes[place]),
+                    "size": len(inside),
+                    "titles": [titles[row] for row in inside[::step][:3]],
+                    "children": below(inside, level + 1) if deeper else [],
+                }
+            )
+        return nodes
+
+    return below(np.arange(len(ids)), 0)
