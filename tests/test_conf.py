@@ -22,7 +22,17 @@ ROLES = sorted(p.name for p in CONF.iterdir() if p.is_dir() and p.name != "__pyc
 CHOICES = sorted(
     (path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.glob("*/**/*.yaml")
 )
-TOP = {"data", "query", "retriever", "evaluation", "report", "tracking", "trainer", "task"}
+TOP = {
+    "tokenizer",
+    "data",
+    "query",
+    "retriever",
+    "evaluation",
+    "report",
+    "tracking",
+    "trainer",
+    "task",
+}
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -47,6 +57,9 @@ def node_of(group: str, choice: str) -> DictConfig:
         for part in where.split("."):
             node = node[part]
         return node
+    if group == "collisions":
+        named = f"collisions@tokenizer.collisions={choice}"
+        return composed("tokenizer=rqkmeans", named)["tokenizer"]["collisions"]
     config = composed(f"{group}={choice}")
     node = config
     for part in group.split("/"):

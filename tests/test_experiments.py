@@ -16,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
-METRICS = ("nDCG@10", "Recall@100", "judged@10")
+METRICS = ("nDCG@10", "Recall@100", "judged@10", "collision_rate", "neighbour_consistency")
 TOY = ["debug=tiny", "trainer.threads=1", "trainer.progress=false"]
 # What else makes an experiment a toy: fewer seeds, and a network of two small layers to train.
 SMALL = ["retriever.encoder.model=TINY", "retriever.encoder.batch_size=32"]
@@ -26,6 +26,10 @@ MORE = {
     "negatives": ["seed=0", *SMALL],
     "temperature_batch": [SMALL[0], "retriever.encoder.batch_size=16,32"],
     "compression": SMALL,
+    "tokenizers": [
+        *("seed=0", "encoder@tokenizer.encoder=hashing", "tokenizer.codes=16"),
+        "tokenizer=random,atomic,hkmeans,rqkmeans_beam,rqkmeans_next_best,rqkmeans_extra",
+    ],
     "compression_dimensions": [*SMALL, "retriever.index.dimensions=16,8"],
 }
 

@@ -25,6 +25,13 @@ class Collisions(Recipe):
         """The IDs after the policy; `costs` is given to policies that move."""
         raise TypeError(f"{type(self).__name__} does not say what it does")
 
+    def admit(self, ids: SemanticIds, codes: np.ndarray, costs: np.ndarray | None) -> np.ndarray:
+        """IDs of unseen products, N×L, beside those of the catalogue, which stay as they are.
+
+        `codes`: N×semantic, as the tokenizer assigns them; `costs`: N×K, for policies that move.
+        """
+        return codes
+
 
 def crowded(ids: SemanticIds) -> np.ndarray:
     """Rows whose prefix (all codes but the last) has a collision somewhere below it."""
@@ -33,16 +40,25 @@ def crowded(ids: SemanticIds) -> np.ndarray:
     return np.flatnonzero(np.isin(prefix, prefix[sizes > 1]))
 
 
-def place(prefix: np.ndarray, costs: np.ndarray, capacity: int) -> np.ndarray:
+def place(
+    prefix: np.ndarray,
+    costs: np.ndarray,
+    capacity: int,
+    held: tuple[np.ndarray, np.ndarray] | None = None,
+) -> np.ndarray:
     """N last codes (int32), at most `capacity` of each below a prefix, cheapest first.
 
     In rounds: every row without a place asks for its cheapest code that has room; where more
     ask than fit, the cheapest win. -1 for rows of a prefix that has more than all codes hold.
+    `held`: (prefix, code) of places that are taken already.
     """
     rows, codes = costs.shape
     placed = np.full(rows, -1, dtype=np.int32)
-    _, prefix = np.unique(prefix, return_inverse=True)
-    room = np.full((prefix.max(initial=-1) + 1, codes), capacity, dtype=np.int64)
+    numbers, prefix = np.unique(prefix, return_inverse=True)
+    room = np.full((len(numbers), codes), capacity, dtype=np.int64)
+    if held is not None:
+        among = np.isin(held[0], numbers)
+        np.subtract.at(room, (np.searchsorted(numbers, held[0][among]), held[1][among]), 1)
     waiting = np.arange(rows)
     while len(waiting):
         offered = np.where(room[prefix[waiting]] > 0, costs[waiting], np.inf)
@@ -59,6 +75,21 @@ def place(prefix: np.ndarray, costs: np.ndarray, capacity: int) -> np.ndarray:
         np.subtract.at(room, (prefix[waiting[wins]], wanted[wins]), 1)
         waiting = np.delete(waiting, wins)
     return placed
+
+
+def squeezed_in(
+    ids: SemanticIds, codes: np.ndarray, costs: np.ndarray, capacity: int
+) -> np.ndarray:
+    """`codes` with last codes that have room beside the catalogue's, where any has."""
+    both = SemanticIds(
+        np.concatenate([ids.codes[:, : ids.semantic], codes]), ids.sizes, ids.semantic
+    )
+    prefix = both.keys(ids.semantic - 1)
+    known = prefix[: len(ids)], np.asarray(ids.codes[:, ids.semantic - 1])
+    last = place(prefix[len(ids) :], costs, capacity, known)
+    result = codes.copy()
+    result[last >= 0, -1] = last[last >= 0]
+    return result
 
 
 def moved(ids: SemanticIds, rows: np.ndarray, last: np.ndarray) -> SemanticIds:

@@ -16,11 +16,21 @@ from neurosearch.types import SemanticIds
 @dataclass(frozen=True)
 class Extra(Collisions):
     def resolve(self, ids: SemanticIds, costs: Costs | None) -> SemanticIds:
-        keys = ids.keys(ids.semantic)
-        order = np.argsort(keys, kind="stable")
-        starts = np.searchsorted(keys[order], keys[order])
-        place = np.empty(len(keys), dtype=np.int32)
-        place[order] = np.arange(len(keys)) - starts
+        place = _places(ids.keys(ids.semantic))
         codes = np.column_stack([ids.codes[:, : ids.semantic], place])
         sizes = (*ids.sizes[: ids.semantic], int(place.max()) + 1)
         return SemanticIds(codes, sizes, ids.semantic)
+
+    def admit(self, ids: SemanticIds, codes: np.ndarray, costs: np.ndarray | None) -> np.ndarray:
+        whole = np.concatenate([ids.codes[:, : ids.semantic], codes])
+        place = _places(SemanticIds(whole, ids.sizes, ids.semantic).keys(ids.semantic))
+        return np.column_stack([codes, place[len(ids) :]]).astype(np.int32)
+
+
+def _places(keys: np.ndarray) -> np.ndarray:
+    """How many rows before it have each row's key."""
+    order = np.argsort(keys, kind="stable")
+    starts = np.searchsorted(keys[order], keys[order])
+    place = np.empty(len(keys), dtype=np.int32)
+    place[order] = np.arange(len(keys)) - starts
+    return place

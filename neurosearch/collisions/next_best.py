@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from neurosearch.collisions.base import Collisions, Costs, crowded, moved, place
+import numpy as np
+
+from neurosearch.collisions.base import Collisions, Costs, crowded, moved, place, squeezed_in
 from neurosearch.errors import InputError
 from neurosearch.types import SemanticIds
 
@@ -32,3 +34,7 @@ class NextBest(Collisions):
             return ids
         prefix = ids.keys(ids.semantic - 1)[rows]
         return moved(ids, rows, place(prefix, costs(rows), self.capacity))
+
+    def admit(self, ids: SemanticIds, codes: np.ndarray, costs: np.ndarray | None) -> np.ndarray:
+        assert costs is not None
+        return squeezed_in(ids, codes, costs, self.capacity)

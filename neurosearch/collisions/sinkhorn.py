@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from neurosearch.collisions.base import Collisions, Costs, crowded, moved, place
+from neurosearch.collisions.base import Collisions, Costs, crowded, moved, place, squeezed_in
 from neurosearch.errors import InputError
 from neurosearch.types import SemanticIds
 
@@ -40,6 +40,10 @@ class Sinkhorn(Collisions):
         prefix = ids.keys(ids.semantic - 1)[rows]
         price = self._transport(prefix, costs(rows))
         return moved(ids, rows, place(prefix, price, 1))
+
+    def admit(self, ids: SemanticIds, codes: np.ndarray, costs: np.ndarray | None) -> np.ndarray:
+        assert costs is not None
+        return squeezed_in(ids, codes, costs, 1)
 
     def _transport(self, prefix: np.ndarray, costs: np.ndarray) -> np.ndarray:
         """-log Q of every row, groups of like size at a time."""

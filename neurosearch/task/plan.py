@@ -10,6 +10,7 @@ from typing import Any
 
 from neurosearch.artifact import Artifact, Store
 from neurosearch.task.base import Job, Task
+from neurosearch.task.tokenize import tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,11 @@ class Plan(Task):
         seen: set[str] = set()
         waiting: set[str] = set()
         for planned in _jobs(job):
-            runtime = planned.runtime
-            data = planned.data.dataset()
-            run = planned.retriever.run(data, planned.evaluation.topics(planned.query))
-            targets: list[Artifact[Any]] = [planned.evaluation.metrics(data, run)]
-            latency = planned.evaluation.latency_of(planned.retriever, data, planned.query)
-            if latency is not None:
-                targets.append(latency)
+            label, targets = _targets(planned)
             overrides = " ".join(planned.overrides)
-            console.print(f"[bold]{planned.retriever.label()}[/bold] [dim]{overrides}[/dim]")
+            console.print(f"[bold]{label}[/bold] [dim]{overrides}[/dim]")
             for target in targets:
-                for line in self._lines(target, runtime.store, 1, seen, waiting):
+                for line in self._lines(target, planned.runtime.store, 1, seen, waiting):
                     console.print(line)
         built = len(seen) - len(waiting)
         console.print(f"{len(waiting)} artifacts to build, {built} there already")
@@ -62,6 +57,18 @@ class Plan(Task):
             return
         for source in artifact.inputs():
             yield from self._lines(source, store, level + 1, seen, waiting)
+
+
+def _targets(job: Job) -> tuple[str, list[Artifact[Any]]]:
+    """The row's name, and what its task would have built: a run's metrics, or semantic IDs."""
+    data = job.data.dataset()
+    if job.config.get("tokenizer") is not None:
+        tokenizer = tokenizer_of(job)
+        return type(tokenizer).__name__, [tokenizer.health(data)]
+    run = job.retriever.run(data, job.evaluation.topics(job.query))
+    latency = job.evaluation.latency_of(job.retriever, data, job.query)
+    timed: list[Artifact[Any]] = [] if latency is None else [latency]
+    return job.retriever.label(), [job.evaluation.metrics(data, run), *timed]
 
 
 def _age(created: str) -> str:

@@ -89,6 +89,13 @@ class SemanticTokenizer(Recipe):
         embeddings = self.encoder.product_embeddings(data)
         return CatalogueIds(self.fitted(data), embeddings, self.collisions)
 
+    def unseen(self, data: Artifact[Dataset], vectors: np.ndarray, runtime: Runtime) -> np.ndarray:
+        """N×L IDs of products that the catalogue doesn't have, without fitting anything anew."""
+        quantizer, ids = runtime.get(self.fitted(data)), runtime.get(self.semantic_ids(data))
+        codes = quantizer.assign(vectors)
+        costs = quantizer.costs(vectors, codes) if self.collisions.moves else None
+        return self.collisions.admit(ids, codes, costs)
+
     def health(self, data: Artifact[Dataset]) -> Artifact[dict[str, Any]]:
         """The health report of the catalogue's IDs."""
         embeddings = self.encoder.product_embeddings(data)

@@ -70,6 +70,26 @@ def test_the_extra_code_is_the_place_in_the_bucket() -> None:
     assert found.sizes == (2, 3, 3) and found.semantic == 2
 
 
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 40), st.integers(1, 20))
+def test_unseen_products_find_room_beside_the_catalogue(seed: int, count: int, new: int) -> None:
+    ids, costs = random_ids(seed, count)
+    rng = np.random.default_rng(seed + 1)
+    prices = rng.random((new, K)).astype(np.float32)
+    codes = np.column_stack([rng.integers(0, count, new), prices.argmin(axis=1)]).astype(np.int32)
+    for policy in (Keep(), Extra(), NextBest(), Sinkhorn()):
+        settled = policy.resolve(ids, (lambda rows: costs[rows]) if policy.moves else None)
+        found = policy.admit(settled, codes, prices if policy.moves else None)
+        assert np.array_equal(found[:, 0], codes[:, 0])
+        if isinstance(policy, Keep):
+            assert np.array_equal(found, codes)
+            continue
+        whole = np.concatenate([settled.codes, found])
+        crowd = np.bincount(whole[:, 0], minlength=count) > K
+        free = whole if isinstance(policy, Extra) else whole[~crowd[whole[:, 0]]]
+        assert len(np.unique(free, axis=0)) == len(free)
+
+
 def test_transport_has_the_marginals_and_the_limit() -> None:
     costs = np.random.default_rng(0).random((3, 4, K)).astype(np.float32)
     plan = np.exp(log_transport(costs, 0.05, 500))

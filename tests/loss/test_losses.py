@@ -241,3 +241,29 @@ def test_gradcache_gives_the_whole_batch_s_gradient(name: str, chunk: int, dropo
         assert torch.allclose(one.double(), two.double(), atol=1e-5)
     if name == "infonce learnt":
         assert len(grads[0]) == 5
+
+
+def test_gradcache_holds_in_half_precision() -> None:
+    """Autocast caches weights that the pass without a graph cast: they must not be used again."""
+    *_, targets = batch(3)
+    x = torch.randn(B + M, 8, generator=torch.Generator().manual_seed(4))
+    torch.manual_seed(0)
+    net, objective = torch.nn.Linear(8, D), InfoNCE().objective()
+    grads = []
+    for cached in (True, False):
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+
+            def encode(part):
+                return normalize(net(part).float(), dim=1)
+
+            def loss_of(vectors):
+                return objective(vectors[:B], vectors[B:], targets)
+
+            if cached:
+                cached_backward(encode, list(x.split(4)), loss_of, lambda loss: loss.backward())
+            else:
+                loss_of(encode(x)).backward()
+        assert net.weight.grad is not None
+        grads.append(net.weight.grad.clone())
+    assert torch.allclose(*grads, rtol=0.05, atol=0.02 * float(grads[1].abs().max()))

@@ -173,6 +173,8 @@ def test_every_tokenizer_gives_ids_and_a_report(name: str, shop_runtime: Runtime
     vectors = shop_runtime.get(tokenizer.encoder.product_embeddings(shop)).vectors
     unseen = quantizer.assign(np.asarray(vectors[:7]) + 0.01)
     assert unseen.shape == (7, len(quantizer.sizes))
+    codes = tokenizer.unseen(shop, np.asarray(vectors[:7]) + 0.01, shop_runtime)
+    assert codes.shape == (7, ids.codes.shape[1])
     if name not in ("hkmeans", "unbalanced", "atomic"):
         assert np.array_equal(quantizer.assign(vectors), quantizer.assign(vectors, known=True))
 

@@ -1,0 +1,78 @@
+"""task=tokenize and task=explore, from the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SMALL = ["debug=tiny", "encoder@tokenizer.encoder=hashing", "tokenizer.codes=16"]
+
+
+def run(outputs: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "ignore", "-m", "neurosearch", *words]
+    environment = {**os.environ, "NEUROSEARCH_OUTPUTS": str(outputs)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def test_a_sweep_of_tokenizers_is_a_table_that_names_the_collapsed(tmp_path: Path) -> None:
+    words = ["-m", "tokenizer=rqkmeans", "task=tokenize", "name=ids", "seed=0,1", *SMALL]
+    strict = "tokenizer.thresholds.perplexity=0.0,1.0"
+    columns = "report.columns=[distinct,collision_rate,healthy]"
+    done = run(tmp_path, *words, strict, columns)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (path,) = (tmp_path / "tables" / "ids").glob("*.csv")
+    with path.open() as handle:
+        rows = list(csv.DictReader(handle))
+    values = {(row["system"], row["metric"]): row for row in rows}
+    kind, sick = "rqkmeans · perplexity=0.0", "rqkmeans · perplexity=1.0"
+    assert values[kind, "healthy"]["mean"] == "1" and values[sick, "healthy"]["mean"] == "0"
+    assert values[kind, "distinct"]["n_seeds"] == "2"
+    assert float(values[kind, "distinct"]["sd_seeds"]) >= 0
+    page = path.with_suffix(".md").read_text()
+    assert f"| {sick} (collapsed) |" in page and f"| {kind} |" in page
+    assert "95 %" not in page and "SIMULATED DATA" in page
+
+
+def test_exploring_makes_a_page_with_pictures(tmp_path: Path) -> None:
+    words = ["task=explore", "tokenizer=rqkmeans", "name=look", "task.sample=100", *SMALL]
+    done = run(tmp_path, *words, "task.projections=[pca,tsne]")
+    assert done.returncode == 0, done.stderr[-2000:]
+    (folder,) = (tmp_path / "jobs" / "look").glob("*/explore")
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        *("index.html", "profile.json", "profile.png", "usage.png", "tree.png", "map.png")
+    }
+    page = (folder / "index.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    assert "http" not in page.replace("http-equiv", "")
+    facts = json.loads((folder / "profile.json").read_text())
+    assert facts["products"] == 500
+    assert "<h2>Semantic IDs: <span>healthy</span></h2>" in page
+
+
+def test_the_plan_of_a_tokenizer_is_its_health(tmp_path: Path) -> None:
+    done = run(tmp_path, "task=plan", "tokenizer=rqkmeans", *SMALL)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for kind in ("health", "semantic_ids", "tokenizer", "embeddings"):
+        assert f"{kind} " in done.stdout
+    assert "RQKMeans" in done.stdout and "to build" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["task=tokenize"], "config key 'tokenizer' is null"),
+        (["task=explore", "task.projections=[mds]"], "task.projections: ['mds']"),
+        (["task=tokenize", "tokenizer=rqkmeans", "tokenizer.beam=0"], "tokenizer.beam"),
+    ],
+)
+def test_what_is_wrong_is_said_at_once(tmp_path: Path, words: list[str], message: str) -> None:
+    done = run(tmp_path, "debug=tiny", *words)
+    assert done.returncode != 0
+    assert message in done.stderr and "Traceback" not in done.stderr
