@@ -14,6 +14,7 @@ def kmeans(
 ) -> np.ndarray:
     """K×D float32 centroids of N×D points, N at least K."""
     import faiss
+    import torch
 
     dimensions = points.shape[1]
     fitted = faiss.Kmeans(
@@ -28,8 +29,9 @@ def kmeans(
     centroids = np.array(fitted.centroids)
     for _ in range(iterations // 2 if balanced else 0):
         labels = balanced_labels(points, centroids)
-        totals = np.zeros((clusters, dimensions))
-        np.add.at(totals, labels, points)
+        sums = torch.zeros(clusters, dimensions, dtype=torch.float64)
+        sums.index_add_(0, torch.from_numpy(labels), torch.from_numpy(points).double())
+        totals = sums.numpy()
         counts = np.bincount(labels, minlength=clusters)
         used = counts > 0
         centroids[used] = (totals[used] / counts[used, None]).astype(np.float32)
