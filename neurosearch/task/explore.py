@@ -15,6 +15,7 @@ from neurosearch.errors import InputError
 from neurosearch.report import pictures
 from neurosearch.task.base import Job, Task, write_whole
 from neurosearch.task.tokenize import tokenizer_of
+from neurosearch.tokenizer.health import health_of
 from neurosearch.types import SemanticIds
 
 PROJECTIONS = ("pca", "tsne", "umap")
@@ -64,7 +65,7 @@ class Explore(Task):
     def _semantic(self, job: Job, files: dict[str, bytes]) -> dict[str, Any]:
         runtime, data = job.runtime, job.data.dataset()
         tokenizer = tokenizer_of(job)
-        health = runtime.get(tokenizer.health(data))
+        health = runtime.get(health_of(tokenizer, data))
         ids = runtime.get(tokenizer.semantic_ids(data))
         vectors = runtime.get(tokenizer.encoder.product_embeddings(data)).vectors
         catalogue = runtime.get(data).catalogue

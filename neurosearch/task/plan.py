@@ -11,6 +11,7 @@ from typing import Any
 from neurosearch.artifact import Artifact, Store
 from neurosearch.task.base import Job, Task
 from neurosearch.task.tokenize import tokenizer_of
+from neurosearch.tokenizer.health import health_of
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _targets(job: Job) -> tuple[str, list[Artifact[Any]]]:
     data = job.data.dataset()
     if job.config.get("tokenizer") is not None:
         tokenizer = tokenizer_of(job)
-        return type(tokenizer).__name__, [tokenizer.health(data)]
+        return type(tokenizer).__name__, [health_of(tokenizer, data)]
     run = job.retriever.run(data, job.evaluation.topics(job.query))
     latency = job.evaluation.latency_of(job.retriever, data, job.query)
     timed: list[Artifact[Any]] = [] if latency is None else [latency]

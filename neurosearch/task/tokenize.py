@@ -10,6 +10,7 @@ from neurosearch.errors import InputError
 from neurosearch.runtime import git_commit, hardware, log, peak_memory_mb
 from neurosearch.task.base import Job, Task, build, resolved, write_whole
 from neurosearch.tokenizer.base import SemanticTokenizer
+from neurosearch.tokenizer.health import health_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Tokenize(Task):
         write_whole(job.folder / "config.yaml", resolved(job.config).encode())
         runtime = job.runtime
         with build(job.config, "tracking").job(job, identity) as tracker:
-            health = tokenizer.health(job.data.dataset())
+            health = health_of(tokenizer, job.data.dataset())
             report = runtime.get(health)
             write_whole(
                 job.folder / "health.json",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from neurosearch.encoder.transformer import SentenceEncoder
 from neurosearch.errors import InputError
 from neurosearch.recipe import Recipe
 from neurosearch.runtime import Runtime
-from neurosearch.tokenizer.health import Thresholds, health_report
+from neurosearch.tokenizer.thresholds import Thresholds
 from neurosearch.types import Dataset, Embeddings, SemanticIds
 
 
@@ -96,12 +95,6 @@ class SemanticTokenizer(Recipe):
         costs = quantizer.costs(vectors, codes) if self.collisions.moves else None
         return self.collisions.admit(ids, codes, costs)
 
-    def health(self, data: Artifact[Dataset]) -> Artifact[dict[str, Any]]:
-        """The health report of the catalogue's IDs."""
-        embeddings = self.encoder.product_embeddings(data)
-        fitted, ids = self.fitted(data), self.semantic_ids(data)
-        return Health(data, embeddings, fitted, ids, self.thresholds)
-
 
 @dataclass(frozen=True)
 class FittedTokenizer(Artifact[Quantizer]):
@@ -151,34 +144,3 @@ class CatalogueIds(Artifact[SemanticIds]):
 
     def load(self, folder: Path) -> SemanticIds:
         return SemanticIds.load(folder)
-
-
-@dataclass(frozen=True)
-class Health(Artifact[dict[str, Any]]):
-    """health.json; the manifest's `flag` says `collapsed`, which tables print beside the row."""
-
-    kind: ClassVar[str] = "health"
-    data: Artifact[Dataset]
-    embeddings: Artifact[Embeddings]
-    fitted: Artifact[Quantizer]
-    ids: Artifact[SemanticIds]
-    thresholds: Thresholds
-
-    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        catalogue = runtime.get(self.data).catalogue
-        report = health_report(
-            runtime.get(self.embeddings).vectors,
-            runtime.get(self.ids),
-            runtime.get(self.fitted),
-            catalogue,
-            self.thresholds,
-        )
-        fitted = runtime.store.manifest(self.fitted)
-        assert fitted is not None
-        report["summary"]["fit_seconds"] = fitted["seconds"]
-        (folder / "health.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-        return {"flag": "collapsed"} if report["verdict"] == "collapsed" else {}
-
-    def load(self, folder: Path) -> dict[str, Any]:
-        report: dict[str, Any] = json.loads((folder / "health.json").read_text("utf-8"))
-        return report

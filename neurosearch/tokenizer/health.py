@@ -7,18 +7,19 @@ collisions.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 
-from neurosearch.errors import InputError
-from neurosearch.recipe import Recipe
-from neurosearch.types import Catalogue, SemanticIds
-
-if TYPE_CHECKING:
-    from neurosearch.tokenizer.base import Quantizer
+from neurosearch.artifact import Artifact
+from neurosearch.runtime import Runtime
+from neurosearch.tokenizer.base import Quantizer, SemanticTokenizer
+from neurosearch.tokenizer.thresholds import Thresholds
+from neurosearch.types import Catalogue, Dataset, Embeddings, SemanticIds
 
 NEIGHBOURS, ASKED = 10, 2000
 METRICS = (
@@ -34,23 +35,44 @@ LOWER_IS_BETTER = frozenset(
 )
 
 
+def health_of(tokenizer: SemanticTokenizer, data: Artifact[Dataset]) -> Artifact[dict[str, Any]]:
+    """The health report of the catalogue's IDs (see `health_report`)."""
+    embeddings = tokenizer.encoder.product_embeddings(data)
+    fitted, ids = tokenizer.fitted(data), tokenizer.semantic_ids(data)
+    return Health(data, embeddings, fitted, ids, tokenizer.levels, tokenizer.thresholds)
+
+
 @dataclass(frozen=True)
-class Thresholds(Recipe):
-    """Collapsed is a tokenizer that falls below on any level, or collides more.
+class Health(Artifact[dict[str, Any]]):
+    """health.json; the manifest's `flag` says `collapsed`, which tables print beside the row."""
 
-    `usage`: share of a level's codes; `perplexity`: as a share of them; `collisions`: 1 less
-    distinct IDs per product.
-    """
+    kind: ClassVar[str] = "health"
+    data: Artifact[Dataset]
+    embeddings: Artifact[Embeddings]
+    fitted: Artifact[Quantizer]
+    ids: Artifact[SemanticIds]
+    levels: int
+    thresholds: Thresholds
 
-    usage: float = 0.5
-    perplexity: float = 0.2
-    collisions: float = 0.5
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        catalogue = runtime.get(self.data).catalogue
+        report = health_report(
+            runtime.get(self.embeddings).vectors,
+            runtime.get(self.ids),
+            runtime.get(self.fitted),
+            catalogue,
+            self.levels,
+            self.thresholds,
+        )
+        fitted = runtime.store.manifest(self.fitted)
+        assert fitted is not None
+        report["summary"]["fit_seconds"] = fitted["seconds"]
+        (folder / "health.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        return {"flag": "collapsed"} if report["verdict"] == "collapsed" else {}
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("usage", "perplexity", "collisions"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"tokenizer.thresholds.{name} must be between 0 and 1")
+    def load(self, folder: Path) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads((folder / "health.json").read_text("utf-8"))
+        return report
 
 
 def health_report(
@@ -58,9 +80,15 @@ def health_report(
     ids: SemanticIds,
     quantizer: Quantizer,
     catalogue: Catalogue,
+    depth: int,
     thresholds: Thresholds,
 ) -> dict[str, Any]:
-    """`levels` (one dict each), `buckets`, `summary` (METRICS), `verdict` and its `reasons`."""
+    """`levels` (one dict each), `buckets`, `summary` (METRICS), `verdict` and its `reasons`.
+
+    `depth`: levels that tokenizers of this kind may have. Neighbours' consistency is a mean over
+    prefixes of 1 to `depth` codes, so that shallow trees compare with deep codes: beyond its
+    end an ID is its own prefix.
+    """
     levels = [_level(ids, level) for level in range(ids.codes.shape[1])]
     semantic = levels[: ids.semantic]
     for level, found in enumerate(_errors(vectors, ids, quantizer)):
@@ -69,6 +97,8 @@ def health_report(
         semantic[level]["neighbours_together"] = share
     for level, purity in enumerate(_purity(ids, catalogue)):
         semantic[level]["prefix_purity"] = purity
+    together = [level["neighbours_together"] for level in semantic]
+    together += together[-1:] * (depth - len(together))
     buckets = np.bincount(ids.keys())
     titles = _titles(catalogue)
     summary = {
@@ -80,7 +110,7 @@ def health_report(
         "max_bucket": int(buckets.max()),
         "expected_bucket": float((buckets.astype(np.float64) ** 2).sum() / len(ids)),
         "reconstruction_mse": semantic[-1].get("reconstruction_mse"),
-        "neighbour_consistency": float(np.mean([x["neighbours_together"] for x in semantic])),
+        "neighbour_consistency": float(np.mean(together)),
         "prefix_purity": semantic[0].get("prefix_purity"),
     }
     reasons = _reasons(semantic, summary["collision_rate"], thresholds)

@@ -12,16 +12,18 @@ import pytest
 from neurosearch.encoder.hashing import HashingEncoder
 from neurosearch.errors import InputError
 from neurosearch.runtime import Runtime
-from neurosearch.tokenizer.health import Thresholds, health_report
+from neurosearch.tokenizer.health import health_of, health_report
 from neurosearch.tokenizer.kmeans import kmeans
 from neurosearch.tokenizer.rqkmeans import ResidualQuantizer
 from neurosearch.tokenizer.rqvae import RQVAE
+from neurosearch.tokenizer.thresholds import Thresholds
 from neurosearch.training import Schedule
 from neurosearch.types import Catalogue, SemanticIds
 
 # Four products on a line, two codes on each of two levels, one bucket of two.
 CODEBOOKS = np.array([[[-1.0], [1.0]], [[-0.25], [0.25]]], dtype=np.float32)
 VECTORS = np.array([[-1.25], [-0.75], [1.2], [1.3]], dtype=np.float32)
+DEPTH = 4
 CODES = np.array([[0, 0], [0, 1], [1, 1], [1, 1]], dtype=np.int32)
 
 
@@ -40,7 +42,9 @@ def catalogue(tmp_path: Path) -> Catalogue:
 
 def test_values_by_hand(catalogue: Catalogue) -> None:
     ids = SemanticIds(CODES, (2, 2), 2)
-    report = health_report(VECTORS, ids, ResidualQuantizer(CODEBOOKS, 1), catalogue, Thresholds())
+    report = health_report(
+        VECTORS, ids, ResidualQuantizer(CODEBOOKS, 1), catalogue, DEPTH, Thresholds()
+    )
     first, second = report["levels"]
     assert first["usage"] == second["usage"] == 1
     assert first["perplexity"] == pytest.approx(2)
@@ -77,12 +81,17 @@ def test_neighbours_are_those_of_the_vectors(catalogue: Catalogue) -> None:
     frame.write_parquet(catalogue.path)
     books = rng.normal(size=(1, 10, 5)).astype(np.float32)
     report = health_report(
-        vectors, SemanticIds(codes, (10,), 1), ResidualQuantizer(books, 1), catalogue, Thresholds()
+        vectors,
+        SemanticIds(codes, (10,), 1),
+        ResidualQuantizer(books, 1),
+        catalogue,
+        DEPTH,
+        Thresholds(),
     )
     scores = vectors @ vectors.T
     np.fill_diagonal(scores, -np.inf)
     near = np.argsort(-scores, axis=1)[:, :10]
-    expected = (codes[near, 0] == codes).mean()
+    expected = (codes[near, 0] == codes).mean()  # on one level, so on all four that there may be
     assert report["summary"]["neighbour_consistency"] == pytest.approx(expected, abs=0.02)
     assert report["summary"]["prefix_purity"] is None
 
@@ -106,7 +115,9 @@ def test_the_circulating_algorithm_is_collapsed(shop_runtime: Runtime, shop) -> 
     ids = SemanticIds(codes, (10, 10, 10), 3)
     books = np.zeros((3, 10, 16), dtype=np.float32)
     catalogue = shop_runtime.get(shop).catalogue
-    report = health_report(vectors, ids, ResidualQuantizer(books, 1), catalogue, Thresholds())
+    report = health_report(
+        vectors, ids, ResidualQuantizer(books, 1), catalogue, DEPTH, Thresholds()
+    )
     assert report["summary"]["distinct"] == 10
     assert report["levels"][2]["perplexity_given_prefix"] == pytest.approx(1)
     assert report["verdict"] == "collapsed"
@@ -127,7 +138,7 @@ def test_a_collapsed_rqvae_says_so_where_it_is_built(shop_runtime: Runtime, shop
         codebook="gradient",
         schedule=schedule,
     )
-    health = broken.health(shop)
+    health = health_of(broken, shop)
     report = shop_runtime.get(health)
     assert report["verdict"] == "collapsed" and report["summary"]["healthy"] == 0
     manifest = shop_runtime.store.manifest(health)
@@ -135,7 +146,7 @@ def test_a_collapsed_rqvae_says_so_where_it_is_built(shop_runtime: Runtime, shop
     assert "collapsed" in shop_runtime.store.flags()
     # The verdict's limits are the user's.
     lenient = replace(broken, thresholds=Thresholds(usage=0, perplexity=0, collisions=1))
-    assert shop_runtime.get(lenient.health(shop))["verdict"] == "healthy"
+    assert shop_runtime.get(health_of(lenient, shop))["verdict"] == "healthy"
     assert lenient.fitted(shop).artifact_fingerprint == broken.fitted(shop).artifact_fingerprint
 
 

@@ -21,6 +21,7 @@ from neurosearch.tokenizer import residual
 from neurosearch.tokenizer.atomic import Atomic
 from neurosearch.tokenizer.autoencoder import Autoencoder, RQVAEModule, rotated, straight
 from neurosearch.tokenizer.base import SemanticTokenizer
+from neurosearch.tokenizer.health import health_of
 from neurosearch.tokenizer.hkmeans import HKMeans
 from neurosearch.tokenizer.kmeans import balanced_labels
 from neurosearch.tokenizer.opq import OPQ
@@ -165,7 +166,7 @@ def test_every_tokenizer_gives_ids_and_a_report(name: str, shop_runtime: Runtime
 
     tokenizer = replace(ALL[name], encoder=HashingEncoder(dimensions=16))
     ids = shop_runtime.get(tokenizer.semantic_ids(shop))
-    report = shop_runtime.get(tokenizer.health(shop))
+    report = shop_runtime.get(health_of(tokenizer, shop))
     assert len(ids) == 500
     assert (np.asarray(ids.codes) >= 0).all() and (ids.codes < np.array(ids.sizes)).all()
     assert report["summary"]["distinct"] == len(np.unique(ids.codes, axis=0))
