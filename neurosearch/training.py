@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neurosearch.errors import InputError
 from neurosearch.recipe import Recipe
 from neurosearch.runtime import Runtime, log
 
@@ -153,7 +154,12 @@ def fit(
     loader: Any = DataLoader(FromStep(), batch_size=None)
     nothing: Any = [0]  # validation retrieves at its end and needs no batches
     never: Any = DataLoader(nothing, batch_size=None)
-    trainer.fit(module, loader, never, ckpt_path=str(resume) if start else None, weights_only=False)
+    try:
+        resumed = str(resume) if start else None
+        trainer.fit(module, loader, never, ckpt_path=resumed, weights_only=False)
+    except InputError:  # it diverged: what it left is not to be gone on with
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        raise
     if trainer.interrupted:
         raise KeyboardInterrupt
     done = int(trainer.global_step)

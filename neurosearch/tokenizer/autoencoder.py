@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from neurosearch.collisions.sinkhorn import log_transport
+from neurosearch.errors import InputError
 from neurosearch.tokenizer import residual
 from neurosearch.tokenizer.kmeans import kmeans
 from neurosearch.training import Schedule, optimizer_of
@@ -124,6 +125,9 @@ class RQVAEModule(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         error, collisions = self.validate()
+        if not np.isfinite(error):
+            hint = "a lower tokenizer.schedule.lr may help"
+            raise InputError(f"training diverged before step {self.global_step}; {hint}")
         self.log_dict({"error": error, "collision rate": collisions})
         self.log(QUALITY, -(error + collisions))
 

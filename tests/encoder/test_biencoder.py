@@ -114,10 +114,12 @@ def test_killed_twice_and_resumed_it_ends_the_same(
         assert one[name] == pytest.approx(two[name], abs=1e-5), name
 
 
-def test_a_diverged_training_says_so(tiny_model: str, shop, runtime: Runtime) -> None:
+def test_a_diverged_training_says_so(tiny_model: str, shop, tmp_path: Path) -> None:
+    runtime = Runtime(tmp_path, device="cpu", progress=False, checkpoint_seconds=0)
     wild = Schedule(epochs=2.0, lr=1e30, clip=1e30, patience=0)
     with pytest.raises(InputError, match=r"training diverged: the loss of step \d+ is not finite"):
         runtime.get(recipe(tiny_model, schedule=wild).trained(shop))
+    assert not list(runtime.outputs.rglob("*.ckpt"))  # nobody goes on from there
 
 
 def test_the_rate_rises_and_falls() -> None:

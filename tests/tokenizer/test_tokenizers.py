@@ -249,6 +249,13 @@ def test_dead_codes_are_replaced_by_residuals() -> None:
     assert any(torch.equal(replaced, row) for row in left)
 
 
+def test_a_diverged_training_says_so(tmp_path: Path) -> None:
+    wild = Schedule(epochs=4, lr=1e30, validations=1, patience=0)
+    recipe = RQVAE(levels=2, codes=16, hidden=(32,), latent=8, batch_size=64, schedule=wild)
+    with pytest.raises(InputError, match="training diverged before step"):
+        recipe.fit(clustered(), tmp_path, Runtime(tmp_path, device="cpu", progress=False))
+
+
 def test_training_lowers_the_error(tmp_path: Path) -> None:
     points = clustered(2000, 16)
     runtime = Runtime(outputs=tmp_path, device="cpu", progress=False)
