@@ -1,8 +1,10 @@
 """Sinkhorn re-assignment of the last code (LETTER, Wang et al. 2024; Cuturi 2013).
 
 Below each crowded prefix the products' transport to the last codes, Q = diag(u) exp(-D / e)
-diag(v), has rows of one and columns of equal mass, so codes near many products are shared out
-between them. Each product then takes the code with most of its mass that is still free.
+diag(v), has rows of one and columns of one at most, so a code near many products is shared out
+between them. Each product then takes the code with most of its mass that is still free. (With
+fewer products than codes, columns of equal mass, as in training, would push products onto codes
+that are far from everything: what no product needs goes to a row of its own, at no cost.)
 """
 
 from __future__ import annotations
@@ -66,15 +68,21 @@ class Sinkhorn(Collisions):
 
 
 def log_transport(costs: np.ndarray, epsilon: float, iterations: int) -> np.ndarray:
-    """log Q of G×n×K costs: rows sum to 1, columns to n / K (float64 inside)."""
+    """log Q of G×n×K costs (float64 inside): rows sum to 1; columns to n / K, or, where there are
+    fewer rows than columns, to 1 at most."""
     import torch
 
     block = torch.from_numpy(costs).double()
+    groups, rows, codes = block.shape
     scale = block.mean(dim=(1, 2), keepdim=True).clamp(min=1e-12)
     log_q = -block / (epsilon * scale)
-    column = float(np.log(costs.shape[1] / costs.shape[2]))
+    masses = torch.zeros(rows, 1, dtype=torch.float64)
+    column = float(np.log(max(1.0, rows / codes)))
+    if rows < codes:  # a row that takes what the others leave
+        log_q = torch.cat([log_q, torch.zeros(groups, 1, codes, dtype=torch.float64)], dim=1)
+        masses = torch.cat([masses, torch.full((1, 1), np.log(codes - rows)).double()])
     for _ in range(iterations):
         log_q = log_q - log_q.logsumexp(dim=1, keepdim=True) + column
-        log_q = log_q - log_q.logsumexp(dim=2, keepdim=True)
-    found: np.ndarray = log_q.float().numpy()
+        log_q = log_q - log_q.logsumexp(dim=2, keepdim=True) + masses
+    found: np.ndarray = log_q[:, :rows].float().numpy()
     return found

@@ -17,7 +17,7 @@ def profile(data: Dataset) -> dict[str, Any]:
     * `queries`, `judgments`: how many;
     * `labels`: judgments by label;
     * `query_words`, `judged`: counts of queries by their words, by their judged products;
-    * `gap`: share of query words that no judged product's text has (before any stemming);
+    * `gap`: share of query words that no judged product's title has (before any stemming);
 
     and `products`, `title_words`, `fields` (share of products where a field is filled).
     """

@@ -21,7 +21,7 @@ def number(metric: str, value: float) -> str:
         return ""
     if metric in ("distinct", "max_bucket"):
         return f"{value:,.0f}"
-    if metric in LATENCY or metric in ("fit_seconds", "min_perplexity"):
+    if metric in LATENCY or metric.endswith("_seconds") or metric == "min_perplexity":
         return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
     text = f"{value:.3f}"
     return text[1:] if text.startswith("0.") else text

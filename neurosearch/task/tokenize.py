@@ -9,8 +9,12 @@ from typing import Any
 from neurosearch.errors import InputError
 from neurosearch.runtime import git_commit, hardware, log, peak_memory_mb
 from neurosearch.task.base import Job, Task, build, resolved, write_whole
+from neurosearch.tokenizer.atomic import Atomic
 from neurosearch.tokenizer.base import SemanticTokenizer
 from neurosearch.tokenizer.health import health_of
+from neurosearch.tokenizer.random import RandomIds
+
+FLOORS = (RandomIds, Atomic)  # shown, not ranked
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Tokenize(Task):
     def run(self, job: Job) -> None:
         start = time.perf_counter()
         tokenizer = tokenizer_of(job)
-        identity = self._identity(job)
+        identity = self._identity(job, tokenizer)
         job.folder.mkdir(parents=True, exist_ok=True)
         write_whole(job.folder / "config.yaml", resolved(job.config).encode())
         runtime = job.runtime
@@ -48,13 +52,13 @@ class Tokenize(Task):
         why = f" ({'; '.join(report['reasons'])})" if report["reasons"] else ""
         log.info("%s: %s%s", identity["label"], report["verdict"], why)
 
-    def _identity(self, job: Job) -> dict[str, Any]:
+    def _identity(self, job: Job, tokenizer: SemanticTokenizer) -> dict[str, Any]:
         from hydra.core.hydra_config import HydraConfig
 
         return {
             "experiment": job.name,
             "label": HydraConfig.get().runtime.choices["tokenizer"],
-            "floor": False,
+            "floor": isinstance(tokenizer, FLOORS),
             "overrides": list(job.overrides),
             "number": job.number,
             "seed": job.config.seed,

@@ -2,7 +2,7 @@
 
 Usage says little by itself: an algorithm in circulation clusters centroids in place of
 residuals, uses every code of every level and yields K IDs in all. So the verdict also looks at
-collisions.
+whether a level tells products apart that the levels before it did not, and at collisions.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ NEIGHBOURS, ASKED = 10, 2000
 METRICS = (
     *("min_usage", "min_perplexity", "distinct", "collision_rate", "title_collision_rate"),
     *("max_bucket", "expected_bucket", "reconstruction_mse", "neighbour_consistency"),
-    *("prefix_purity", "healthy", "fit_seconds"),
+    *("prefix_purity", "healthy", "fit_seconds", "assign_seconds", "policy_seconds"),
 )
 LOWER_IS_BETTER = frozenset(
     {
         *("collision_rate", "title_collision_rate", "max_bucket", "expected_bucket"),
-        *("reconstruction_mse", "fit_seconds"),
+        *("reconstruction_mse", "fit_seconds", "assign_seconds", "policy_seconds"),
     }
 )
 
@@ -67,6 +67,10 @@ class Health(Artifact[dict[str, Any]]):
         fitted = runtime.store.manifest(self.fitted)
         assert fitted is not None
         report["summary"]["fit_seconds"] = fitted["seconds"]
+        made = runtime.store.manifest(self.ids)
+        assert made is not None
+        for name in ("assign seconds", "policy seconds"):
+            report["summary"][name.replace(" ", "_")] = made["details"][name]
         (folder / "health.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
         return {"flag": "collapsed"} if report["verdict"] == "collapsed" else {}
 
@@ -86,8 +90,8 @@ def health_report(
     """`levels` (one dict each), `buckets`, `summary` (METRICS), `verdict` and its `reasons`.
 
     `depth`: levels that tokenizers of this kind may have. Neighbours' consistency is a mean over
-    prefixes of 1 to `depth` codes, so that shallow trees compare with deep codes: beyond its
-    end an ID is its own prefix.
+    prefixes of 1 to `depth` - 1 codes: whole IDs are left out, since what tells all products
+    apart lets none share one. Beyond its end a shallower ID is its own prefix.
     """
     levels = [_level(ids, level) for level in range(ids.codes.shape[1])]
     semantic = levels[: ids.semantic]
@@ -99,6 +103,7 @@ def health_report(
         semantic[level]["prefix_purity"] = purity
     together = [level["neighbours_together"] for level in semantic]
     together += together[-1:] * (depth - len(together))
+    together = together[: max(1, depth - 1)]
     buckets = np.bincount(ids.keys())
     titles = _titles(catalogue)
     summary = {
@@ -113,7 +118,8 @@ def health_report(
         "neighbour_consistency": float(np.mean(together)),
         "prefix_purity": semantic[0].get("prefix_purity"),
     }
-    reasons = _reasons(semantic, summary["collision_rate"], thresholds)
+    alone = 1 - len(np.unique(ids.keys(ids.semantic))) / len(ids)
+    reasons = _reasons(semantic, alone, thresholds)
     summary["healthy"] = float(not reasons)
     sizes, counts = np.unique(buckets, return_counts=True)
     return {
@@ -137,8 +143,18 @@ def _level(ids: SemanticIds, level: int) -> dict[str, Any]:
         "perplexity": float(2**entropy),
         "perplexity_given_prefix": float(2**given),
         "prefixes": len(np.unique(ids.keys(level + 1))),
+        "separation": _separation(ids, level),
         "counts": counts.tolist() if ids.sizes[level] <= 4096 else None,
     }
+
+
+def _separation(ids: SemanticIds, level: int) -> float | None:
+    """Share of the pairs that agree before a level and differ at it; None where hardly any agree."""
+    before, after = (
+        int((np.bincount(ids.keys(count)).astype(np.int64) ** 2).sum()) - len(ids)
+        for count in (level, level + 1)
+    )
+    return 1 - after / before if before > len(ids) / 2 else None
 
 
 def _entropy(counts: np.ndarray) -> float:
@@ -215,6 +231,10 @@ def _reasons(levels: list[dict[str, Any]], collisions: float, thresholds: Thresh
             reasons.append(f"level {number} uses {level['usage']:.1%} of its codes")
         if level["perplexity"] < thresholds.perplexity * level["size"]:
             reasons.append(f"level {number} has perplexity {level['perplexity']:.1f}")
+        if level["separation"] is not None and level["separation"] < thresholds.separation:
+            reasons.append(
+                f"level {number} tells {level['separation']:.1%} of equal prefixes apart"
+            )
     if collisions > thresholds.collisions:
         reasons.append(f"collisions: {collisions:.1%} fewer IDs than products")
     return reasons

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from neurosearch.collisions.extra import Extra
 from neurosearch.encoder.hashing import HashingEncoder
 from neurosearch.errors import InputError
 from neurosearch.runtime import Runtime
@@ -122,6 +123,22 @@ def test_the_circulating_algorithm_is_collapsed(shop_runtime: Runtime, shop) -> 
     assert report["levels"][2]["perplexity_given_prefix"] == pytest.approx(1)
     assert report["verdict"] == "collapsed"
     assert any("collisions" in reason for reason in report["reasons"])
+
+
+def test_a_small_catalogue_does_not_hide_it(shop_runtime: Runtime, shop) -> None:
+    """Two products an ID, and an extra code on top: the levels still tell nothing apart."""
+    vectors = np.array(
+        shop_runtime.get(HashingEncoder(dimensions=16).product_embeddings(shop)).vectors
+    )
+    ids = Extra().resolve(SemanticIds(circulating(vectors, 3, 200), (200,) * 3, 3), None)
+    books = np.zeros((3, 200, 16), dtype=np.float32)
+    catalogue = shop_runtime.get(shop).catalogue
+    report = health_report(
+        vectors, ids, ResidualQuantizer(books, 1), catalogue, DEPTH, Thresholds()
+    )
+    assert report["summary"]["collision_rate"] == 0
+    assert report["verdict"] == "collapsed"
+    assert any("level 2 tells" in reason for reason in report["reasons"])
 
 
 def test_a_collapsed_rqvae_says_so_where_it_is_built(shop_runtime: Runtime, shop) -> None:
