@@ -174,7 +174,9 @@ class SemanticIds:
         count = self.codes.shape[1] if levels is None else levels
         keys = np.zeros(len(self.codes), dtype=np.int64)
         for level in range(count):
-            joined = keys * self.sizes[level] + self.codes[:, level]
+            # Unseen products may have codes past the catalogue's.
+            base = max(self.sizes[level], int(self.codes[:, level].max(initial=0)) + 1)
+            joined = keys * base + self.codes[:, level]
             keys = np.unique(joined, return_inverse=True)[1].astype(np.int64)
         return keys
 

@@ -21,6 +21,11 @@ class Collisions(Recipe):
 
     moves: ClassVar[bool] = False
 
+    @property
+    def promises(self) -> bool:
+        """Whether it means to leave no collision."""
+        return False
+
     def resolve(self, ids: SemanticIds, costs: Costs | None) -> SemanticIds:
         """The IDs after the policy; `costs` is given to policies that move."""
         raise TypeError(f"{type(self).__name__} does not say what it does")

@@ -25,7 +25,13 @@ class NextBest(Collisions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.capacity < 1:
-            raise InputError(f"collisions.capacity must be at least 1, not {self.capacity}")
+            raise InputError(
+                f"tokenizer.collisions.capacity must be at least 1, not {self.capacity}"
+            )
+
+    @property
+    def promises(self) -> bool:
+        return self.capacity == 1
 
     def resolve(self, ids: SemanticIds, costs: Costs | None) -> SemanticIds:
         assert costs is not None

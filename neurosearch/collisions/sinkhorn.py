@@ -32,7 +32,14 @@ class Sinkhorn(Collisions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.epsilon <= 0:
-            raise InputError(f"collisions.epsilon must be above 0, not {self.epsilon}")
+            raise InputError(f"tokenizer.collisions.epsilon must be above 0, not {self.epsilon}")
+        if self.iterations < 1:
+            message = f"must be at least 1, not {self.iterations}"
+            raise InputError(f"tokenizer.collisions.iterations {message}")
+
+    @property
+    def promises(self) -> bool:
+        return True
 
     def resolve(self, ids: SemanticIds, costs: Costs | None) -> SemanticIds:
         assert costs is not None

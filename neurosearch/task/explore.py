@@ -38,6 +38,9 @@ class Explore(Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         unknown = [name for name in self.projections if name not in PROJECTIONS]
+        if self.sample < 5 or self.branches < 1:
+            message = f"task.sample={self.sample}, task.branches={self.branches}"
+            raise InputError(f"{message}: at least 5 and 1 are needed")
         if unknown or not self.projections:
             raise InputError(f"task.projections: {unknown or 'none'}; known are {PROJECTIONS}")
 
@@ -70,6 +73,8 @@ class Explore(Task):
         vectors = runtime.get(tokenizer.encoder.product_embeddings(data)).vectors
         catalogue = runtime.get(data).catalogue
         titles = [text for batch in catalogue.texts(("title",)) for text in batch]
+        if len(ids) < 5:
+            raise InputError(f"task=explore: a map needs five products, there are {len(ids)}")
         rows = np.sort(np.random.default_rng(self.seed).permutation(len(ids))[: self.sample])
         with runtime.progressing("projecting", len(self.projections)) as advance:
             points = {}
@@ -90,7 +95,11 @@ def project(vectors: np.ndarray, name: str, seed: int) -> np.ndarray:
         except ImportError:
             message = "umap needs a package: pip install umap-learn, or task.projections=[pca,tsne]"
             raise InputError(f"task.projections: {message}") from None
-        places: np.ndarray = UMAP(random_state=seed, n_jobs=1).fit_transform(vectors)
+        # Its spectral start needs more points than a handful.
+        start = "spectral" if len(vectors) > 50 else "random"
+        near = min(15, len(vectors) - 1)
+        mapper = UMAP(n_neighbors=near, init=start, random_state=seed, n_jobs=1)
+        places: np.ndarray = mapper.fit_transform(vectors)
         return places
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

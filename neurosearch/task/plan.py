@@ -65,7 +65,9 @@ def _targets(job: Job) -> tuple[str, list[Artifact[Any]]]:
     data = job.data.dataset()
     if job.config.get("tokenizer") is not None:
         tokenizer = tokenizer_of(job)
-        return type(tokenizer).__name__, [health_of(tokenizer, data)]
+        choice = next((o for o in job.overrides if o.startswith("tokenizer=")), "")
+        name = choice.partition("=")[2] or type(tokenizer).__name__
+        return name, [health_of(tokenizer, data)]
     run = job.retriever.run(data, job.evaluation.topics(job.query))
     latency = job.evaluation.latency_of(job.retriever, data, job.query)
     timed: list[Artifact[Any]] = [] if latency is None else [latency]

@@ -17,7 +17,7 @@ from neurosearch.encoder.base import Encoder
 from neurosearch.encoder.transformer import SentenceEncoder
 from neurosearch.errors import InputError
 from neurosearch.recipe import Recipe
-from neurosearch.runtime import Runtime
+from neurosearch.runtime import Runtime, log
 from neurosearch.tokenizer.thresholds import Thresholds
 from neurosearch.types import Dataset, Embeddings, SemanticIds
 
@@ -63,6 +63,8 @@ class SemanticTokenizer(Recipe):
         if self.levels < 1 or self.codes < 2:
             message = f"tokenizer.levels={self.levels}, tokenizer.codes={self.codes}"
             raise InputError(f"{message}: at least 1 and 2 are needed")
+        if self.seed < 0:
+            raise InputError(f"tokenizer.seed must be at least 0, not {self.seed}")
         if self.collisions.moves and not self.has_costs:
             name, policy = type(self).__name__, type(self.collisions).__name__
             raise InputError(
@@ -138,6 +140,9 @@ class CatalogueIds(Artifact[SemanticIds]):
         ids = self.collisions.resolve(plain, costs if self.collisions.moves else None)
         ids.save(folder)
         policy = time.perf_counter() - assigned
+        left = int((np.bincount(ids.keys()) > 1).sum())
+        if self.collisions.promises and left:
+            log.warning("%d IDs still have several products: their prefixes are full", left)
         counts = {"before": len(np.unique(plain.keys())), "after": len(np.unique(ids.keys()))}
         timed = {"assign seconds": assigned - start, "policy seconds": policy}
         return {"distinct": counts, **{name: round(value, 3) for name, value in timed.items()}}

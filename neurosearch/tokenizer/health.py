@@ -149,7 +149,7 @@ def _level(ids: SemanticIds, level: int) -> dict[str, Any]:
 
 
 def _separation(ids: SemanticIds, level: int) -> float | None:
-    """Share of the pairs that agree before a level and differ at it; None where hardly any agree."""
+    """Share of the pairs that agree before a level that it parts; None where hardly any agree."""
     before, after = (
         int((np.bincount(ids.keys(count)).astype(np.int64) ** 2).sum()) - len(ids)
         for count in (level, level + 1)

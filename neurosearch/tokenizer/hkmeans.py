@@ -37,6 +37,8 @@ class HKMeans(SemanticTokenizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.iterations < 1:
+            raise InputError(f"tokenizer.iterations must be at least 1, not {self.iterations}")
         if self.leaf is not None and not 1 <= self.leaf <= self.codes:
             raise InputError(f"tokenizer.leaf={self.leaf} must be between 1 and tokenizer.codes")
 

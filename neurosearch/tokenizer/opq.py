@@ -26,6 +26,9 @@ class OPQ(SemanticTokenizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("iterations", "rotations"):
+            if getattr(self, name) < 1:
+                raise InputError(f"tokenizer.{name} must be at least 1, not {getattr(self, name)}")
         if self.codes & (self.codes - 1):
             raise InputError(f"tokenizer.codes={self.codes}: OPQ needs a power of two")
 

@@ -32,8 +32,13 @@ class RQKMeans(SemanticTokenizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.beam < 1 or self.iterations < 1:
-            raise InputError("tokenizer.beam and tokenizer.iterations must be at least 1")
+        for name in ("beam", "iterations"):
+            if getattr(self, name) < 1:
+                raise InputError(f"tokenizer.{name} must be at least 1, not {getattr(self, name)}")
+        if self.sample < self.codes:
+            raise InputError(
+                f"tokenizer.sample={self.sample}: tokenizer.codes={self.codes} or more"
+            )
 
     def fit(self, vectors: np.ndarray, folder: Path, runtime: Runtime) -> dict[str, Any]:
         import faiss

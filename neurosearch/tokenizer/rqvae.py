@@ -56,8 +56,16 @@ class RQVAE(SemanticTokenizer):
         for name, known in (("codebook", CODEBOOKS), ("estimator", ESTIMATORS)):
             if getattr(self, name) not in known:
                 raise InputError(f"tokenizer.{name} must be one of {', '.join(known)}")
-        if self.batch_size < 2 or self.latent < 1 or min(self.hidden, default=1) < 1:
-            raise InputError("tokenizer.batch_size, latent and hidden must be positive")
+        least = {"batch_size": 2, "latent": 1, "beam": 1, "dead_after": 0, "beta": 0}
+        least |= {"sinkhorn_epsilon": 0, "diversity": 0}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                message = f"must be at least {low}, not {getattr(self, name)}"
+                raise InputError(f"tokenizer.{name} {message}")
+        if min(self.hidden, default=1) < 1:
+            raise InputError(f"tokenizer.hidden must be positive, not {list(self.hidden)}")
+        if not 0 < self.decay < 1:
+            raise InputError(f"tokenizer.decay must be between 0 and 1, not {self.decay}")
 
     def fit(self, vectors: np.ndarray, folder: Path, runtime: Runtime) -> dict[str, Any]:
         import faiss

@@ -133,6 +133,11 @@ def test_keys_number_the_prefixes_in_order(rows: list[tuple[int, int, int]]) -> 
         assert ids.keys(levels).tolist() == [order[prefix] for prefix in prefixes]
 
 
+def test_codes_past_the_sizes_are_no_other_prefix() -> None:
+    codes = np.array([[0, 5], [1, 2]], dtype=np.int32)  # 0·3 + 5 = 1·3 + 2
+    assert SemanticIds(codes, (2, 3), 2).keys().tolist() == [0, 1]
+
+
 def test_large_ids_do_not_overflow() -> None:
     codes = np.full((2, 9), 65_535, dtype=np.int32)
     codes[1, 0] = 0

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurosearch.collisions.next_best import NextBest
+from neurosearch.collisions.sinkhorn import Sinkhorn
 from neurosearch.encoder.hashing import HashingEncoder
 from neurosearch.errors import InputError
 from neurosearch.runtime import Runtime
@@ -193,7 +194,14 @@ def test_a_moving_policy_needs_costs() -> None:
         (lambda: OPQ(codes=12), r"tokenizer\.codes=12: OPQ needs a power of two"),
         (lambda: RQVAE(codebook="both"), r"tokenizer\.codebook must be one of ema, gradient"),
         (lambda: HKMeans(leaf=999), r"tokenizer\.leaf=999"),
-        (lambda: NextBest(capacity=0), r"collisions\.capacity must be at least 1"),
+        (lambda: NextBest(capacity=0), r"tokenizer\.collisions\.capacity must be at least 1"),
+        (lambda: Sinkhorn(iterations=0), r"tokenizer\.collisions\.iterations must be at least 1"),
+        (lambda: RQKMeans(sample=9), r"tokenizer\.sample=9: tokenizer\.codes=256 or more"),
+        (lambda: RQKMeans(seed=-1), r"tokenizer\.seed must be at least 0"),
+        (lambda: RQVAE(beam=0), r"tokenizer\.beam must be at least 1"),
+        (lambda: RQVAE(decay=2), r"tokenizer\.decay must be between 0 and 1"),
+        (lambda: HKMeans(iterations=0), r"tokenizer\.iterations must be at least 1"),
+        (lambda: OPQ(rotations=-1), r"tokenizer\.rotations must be at least 1"),
     ],
 )
 def test_wrong_values_are_refused(make, message: str) -> None:
