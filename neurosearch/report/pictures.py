@@ -63,11 +63,14 @@ def usage_picture(levels: Sequence[Mapping[str, Any]]) -> bytes:
     return png(figure)
 
 
-def tree_picture(ids: SemanticIds) -> bytes:
-    """A sunburst: first codes inside, second codes around them, angles as products."""
+def tree_picture(ids: SemanticIds, titles: Sequence[str]) -> bytes:
+    """A sunburst: first codes inside, second codes around them, angles as products.
+
+    Beside it, for each first code that is shown, two products' titles.
+    """
     from matplotlib import colormaps
 
-    figure, (axes,) = _figure(1, 6.4, 6.4)
+    figure, (axes, beside) = _figure(2, 6.4, 6.4)
     order = np.bincount(ids.codes[:, 0]).argsort()[::-1]
     order = order[np.bincount(ids.codes[:, 0])[order] > 0]
     shown, rest = order[:SHOWN], order[SHOWN:]
@@ -92,7 +95,15 @@ def tree_picture(ids: SemanticIds) -> bytes:
             outer.append(inner[-1])
             shades.append((0.92, 0.92, 0.92, 1.0))
         axes.pie(outer, radius=1.0, colors=shades, wedgeprops={**ring, "linewidth": 0.1})
-    axes.set_title("semantic IDs: first codes, and second codes around them")
+    figure.suptitle("semantic IDs: first codes, and second codes around them")
+    beside.axis("off")
+    for place, code in enumerate(shown):
+        inside = np.flatnonzero(ids.codes[:, 0] == code)
+        examples = [titles[row] for row in inside[:: max(1, len(inside) // 2)][:2]]
+        text = f"{code}: " + " · ".join(f"{title:.48}" for title in examples)
+        height = 1 - (place + 0.5) / SHOWN
+        beside.text(0, height, "■", fontsize=9, color=colours[place][:3], va="center")
+        beside.text(0.03, height, text, fontsize=7, color="0.2", va="center")
     return png(figure)
 
 

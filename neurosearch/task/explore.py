@@ -82,7 +82,7 @@ class Explore(Task):
                 points[name] = project(np.array(vectors[rows]), name, self.seed)
                 advance(1)
         files["usage.png"] = pictures.usage_picture(health["levels"])
-        files["tree.png"] = pictures.tree_picture(ids)
+        files["tree.png"] = pictures.tree_picture(ids, titles)
         files["map.png"] = pictures.map_picture(points, np.asarray(ids.codes[rows, 0]))
         return {"health": health, "tree": tree(ids, titles, self.branches)}
 
