@@ -189,7 +189,8 @@ def _measured(name: str, group: list[dict[str, Any]]) -> Row:
         values = [record["means"][metric] for record in by_run]
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
         cells[metric] = Cell(float(np.mean(values)), sd_seeds=spread)
-    return Row(name, seeds=len(by_run), cells=cells, **_provenance(group))
+    floor = group[0]["floor"]
+    return Row(name, floor, seeds=len(by_run), cells=cells, **_provenance(group))
 
 
 def _provenance(group: list[dict[str, Any]]) -> dict[str, Any]:
