@@ -61,7 +61,7 @@ def test_the_plan_of_a_tokenizer_is_its_health(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     for kind in ("health", "semantic_ids", "tokenizer", "embeddings"):
         assert f"{kind} " in done.stdout
-    assert "RQKMeans" in done.stdout and "to build" in done.stdout
+    assert "rqkmeans" in done.stdout and "to build" in done.stdout
 
 
 @pytest.mark.parametrize(
