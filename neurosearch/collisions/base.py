@@ -82,24 +82,43 @@ def place(
     return placed
 
 
-def squeezed_in(
-    ids: SemanticIds, codes: np.ndarray, costs: np.ndarray, capacity: int
-) -> np.ndarray:
-    """`codes` with last codes that have room beside the catalogue's, where any has."""
-    both = SemanticIds(
-        np.concatenate([ids.codes[:, : ids.semantic], codes]), ids.sizes, ids.semantic
-    )
-    prefix = both.keys(ids.semantic - 1)
-    known = prefix[: len(ids)], np.asarray(ids.codes[:, ids.semantic - 1])
-    last = place(prefix[len(ids) :], costs, capacity, known)
-    result = codes.copy()
-    result[last >= 0, -1] = last[last >= 0]
-    return result
+@dataclass(frozen=True)
+class Moving(Collisions):
+    """Base of policies that give products other last codes, in the order of their prices."""
 
+    moves: ClassVar[bool] = True
 
-def moved(ids: SemanticIds, rows: np.ndarray, last: np.ndarray) -> SemanticIds:
-    """The IDs with these rows' last semantic code replaced where it is not -1."""
-    codes = ids.codes.copy()
-    keep = last >= 0
-    codes[rows[keep], ids.semantic - 1] = last[keep]
-    return SemanticIds(codes, ids.sizes, ids.semantic)
+    @property
+    def room(self) -> int:
+        """Products that an ID may have."""
+        return 1
+
+    @property
+    def promises(self) -> bool:
+        return self.room == 1
+
+    def prices(self, prefix: np.ndarray, costs: np.ndarray) -> np.ndarray:
+        """N×K: what each row would pay for each last code below its prefix."""
+        return costs
+
+    def resolve(self, ids: SemanticIds, costs: Costs | None) -> SemanticIds:
+        assert costs is not None
+        rows = crowded(ids)
+        if not len(rows):
+            return ids
+        prefix = ids.keys(ids.semantic - 1)[rows]
+        last = place(prefix, self.prices(prefix, costs(rows)), self.room)
+        codes = ids.codes.copy()
+        keep = last >= 0
+        codes[rows[keep], ids.semantic - 1] = last[keep]
+        return SemanticIds(codes, ids.sizes, ids.semantic)
+
+    def admit(self, ids: SemanticIds, codes: np.ndarray, costs: np.ndarray | None) -> np.ndarray:
+        assert costs is not None
+        whole = np.concatenate([ids.codes[:, : ids.semantic], codes])
+        prefix = SemanticIds(whole, ids.sizes, ids.semantic).keys(ids.semantic - 1)
+        known = prefix[: len(ids)], np.asarray(ids.codes[:, ids.semantic - 1])
+        last = place(prefix[len(ids) :], costs, self.room, known)
+        result = codes.copy()
+        result[last >= 0, -1] = last[last >= 0]
+        return result

@@ -6,21 +6,16 @@ No collision is left with `capacity` 1, as long as no prefix has more products t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-import numpy as np
-
-from neurosearch.collisions.base import Collisions, Costs, crowded, moved, place, squeezed_in
+from neurosearch.collisions.base import Moving
 from neurosearch.errors import InputError
-from neurosearch.types import SemanticIds
 
 
 @dataclass(frozen=True)
-class NextBest(Collisions):
+class NextBest(Moving):
     """`capacity`: products that an ID may have."""
 
     capacity: int = 1
-    moves: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -30,17 +25,5 @@ class NextBest(Collisions):
             )
 
     @property
-    def promises(self) -> bool:
-        return self.capacity == 1
-
-    def resolve(self, ids: SemanticIds, costs: Costs | None) -> SemanticIds:
-        assert costs is not None
-        rows = crowded(ids)
-        if not len(rows):
-            return ids
-        prefix = ids.keys(ids.semantic - 1)[rows]
-        return moved(ids, rows, place(prefix, costs(rows), self.capacity))
-
-    def admit(self, ids: SemanticIds, codes: np.ndarray, costs: np.ndarray | None) -> np.ndarray:
-        assert costs is not None
-        return squeezed_in(ids, codes, costs, self.capacity)
+    def room(self) -> int:
+        return self.capacity

@@ -10,24 +10,21 @@ that are far from everything: what no product needs goes to a row of its own, at
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
-from neurosearch.collisions.base import Collisions, Costs, crowded, moved, place, squeezed_in
+from neurosearch.collisions.base import Moving
 from neurosearch.errors import InputError
-from neurosearch.types import SemanticIds
 
 CELLS = 16_000_000  # of a padded block of groups × products × codes
 
 
 @dataclass(frozen=True)
-class Sinkhorn(Collisions):
+class Sinkhorn(Moving):
     """`epsilon`: smoothing, as a share of a group's mean cost; `iterations` of scaling."""
 
     epsilon: float = 0.05
     iterations: int = 50
-    moves: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,32 +34,16 @@ class Sinkhorn(Collisions):
             message = f"must be at least 1, not {self.iterations}"
             raise InputError(f"tokenizer.collisions.iterations {message}")
 
-    @property
-    def promises(self) -> bool:
-        return True
-
-    def resolve(self, ids: SemanticIds, costs: Costs | None) -> SemanticIds:
-        assert costs is not None
-        rows = crowded(ids)
-        if not len(rows):
-            return ids
-        prefix = ids.keys(ids.semantic - 1)[rows]
-        price = self._transport(prefix, costs(rows))
-        return moved(ids, rows, place(prefix, price, 1))
-
-    def admit(self, ids: SemanticIds, codes: np.ndarray, costs: np.ndarray | None) -> np.ndarray:
-        assert costs is not None
-        return squeezed_in(ids, codes, costs, 1)
-
-    def _transport(self, prefix: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    def prices(self, prefix: np.ndarray, costs: np.ndarray) -> np.ndarray:
         """-log Q of every row, groups of like size at a time."""
         _, group, sizes = np.unique(prefix, return_inverse=True, return_counts=True)
         order = np.lexsort((group, sizes[group]))
+        ordered = sizes[group[order]]
         result = np.empty_like(costs)
         start = 0
         while start < len(order):
-            size = sizes[group[order[start]]]
-            end = int(np.searchsorted(sizes[group[order]], size, side="right"))
+            size = ordered[start]
+            end = int(np.searchsorted(ordered, size, side="right"))
             step = max(1, CELLS // (size * costs.shape[1])) * size
             for first in range(start, end, step):
                 rows = order[first : min(first + step, end)]

@@ -17,7 +17,7 @@ from neurosearch.evaluation.base import Evaluation
 from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import Recipe
 from neurosearch.retriever.base import Retriever
-from neurosearch.runtime import Runtime
+from neurosearch.runtime import Runtime, git_commit, hardware
 
 RECORD = "record.json"
 SWEEP = "NEUROSEARCH_SWEEP"  # set for all the jobs of a multirun, in whatever process they run
@@ -61,6 +61,20 @@ class Job:
             runtime=build(config, "trainer"),
             **parts,
         )
+
+    def identity(self) -> dict[str, Any]:
+        """What the record of any task says of the job itself."""
+        return {
+            "experiment": self.name,
+            "overrides": list(self.overrides),
+            "number": self.number,
+            "seed": self.config.seed,
+            "data": self.data.label(),
+            "variant": self.data.variant(),
+            "population": self.data.population().fingerprint,
+            "hardware": hardware(),
+            "commit": git_commit(),
+        }
 
     def record(self, **fields: Any) -> None:
         """Write the job's record.json, whole or not at all."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from neurosearch.runtime import git_commit, hardware, log, peak_memory_mb
+from neurosearch.runtime import log, peak_memory_mb
 from neurosearch.task.base import Job, Task, build, resolved, write_whole
 
 
@@ -42,15 +42,9 @@ class Evaluate(Task):
 
         evaluation = job.evaluation
         return {
-            "experiment": job.name,
+            **job.identity(),
             "label": job.retriever.label(),
             "floor": job.retriever.is_bound,
-            "overrides": list(job.overrides),
-            "number": job.number,
-            "seed": job.config.seed,
-            "data": job.data.label(),
-            "variant": job.data.variant(),
-            "population": job.data.population().fingerprint,
             "protocol": evaluation.pool,
             "split": evaluation.split,
             "gain": evaluation.gain.label(),
@@ -59,8 +53,6 @@ class Evaluate(Task):
             "baseline": evaluation.baseline,
             "resamples": evaluation.resamples,
             "statistics_seed": evaluation.seed,
-            "hardware": hardware(),
-            "commit": git_commit(),
         }
 
     def _evaluate(self, job: Job) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neurosearch.errors import InputError
-from neurosearch.runtime import git_commit, hardware, log, peak_memory_mb
+from neurosearch.runtime import log, peak_memory_mb
 from neurosearch.task.base import Job, Task, build, resolved, write_whole
 from neurosearch.tokenizer.atomic import Atomic
 from neurosearch.tokenizer.base import SemanticTokenizer
@@ -56,15 +56,9 @@ class Tokenize(Task):
         from hydra.core.hydra_config import HydraConfig
 
         return {
-            "experiment": job.name,
+            **job.identity(),
             "label": HydraConfig.get().runtime.choices["tokenizer"],
             "floor": isinstance(tokenizer, FLOORS),
-            "overrides": list(job.overrides),
-            "number": job.number,
-            "seed": job.config.seed,
-            "data": job.data.label(),
-            "variant": job.data.variant(),
-            "population": job.data.population().fingerprint,
             "protocol": "tokenizer",
             "split": "",
             "gain": "",
@@ -73,8 +67,6 @@ class Tokenize(Task):
             "baseline": "",
             "resamples": 0,
             "statistics_seed": 0,
-            "hardware": hardware(),
-            "commit": git_commit(),
         }
 
 
