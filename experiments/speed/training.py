@@ -94,7 +94,6 @@ def theirs(module: BiEncoderModule, artifact: Any, clock: Clock, runtime: Runtim
             clock.after(state.global_step - 1)
 
     texts, batches = module._texts, module._batches
-    names = ["anchor", "positive", "negative"]
     columns: dict[str, list[str]] = {}
     drawn = [batches.draw(step) for step in range(clock.steps)]
     for _, rows in drawn:
@@ -102,7 +101,8 @@ def theirs(module: BiEncoderModule, artifact: Any, clock: Clock, runtime: Runtim
     columns["anchor"] = [texts.train_queries[q] for queries, _ in drawn for q in queries]
     for place in range(len(drawn[0][1]) // batches.batch_size):
         slots = [rows[place * batches.batch_size :][: batches.batch_size] for _, rows in drawn]
-        columns[names[place + 1]] = [texts.products[r] for slot in slots for r in slot]
+        name = f"negative_{place}" if place else "positive"
+        columns[name] = [texts.products[r] for slot in slots for r in slot]
     device = runtime.torch_device()
     model = SentenceTransformer(str(local_folder(artifact.shape.model)), device=str(device))
     model.max_seq_length = artifact.shape.product_max_length
