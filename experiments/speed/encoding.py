@@ -45,22 +45,28 @@ class Row:
 
 
 def write(name: str, rows: list[Row]) -> None:
-    """The rows as results/`name`, after those of other hardware that are there."""
+    """The rows as results/`name`, after those of other cases or hardware that are there."""
     path = Path(__file__).parent / "results" / name
     path.parent.mkdir(exist_ok=True)
     kept = []
     if path.exists():
         with path.open(newline="") as handle:
-            kept = [line for line in csv.DictReader(handle) if line["hardware"] != hardware()]
+            measured = {(row.benchmark, row.case, row.peer, hardware()) for row in rows}
+            keys = ("benchmark", "case", "peer", "hardware")
+            kept = [
+                line
+                for line in csv.DictReader(handle)
+                if tuple(line[key] for key in keys) not in measured
+            ]
     with path.open("w", newline="") as handle:
         table = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
         table.writeheader()
         table.writerows(kept)
         for row in rows:
-            measured = {"ours": round(row.ours, 2), "peer_value": round(row.peer_value, 2)}
+            figures = {"ours": round(row.ours, 2), "peer_value": round(row.peer_value, 2)}
             where = {"hardware": hardware(), "commit": git_commit()}
             ratio = round(row.ours / row.peer_value, 2)
-            table.writerow({**vars(row), **measured, "ratio": ratio, **where})
+            table.writerow({**vars(row), **figures, "ratio": ratio, **where})
 
 
 def case_of(data: Any, runtime: Runtime) -> str:
