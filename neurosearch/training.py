@@ -61,15 +61,27 @@ def learning_rate_factor(schedule: Schedule, step: int, steps: int) -> float:
     return max(0.0, 1 - done)
 
 
-def optimizer_of(module: Any, schedule: Schedule, steps: int) -> dict[str, Any]:
-    """AdamW (no decay on biases, norms and scalars) with its schedule, as Lightning wants them."""
+def optimizer_of(
+    module: Any, schedule: Schedule, steps: int, slow: Any = None, factor: float = 1.0
+) -> dict[str, Any]:
+    """AdamW (no decay on biases, norms and scalars) with its schedule, as Lightning wants them.
+
+    `slow`: a part of the module whose rate is `factor` times the schedule's.
+    """
     import torch
 
     trained = [p for p in module.parameters() if p.requires_grad]
+    held = set() if slow is None else {id(p) for p in slow.parameters()}
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": schedule.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trained if (p.ndim >= 2, id(p) in held) == key], **options}
+        for key, options in (
+            ((True, False), {"weight_decay": schedule.weight_decay}),
+            ((False, False), {"weight_decay": 0.0}),
+            ((True, True), {"weight_decay": schedule.weight_decay, "lr": factor * schedule.lr}),
+            ((False, True), {"weight_decay": 0.0, "lr": factor * schedule.lr}),
+        )
     ]
+    groups = [group for group in groups if group["params"]]
     fused = trained[0].device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(groups, lr=schedule.lr, fused=fused)
     rule = torch.optim.lr_scheduler.LambdaLR(

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from neurosearch.artifact import Artifact
+from neurosearch.errors import InputError
 from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import Recipe, digest
 from neurosearch.runtime import Runtime
@@ -53,6 +54,13 @@ class Encoder(Recipe):
         Raises InputError where its weights are not to be had.
         """
         raise TypeError(f"{type(self).__name__} does not say how it encodes")
+
+    def tower(self, weights: Path | None = None) -> Any:
+        """The network of queries (a TextTower), for a model that reads on from its states.
+
+        Raises InputError where the encoder has none.
+        """
+        raise InputError(f"{type(self).__name__} has no network that a generator could read with")
 
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path] | None:
         """The folder of what training on `data` gave; None for an encoder used as it is."""

@@ -117,6 +117,9 @@ class BiEncoder(Encoder):
         towers = load_towers(self.shape, weights)
         return LiveText(towers.query, towers.product, self.shape.max_lengths, runtime)
 
+    def tower(self, weights: Path | None = None) -> Any:
+        return load_towers(self.shape, weights).query
+
     def label(self) -> str:
         return f"{model_label(self.model)} fine-tuned ({self.loss.label()})"
 

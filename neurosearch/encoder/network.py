@@ -14,7 +14,9 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,12 +101,18 @@ class TextTower(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """B×D float32 unit vectors."""
         if batch.bounds is None:
-            output = self.network(input_ids=batch.tokens, attention_mask=batch.mask)
-            pooled = pool(output.last_hidden_state, batch.mask, self.pooling)
-        else:
-            extent = {"cu_seq_lens_q": batch.bounds, "max_length_q": batch.longest}
-            output = self.network(batch.tokens, position_ids=batch.positions, **extent)
-            pooled = pool_packed(output.last_hidden_state[0], batch.bounds, self.pooling)
+            return self.states(batch)[0]
+        extent = {"cu_seq_lens_q": batch.bounds, "max_length_q": batch.longest}
+        output = self.network(batch.tokens, position_ids=batch.positions, **extent)
+        pooled = pool_packed(output.last_hidden_state[0], batch.bounds, self.pooling)
+        return self._projected(pooled)
+
+    def states(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """B×D float32 unit vectors, and the B×T×width token states, of a padded batch."""
+        states = self.network(input_ids=batch.tokens, attention_mask=batch.mask).last_hidden_state
+        return self._projected(pool(states, batch.mask, self.pooling)), states
+
+    def _projected(self, pooled: Tensor) -> Tensor:
         if self.projection is not None:
             pooled = self.projection(pooled.to(self.projection.weight.dtype))
         return normalize(pooled.float(), dim=-1)
@@ -173,27 +181,37 @@ def load_pretrained(model: str) -> tuple[Any, Any]:
 
     Raises InputError where none of them has it.
     """
-    from tokenizers import Tokenizer
-    from transformers import AutoTokenizer
-
-    folder = local_folder(model)
-    source = str(folder) if folder is not None else hub_name(model)
-    # The tokenizer's threads are ours to count; forks of them only warn.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    try:
-        if folder is not None and (folder / "tokenizer.json").exists():
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        else:
-            tokenizer = AutoTokenizer.from_pretrained(source).backend_tokenizer
+    with found("encoder.model", model) as source:
         config = AutoConfig.from_pretrained(source)
         if hasattr(config, "attention_probs_dropout_prob"):
             config.attention_probs_dropout_prob = 0.0
         known = AutoModel.from_pretrained(source, config=config, attn_implementation=ATTENTION)
-        return known, tokenizer
+        return known, load_tokenizer(source)
+
+
+def load_tokenizer(source: str) -> Any:
+    """The `tokenizers` tokenizer of a model's folder, or of its name on the hub."""
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    # The tokenizer's threads are ours to count; forks of them only warn.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    file = Path(source) / "tokenizer.json"
+    if file.exists():
+        return Tokenizer.from_file(str(file))
+    return AutoTokenizer.from_pretrained(source).backend_tokenizer
+
+
+@contextmanager
+def found(key: str, model: str) -> Iterator[str]:
+    """Where transformers finds `model`; what it raises where it doesn't becomes an InputError."""
+    folder = local_folder(model)
+    try:
+        yield str(folder) if folder is not None else hub_name(model)
     except OSError as error:
         first = str(error).splitlines()[0]
         places = "no such folder, no package carries it, and the hub did not give it"
-        raise InputError(f"encoder.model={model!r}: {places} ({first})") from None
+        raise InputError(f"{key}={model!r}: {places} ({first})") from None
 
 
 class LiveText:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from neurosearch.encoder.base import Encoder, LiveEncoder
 from neurosearch.encoder.weights import weights_digest
@@ -40,6 +41,11 @@ class SentenceEncoder(Encoder):
 
         tower = TextTower(self.model, self.pooling)
         return LiveText(tower, tower, (self.max_length, self.max_length), runtime)
+
+    def tower(self, weights: Path | None = None) -> Any:
+        from neurosearch.encoder.network import TextTower
+
+        return TextTower(self.model, self.pooling)
 
     def label(self) -> str:
         return f"{model_label(self.model)} zero-shot"

@@ -55,9 +55,13 @@ class Evaluation(Recipe):
         """What is asked of a retriever under this protocol."""
         return Topics(self.split, self.depth, self.pool, query)
 
-    def metrics(self, data: Artifact[Dataset], run: Artifact[Run]) -> Artifact[pl.DataFrame]:
-        """Per-query metrics of a run, as an artifact."""
-        return PerQueryMetrics(data, run, self.split, self.gain)
+    def metrics(
+        self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
+    ) -> Artifact[pl.DataFrame]:
+        """Per-query metrics of a system's run, those of its own included, as an artifact."""
+        topics = self.topics(query)
+        run, own = retriever.run(data, topics), retriever.diagnosis(data, topics)
+        return PerQueryMetrics(data, run, own, self.split, self.gain)
 
     def latency_of(
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
@@ -77,6 +81,7 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
     kind: ClassVar[str] = "metrics"
     data: Artifact[Dataset]
     run: Artifact[Run]
+    own: Artifact[pl.DataFrame] | None
     split: str
     gain: Gain
 
@@ -88,9 +93,12 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
             raise InputError(f"a run of {run.split} can't be evaluated on {self.split}")
         queries, judgments = data.queries(self.split), data.judgments(self.split)
         frame = per_query(run, queries, judgments, self.gain)
+        if self.own is not None:
+            own = runtime.get(self.own)
+            frame = frame.join(own, on="query_id", how="left", maintain_order="left")
         frame.write_parquet(folder / "metrics.parquet")
         means = frame.drop("query_id").mean().row(0, named=True)
-        return {name: round(value, 6) for name, value in means.items()}
+        return {name: round(value, 6) for name, value in means.items() if value is not None}
 
     def load(self, folder: Path) -> pl.DataFrame:
         return pl.read_parquet(folder / "metrics.parquet")

@@ -38,8 +38,13 @@ def bootstrap_intervals(
             picked = rng.integers(0, seeds, (size, seeds))
             kept[start : start + size] = by_seed[np.arange(size)[:, None], picked].mean(axis=1)
     tail = (1 - level) / 2
-    ends = [np.nanquantile(kept, [tail, 1 - tail], axis=0) for kept in means]
-    return [(low, high) for low, high in ends]
+    ends = []
+    for kept in means:
+        found = np.full((2, kept.shape[1]), np.nan)
+        known = np.isfinite(kept).any(axis=0)  # a system need not have every metric
+        found[:, known] = np.nanquantile(kept[:, known], [tail, 1 - tail], axis=0)
+        ends.append((found[0], found[1]))
+    return ends
 
 
 def randomisation_test(differences: np.ndarray, permutations: int, seed: int) -> np.ndarray:
@@ -78,7 +83,17 @@ def effect_size(differences: np.ndarray) -> np.ndarray:
 
     NaN (a metric undefined for a query) is left out.
     """
-    deviation = np.nanstd(differences, axis=0, ddof=1)
-    mean = np.nanmean(differences, axis=0)
+    mean = nan_mean(differences, axis=0)
+    count = np.isfinite(differences).sum(axis=0)
+    squares = np.nansum((differences - mean) ** 2, axis=0)
+    deviation = np.sqrt(squares / np.maximum(count - 1, 1))
     effect: np.ndarray = np.divide(mean, deviation, out=np.zeros_like(mean), where=deviation > 0)
     return effect
+
+
+def nan_mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """The mean of what is defined; NaN, without a warning, where nothing is."""
+    count = np.isfinite(values).sum(axis=axis)
+    sums = np.nansum(values, axis=axis)
+    found: np.ndarray = np.where(count > 0, sums / np.maximum(count, 1), np.nan)
+    return found

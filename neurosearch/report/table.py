@@ -16,6 +16,7 @@ from neurosearch.evaluation.statistics import (
     bootstrap_intervals,
     effect_size,
     holm,
+    nan_mean,
     randomisation_test,
 )
 
@@ -147,18 +148,21 @@ def _rows(records: list[dict[str, Any]]) -> list[Row]:
     systems = _by_system(records)
     if records[0]["metrics"] is None:
         return [_measured(name, group) for name, group in systems.items()]
-    metrics = list(records[0]["means"])
+    # A system may have metrics of its own.
+    metrics = list(dict.fromkeys(name for record in records for name in record["means"]))
     queries, stacks = _aligned({name: _scores(group, metrics) for name, group in systems.items()})
     resamples, seed = records[0]["resamples"], records[0]["statistics_seed"]
     intervals = bootstrap_intervals(list(stacks.values()), resamples, seed)
     tests = _tests(systems, stacks, records[0]["baseline"], resamples, seed)
     rows = []
     for (name, group), (low, high) in zip(systems.items(), intervals, strict=True):
-        by_seed = np.nanmean(stacks[name], axis=1)
+        by_seed = nan_mean(stacks[name], axis=1)
         defined = np.isfinite(stacks[name][0]).sum(axis=0)
         spread = by_seed.std(axis=0, ddof=1) if len(by_seed) > 1 else np.full(len(metrics), np.nan)
         cells = {}
         for m, metric in enumerate(metrics):
+            if not defined[m]:
+                continue
             p, effect, wins, losses = tests.get(name, {}).get(m, (np.nan, np.nan, 0, 0))
             mean = float(by_seed[:, m].mean())
             ends = float(low[m]), float(high[m])
@@ -241,7 +245,12 @@ def _scores(group: list[dict[str, Any]], metrics: list[str]) -> list[pl.DataFram
         seen.add(runs)
         # From the artifacts: a job's folder may meanwhile be another sweep's.
         parts = [pl.read_parquet(r["metrics"]) for r in members]
-        frames.append(pl.concat([part.select("query_id", *metrics) for part in parts]))
+        missing = [[m for m in metrics if m not in part.columns] for part in parts]
+        whole = [
+            part.with_columns(pl.lit(None, pl.Float64).alias(m) for m in names)
+            for part, names in zip(parts, missing, strict=True)
+        ]
+        frames.append(pl.concat([part.select("query_id", *metrics) for part in whole]))
     return frames
 
 
@@ -283,7 +292,10 @@ def _tests(
     differences = [stacks[name].mean(axis=0) - reference for name in names]
     metrics = reference.shape[1]
     p = randomisation_test(np.concatenate(differences, axis=1), resamples, seed)
-    adjusted = np.apply_along_axis(holm, 0, p.reshape(len(names), metrics))
+    compared = np.array([np.isfinite(d).any(axis=0) for d in differences])
+    adjusted = np.full((len(names), metrics), np.nan)
+    for m, (values, among) in enumerate(zip(p.reshape(len(names), -1).T, compared.T, strict=True)):
+        adjusted[among, m] = holm(values[among])
     return {
         name: {
             m: (

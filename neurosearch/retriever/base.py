@@ -75,6 +75,10 @@ class Retriever(Recipe):
         """The batch answer to `topics`, as an artifact: what tables use."""
         raise TypeError(f"{type(self).__name__} does not say how it is run")
 
+    def diagnosis(self, data: Artifact[Dataset], topics: Topics) -> Artifact[pl.DataFrame] | None:
+        """Metrics of the system's own, query by query (`query_id` and Float64 columns), or None."""
+        return None
+
     def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
         """The artifacts that answering needs: their bytes are the system's size."""
         return []

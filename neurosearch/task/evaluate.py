@@ -59,11 +59,12 @@ class Evaluate(Task):
         runtime, evaluation = job.runtime, job.evaluation
         data = job.data.dataset()
         run = job.retriever.run(data, evaluation.topics(job.query))
-        metrics = evaluation.metrics(data, run)
+        metrics = evaluation.metrics(job.retriever, data, job.query)
         folder = runtime.store.ensure(metrics)
         write_whole(job.folder / "metrics.parquet", (folder / "metrics.parquet").read_bytes())
         frame = runtime.get(metrics)
         means = frame.drop("query_id").mean().row(0, named=True)
+        means = {name: value for name, value in means.items() if value is not None}
         self._copy_run(job, run.artifact_fingerprint, runtime.store.ensure(run) / "run.parquet")
         latency = evaluation.latency_of(job.retriever, data, job.query)
         return {

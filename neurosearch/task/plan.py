@@ -68,10 +68,10 @@ def _targets(job: Job) -> tuple[str, list[Artifact[Any]]]:
         choice = next((o for o in job.overrides if o.startswith("tokenizer=")), "")
         name = choice.partition("=")[2] or type(tokenizer).__name__
         return name, [health_of(tokenizer, data)]
-    run = job.retriever.run(data, job.evaluation.topics(job.query))
+    metrics = job.evaluation.metrics(job.retriever, data, job.query)
     latency = job.evaluation.latency_of(job.retriever, data, job.query)
     timed: list[Artifact[Any]] = [] if latency is None else [latency]
-    return job.retriever.label(), [job.evaluation.metrics(data, run), *timed]
+    return job.retriever.label(), [metrics, *timed]
 
 
 def _age(created: str) -> str:

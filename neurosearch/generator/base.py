@@ -1,0 +1,197 @@
+"""The generator role: a model that writes the semantic IDs of the products a query asks for.
+
+DSI (Tay et al. 2022): one model learns the catalogue (indexing: a product's text to its ID) and
+what queries mean by it (retrieval: a query to its products' IDs). What reads the text differs by
+choice; the decoder over codes, the examples and the search are shared.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from neurosearch.artifact import Artifact
+from neurosearch.errors import InputError
+from neurosearch.evaluation.gain import Gain
+from neurosearch.generator.doc2query import Doc2Query, PseudoQueries
+from neurosearch.generator.examples import Crops
+from neurosearch.query.base import QueryProcessor
+from neurosearch.query.none import NoProcessing
+from neurosearch.recipe import Recipe
+from neurosearch.runtime import Runtime
+from neurosearch.training import Schedule, fit
+from neurosearch.types import Dataset, SemanticIds
+
+
+@dataclass(frozen=True)
+class Generator(Recipe):
+    """Attributes:
+    gain, positive_share: a train judgment worth this share of the largest gain is a positive.
+    fields, separator: of a product's text, for indexing.
+    max_length: tokens of a text.
+    index_ratio: indexing examples for one of retrieval in each batch; 0 for none.
+    crops: what indexing examples show.
+    doc2query: a model that writes queries for products, or None.
+    batch_size: examples. An epoch of the schedule is as many examples as there are products.
+    label_smoothing: of the codes.
+    soft_targets: a level's target is the share of each code among all the query's positives
+        below the prefix, not the code of the one that was drawn.
+    ranking: weight of the prefix-oriented ranking loss (RIPOR, Zeng et al. 2023): each prefix of a
+        positive should score above the prefix of a worse product.
+    schedule: of the optimisation.
+    reader_rate: the text reader's learning rate, as a share of the schedule's.
+    beam: of the validation.
+    """
+
+    gain: Gain = field(kw_only=True)
+    positive_share: float = 0.66
+    fields: tuple[str, ...] = ("title",)
+    separator: str = " "
+    max_length: int = 48
+    index_ratio: float = 3.0
+    crops: Crops = field(default_factory=Crops)
+    doc2query: Doc2Query | None = None
+    batch_size: int = 512
+    label_smoothing: float = 0.0
+    soft_targets: bool = False
+    ranking: float = 0.0
+    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=20, lr=1e-3))
+    reader_rate: float = 0.1
+    beam: int = 20
+    query: QueryProcessor = field(default_factory=NoProcessing)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("batch_size", 2), ("beam", 1), ("max_length", 4), ("index_ratio", 0)):
+            if getattr(self, name) < least:
+                told = getattr(self, name)
+                raise InputError(f"generator.{name} must be at least {least}, not {told}")
+        for name in ("label_smoothing", "ranking", "reader_rate"):
+            if getattr(self, name) < 0:
+                raise InputError(f"generator.{name} must not be negative")
+        if self.label_smoothing >= 1:
+            raise InputError("generator.label_smoothing must be below 1")
+        if self.batch_size - round(self.batch_size * self.index_ratio / (1 + self.index_ratio)) < 1:
+            raise InputError(
+                f"generator.index_ratio={self.index_ratio} leaves no place for retrieval examples "
+                f"in generator.batch_size={self.batch_size}"
+            )
+
+    def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
+        """The CodeModel before training; `pretrained` is what `pretrained_weights` built."""
+        raise TypeError(f"{type(self).__name__} does not say what its network is")
+
+    def pretrained_weights(self, data: Artifact[Dataset]) -> Artifact[Path] | None:
+        """A training that this one starts from."""
+        return None
+
+    def trained(
+        self, data: Artifact[Dataset], ids: Artifact[SemanticIds]
+    ) -> Artifact[CodeModelFiles]:
+        """The network trained to write the IDs of these products."""
+        pseudo = None
+        if self.doc2query is not None and self.index_ratio:
+            texts = (self.fields, self.separator)
+            pseudo = PseudoQueries(data, self.doc2query, *texts, self.schedule.seed)
+        return TrainedGenerator(self, data, ids, self.pretrained_weights(data), pseudo)
+
+
+@dataclass(frozen=True)
+class CodeModelFiles:
+    """A trained generator's weights, and what is needed to load them."""
+
+    generator: Generator
+    folder: Path
+    sizes: tuple[int, ...]
+
+    def network(self) -> Any:
+        """The trained CodeModel, in evaluation mode."""
+        from safetensors.torch import load_model
+
+        model = self.generator.network(self.sizes, None)
+        load_model(model, str(self.folder / "generator.safetensors"))
+        return model.eval()
+
+
+@dataclass(frozen=True)
+class TrainedGenerator(Artifact[CodeModelFiles]):
+    """generator.safetensors, curves.csv, and how the training went (in the manifest)."""
+
+    kind: ClassVar[str] = "generator"
+    resumable: ClassVar[bool] = True
+    generator: Generator
+    data: Artifact[Dataset]
+    ids: Artifact[SemanticIds]
+    pretrained: Artifact[Path] | None
+    pseudo: PseudoQueries | None
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        from safetensors.torch import save_model
+
+        module, steps = self.module(runtime)
+        outcome = fit(module, steps, self.generator.schedule, folder, runtime)
+        save_model(module.model, str(folder / "generator.safetensors"))
+        told = {"sizes": list(runtime.get(self.ids).sizes)}
+        (folder / "generator.json").write_text(json.dumps(told), encoding="utf-8")
+        return {**outcome, **module.facts()}
+
+    def module(self, runtime: Runtime) -> tuple[Any, int]:
+        """The Lightning module before its first step, and how many steps it takes."""
+        from neurosearch.generator.training import GeneratorModule
+
+        pseudo = None if self.pseudo is None else runtime.get(self.pseudo)
+        pretrained = None if self.pretrained is None else runtime.get(self.pretrained)
+        data, ids = runtime.get(self.data), runtime.get(self.ids)
+        module = GeneratorModule(self.generator, data, ids, pretrained, pseudo, runtime)
+        return module, module.steps
+
+    def load(self, folder: Path) -> CodeModelFiles:
+        told = json.loads((folder / "generator.json").read_text(encoding="utf-8"))
+        return CodeModelFiles(self.generator, folder, tuple(told["sizes"]))
+
+
+def expand(
+    scores: np.ndarray,
+    leaves: np.ndarray,
+    buckets: tuple[np.ndarray, np.ndarray],
+    k: int,
+    vectors: tuple[np.ndarray, np.ndarray] | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Q×k product rows (-1 padded) and scores of Q×W IDs, best first.
+
+    Products that share an ID are ordered by their cosine with the query where there are
+    `vectors` (of queries and products): a product's score is its ID's log-probability and a ten
+    thousandth of the cosine. Leaves of -1 or with a score of -inf are nothing.
+    """
+    begin, rows = buckets
+    query, place = np.nonzero((leaves >= 0) & np.isfinite(scores))
+    leaf = leaves[query, place]
+    size = begin[leaf + 1] - begin[leaf]
+    before = np.cumsum(size) - size
+    first = np.searchsorted(query, np.arange(len(leaves)))  # of each query
+    own = np.minimum(first, max(len(query) - 1, 0))
+    needed = before - before[own][query] < k if len(query) else np.zeros(0, dtype=bool)
+    query, place, leaf, size = (x[needed] for x in (query, place, leaf, size))
+    asked = np.repeat(query, size)
+    within = np.arange(len(asked)) - np.repeat(np.cumsum(size) - size, size)
+    found = rows[np.repeat(begin[leaf], size) + within]
+    score = np.repeat(scores[query, place], size).astype(np.float32)
+    if vectors is not None:
+        texts, products = vectors
+        for start in range(0, len(asked), 65_536):
+            part = slice(start, start + 65_536)
+            cosine = np.einsum("nd,nd->n", texts[asked[part]], products[found[part]])
+            score[part] += 1e-4 * cosine
+    order = np.lexsort((-score, asked))
+    asked, found, score = asked[order], found[order], score[order]
+    rank = np.arange(len(asked)) - np.searchsorted(asked, asked)
+    kept = rank < k
+    result = np.full((len(leaves), k), -1, dtype=np.int64)
+    marks = np.full((len(leaves), k), -np.inf, dtype=np.float32)
+    result[asked[kept], rank[kept]] = found[kept]
+    marks[asked[kept], rank[kept]] = score[kept]
+    return result, marks

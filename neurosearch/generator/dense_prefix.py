@@ -1,0 +1,64 @@
+"""A sentence encoder reads, a small decoder writes: strong where no T5's weights are at hand.
+
+The decoder sees the encoder's vector, projected to `prefix` tokens, and its token states, or the
+vector alone. The encoder may be one that was fine-tuned (encoder=biencoder), which then goes on
+training, or stays as it is where `frozen`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from neurosearch.artifact import Artifact
+from neurosearch.encoder.base import Encoder
+from neurosearch.encoder.transformer import SentenceEncoder
+from neurosearch.errors import InputError
+from neurosearch.generator.base import Generator
+from neurosearch.generator.shape import Shape
+from neurosearch.types import Dataset
+
+MEMORIES = ("states", "vector")
+
+
+@dataclass(frozen=True)
+class DensePrefix(Generator):
+    """Attributes:
+    encoder: that reads.
+    memory: `states` (of the tokens, and the vector) or `vector`.
+    prefix: tokens that the vector is projected to.
+    frozen: the encoder is used as it is.
+    shape: of the decoder.
+    """
+
+    encoder: Encoder = field(default_factory=SentenceEncoder)
+    memory: str = "states"
+    prefix: int = 2
+    frozen: bool = False
+    shape: Shape = field(default_factory=Shape)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.memory not in MEMORIES:
+            raise InputError(f"generator.memory must be states or vector, not {self.memory!r}")
+        if self.prefix < 1:
+            raise InputError(f"generator.prefix must be at least 1, not {self.prefix}")
+
+    def pretrained_weights(self, data: Artifact[Dataset]) -> Artifact[Path] | None:
+        return self.encoder.trained(data)
+
+    def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
+        import torch
+
+        from neurosearch.generator.decoder import CodeDecoder
+        from neurosearch.generator.network import CodeModel, DenseReader
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.schedule.seed)
+            tower = self.encoder.tower(pretrained)
+            reader = DenseReader(tower, self.prefix, self.memory == "vector", self.frozen)
+            return CodeModel(reader, CodeDecoder(sizes, self.shape, reader.width))
+
+    def label(self) -> str:
+        return "Dense prefix"

@@ -1,0 +1,59 @@
+"""A trained generator at work: texts to IDs, and to the products that have them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neurosearch.encoder.tokens import Tokens, tokenize
+from neurosearch.generator.base import CodeModelFiles, expand
+from neurosearch.runtime import Runtime
+from neurosearch.types import SemanticIds
+
+if TYPE_CHECKING:
+    from neurosearch.generator.network import Found
+
+
+class LiveGenerator:
+    """A trained generator and the trie of its catalogue, on the runtime's device."""
+
+    def __init__(self, files: CodeModelFiles, ids: SemanticIds, runtime: Runtime) -> None:
+        from neurosearch.generator.trie import Trie
+
+        self.device = runtime.torch_device()
+        self.recipe = files.generator
+        self.network = files.network().to(self.device)
+        self.trie = Trie.of(ids).to(self.device)
+
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        """Of queries, as they were processed in training."""
+        asked = self.recipe.query.process(list(texts))
+        return tokenize(self.network.reader.tokenizer, asked, self.recipe.max_length)
+
+    def search(
+        self,
+        texts: Sequence[str],
+        width: int,
+        constrained: bool = True,
+        depth: int | None = None,
+    ) -> Found:
+        """See `network.search`."""
+        from neurosearch.generator.network import search
+
+        tokens = self.tokens(texts)
+        return search(self.network, tokens, self.trie, width, self.device, depth, constrained)
+
+    def products(
+        self,
+        texts: Sequence[str],
+        k: int,
+        beam: int | None,
+        constrained: bool,
+        vectors: tuple[np.ndarray, np.ndarray],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Q×k rows and scores; `vectors` of the queries and of all products."""
+        found = self.search(texts, beam or k, constrained)
+        buckets = self.trie.bucket_begin, self.trie.bucket_rows
+        return expand(found.scores, found.nodes, buckets, k, vectors)

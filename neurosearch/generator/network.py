@@ -1,0 +1,152 @@
+"""Networks of generators: a reader of texts, and the decoder over codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neurosearch.encoder.network import Batch, TextTower, found, load_tokenizer, padded
+from neurosearch.encoder.tokens import Tokens
+from neurosearch.errors import InputError
+from neurosearch.generator.beam import Beams, beam_search, free_search
+from neurosearch.generator.decoder import CodeDecoder
+from neurosearch.generator.trie import Trie
+
+
+class T5Reader(nn.Module):
+    """T5's encoder: B×T×width states of its tokens."""
+
+    def __init__(self, encoder: Any, tokenizer: Any) -> None:
+        super().__init__()
+        self.network, self.tokenizer = encoder, tokenizer
+        self.width: int = encoder.config.d_model
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        output = self.network(input_ids=batch.tokens, attention_mask=batch.mask)
+        assert batch.mask is not None
+        return output.last_hidden_state, batch.mask.bool()
+
+
+class DenseReader(nn.Module):
+    """A sentence encoder: its vector as `prefix` tokens and, unless `vector_only`, its states.
+
+    `frozen`: the encoder is used as it is.
+    """
+
+    def __init__(self, tower: TextTower, prefix: int, vector_only: bool, frozen: bool) -> None:
+        super().__init__()
+        self.network, self.tokenizer = tower, tower.tokenizer
+        self.vector_only, self.frozen = vector_only, frozen
+        self.width: int = tower.network.config.hidden_size
+        self.prefix = nn.Linear(tower.dimensions, prefix * self.width)
+        self.scale = nn.Parameter(torch.tensor(tower.dimensions**0.5))  # of a unit vector
+        for parameter in tower.parameters():
+            parameter.requires_grad_(not frozen)
+
+    def train(self, mode: bool = True) -> DenseReader:
+        super().train(mode)
+        if self.frozen:
+            self.network.eval()
+        return self
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            vectors, states = self.network.states(batch)
+        assert batch.mask is not None
+        tokens = self.prefix(vectors * self.scale).unflatten(1, (-1, self.width))
+        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        if self.vector_only:
+            return tokens, mask
+        memory = torch.cat([tokens, states.to(tokens.dtype)], dim=1)
+        return memory, torch.cat([mask, batch.mask.bool()], dim=1)
+
+
+class CodeModel(nn.Module):
+    """Texts to codes. `reader` and `decoder` may be any that fit."""
+
+    def __init__(self, reader: Any, decoder: CodeDecoder) -> None:
+        super().__init__()
+        self.reader, self.decoder = reader, decoder
+
+    def read(self, tokens: Tokens, device: torch.device) -> tuple[Tensor, Tensor]:
+        """B×T×width memory and its B×T mask."""
+        memory: tuple[Tensor, Tensor] = self.reader(padded(tokens, device))
+        return memory
+
+
+@dataclass(frozen=True)
+class Found:
+    """Beams of all queries, on the host: Q×W scores (float32) and nodes (int64), Q×W×l codes."""
+
+    scores: np.ndarray
+    nodes: np.ndarray
+    codes: np.ndarray
+
+
+@torch.inference_mode()
+def search(
+    model: CodeModel,
+    tokens: Tokens,
+    trie: Trie,
+    width: int,
+    device: torch.device,
+    depth: int | None = None,
+    constrained: bool = True,
+) -> Found:
+    """The best IDs (or prefixes of `depth` codes) of each text, in slices of similar lengths.
+
+    In fp32: the sums that rank hundreds of IDs are not for half precision. Without `constrained`
+    all sequences of codes compete, and the node of one that no product has is -1.
+    """
+    order = np.argsort(tokens.lengths, kind="stable")[::-1]
+    size = max(1, (32_768 if device.type == "cuda" else 4_096) // width)
+    parts: list[Beams] = []
+    for start in range(0, len(order), size):
+        memory, mask = model.read(tokens.take(order[start : start + size]), device)
+        stepper = model.decoder.decoding(memory.float(), mask)
+        if constrained:
+            beams = beam_search(stepper, trie, width, depth)
+        else:
+            beams = free_search(stepper, trie.sizes, width)
+            beams = Beams(beams.scores, trie.find(beams.codes), beams.codes)
+        parts.append(beams)
+    back = np.argsort(order)
+    names = ("scores", "nodes", "codes")
+    joined = (torch.cat([getattr(part, name) for part in parts]) for name in names)
+    return Found(*(values.cpu().numpy()[back] for values in joined))
+
+
+@torch.inference_mode()
+def path_scores(
+    model: CodeModel, tokens: Tokens, queries: np.ndarray, codes: np.ndarray, device: torch.device
+) -> np.ndarray:
+    """P×L log-probabilities of each code of P (query, ID) pairs, by teacher forcing."""
+    scores = np.empty(codes.shape, dtype=np.float32)
+    size = 4_096 if device.type == "cuda" else 512
+    order = np.argsort(queries, kind="stable")
+    for start in range(0, len(order), size):
+        pairs = order[start : start + size]
+        distinct, back = np.unique(queries[pairs], return_inverse=True)
+        memory, mask = model.read(tokens.take(distinct), device)
+        again = torch.from_numpy(back).to(device)
+        wanted = torch.from_numpy(codes[pairs].astype(np.int64)).to(device)
+        logits = model.decoder(memory.float()[again], mask[again], wanted)
+        for level, values in enumerate(logits):
+            own = values.log_softmax(-1).gather(1, wanted[:, level : level + 1])
+            scores[pairs, level] = own[:, 0].cpu().numpy()
+    return scores
+
+
+def pretrained_t5(model: str) -> tuple[Any, Any]:
+    """A transformers T5 and its tokenizer. Raises InputError where `model` is no T5."""
+    from transformers import AutoConfig, T5ForConditionalGeneration
+
+    with found("generator.model", model) as source:
+        kind = AutoConfig.from_pretrained(source).model_type
+        if kind != "t5":
+            raise InputError(f"generator.model={model!r} is a {kind}, not a T5")
+        return T5ForConditionalGeneration.from_pretrained(source), load_tokenizer(source)

@@ -1,0 +1,41 @@
+"""A pretrained T5 (Raffel et al. 2020), by name or path, whose vocabulary gains the codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neurosearch.encoder.weights import weights_digest
+from neurosearch.generator.base import Generator
+from neurosearch.generator.shape import Shape
+from neurosearch.recipe import content
+
+
+@dataclass(frozen=True)
+class T5(Generator):
+    """`model`: a local folder or a name on the hub, such as t5-small or google/t5-v1_1-small."""
+
+    model: str = content(weights_digest, default="t5-small")
+
+    def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
+        from neurosearch.generator.decoder import CodeDecoder, take_t5
+        from neurosearch.generator.network import CodeModel, T5Reader, pretrained_t5
+
+        t5, tokenizer = pretrained_t5(self.model)
+        config = t5.config
+        shape = Shape(
+            width=config.d_model,
+            heads=config.num_heads,
+            head_width=config.d_kv,
+            feed=config.d_ff,
+            layers=config.num_decoder_layers,
+            dropout=config.dropout_rate,
+            gated=config.is_gated_act,
+        )
+        decoder = CodeDecoder(sizes, shape, config.d_model)
+        take_t5(decoder, t5)
+        return CodeModel(T5Reader(t5.encoder, tokenizer), decoder)
+
+    def label(self) -> str:
+        return self.model.rstrip("/").split("/")[-1]

@@ -1,0 +1,51 @@
+"""A small T5 from scratch: encoder and decoder of one shape, the text vocabulary of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from neurosearch.encoder.weights import weights_digest
+from neurosearch.generator.base import Generator
+from neurosearch.generator.shape import Shape
+from neurosearch.recipe import content
+
+
+@dataclass(frozen=True)
+class ScratchT5(Generator):
+    """`vocabulary`: a model (folder, package or hub) whose tokenizer reads the texts."""
+
+    vocabulary: str = content(weights_digest, default="sentence-transformers/all-MiniLM-L6-v2")
+    shape: Shape = field(default_factory=lambda: Shape(width=256, heads=4, layers=4))
+    reader_rate: float = 1.0
+
+    def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
+        import torch
+        from transformers import T5Config, T5EncoderModel
+
+        from neurosearch.encoder.network import found, load_tokenizer
+        from neurosearch.generator.decoder import CodeDecoder
+        from neurosearch.generator.network import CodeModel, T5Reader
+
+        with found("generator.vocabulary", self.vocabulary) as source:
+            tokenizer = load_tokenizer(source)
+        shape = self.shape
+        config = T5Config(
+            vocab_size=tokenizer.get_vocab_size(),
+            d_model=shape.width,
+            d_kv=shape.head_width,
+            d_ff=shape.feed,
+            num_heads=shape.heads,
+            num_layers=shape.layers,
+            dropout_rate=shape.dropout,
+            feed_forward_proj="gated-gelu" if shape.gated else "relu",
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.schedule.seed)
+            encoder = T5EncoderModel(config)
+            decoder = CodeDecoder(sizes, shape, shape.width)
+        return CodeModel(T5Reader(encoder, tokenizer), decoder)
+
+    def label(self) -> str:
+        return "T5 from scratch"

@@ -1,0 +1,217 @@
+"""The Lightning module that trains a generator: cross-entropy over codes, options around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, softplus
+
+from neurosearch.encoder.tokens import tokenize
+from neurosearch.errors import InputError
+from neurosearch.evaluation.metrics import per_query
+from neurosearch.generator.base import Generator, expand
+from neurosearch.generator.examples import ExampleBatches, Words
+from neurosearch.generator.network import search
+from neurosearch.generator.trie import Trie
+from neurosearch.negatives.base import NegativeLists, graded_pairs
+from neurosearch.runtime import Runtime
+from neurosearch.training import MONITOR, optimizer_of
+from neurosearch.types import Dataset, Run, SemanticIds
+
+
+class GeneratorModule(lightning.LightningModule):
+    """One decoding step a level, all levels of an example at once (teacher forcing).
+
+    In bf16 where the device has it, or fp32; never fp16, in which T5 overflows. Every ID of a
+    catalogue has as many codes as another, so there are no padded labels to mask.
+    """
+
+    def __init__(
+        self,
+        recipe: Generator,
+        data: Dataset,
+        ids: SemanticIds,
+        pretrained: Path | None,
+        pseudo: pl.DataFrame | None,
+        runtime: Runtime,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = recipe.network(ids.sizes, pretrained).train()
+        self._recipe, self._data, self._runtime = recipe, data, runtime
+        self._codes = torch.from_numpy(np.asarray(ids.codes, dtype=np.int64))
+        self._trie = Trie.of(ids)
+        tokenizer, longest = self.model.reader.tokenizer, recipe.max_length
+        queries = {s: recipe.query.process(data.queries(s).texts) for s in ("train", "dev")}
+        self._dev = tokenize(tokenizer, queries["dev"], longest)
+        texts = [t for b in data.catalogue.texts(recipe.fields, recipe.separator) for t in b]
+        graded = graded_pairs(data, data.judgments("train"), recipe.gain)
+        good = graded.filter(pl.col("share") >= recipe.positive_share)
+        if good.is_empty():
+            share = recipe.positive_share
+            message = f"no train judgment is worth {share} of the largest gain or more"
+            raise InputError(f"generator.positive_share: {message}")
+        written = None
+        if pseudo is not None:
+            written = (
+                tokenize(tokenizer, pseudo["text"].to_list(), longest),
+                pseudo["row"].to_numpy(),
+            )
+        pairs = good["query"].to_numpy(), good["row"].to_numpy()
+        self._batches = ExampleBatches(
+            queries=tokenize(tokenizer, queries["train"], longest),
+            pairs=pairs,
+            words=Words.of(tokenizer, texts, longest),
+            pseudo=written,
+            crops=recipe.crops,
+            batch_size=recipe.batch_size,
+            index_ratio=recipe.index_ratio,
+            seed=recipe.schedule.seed,
+        )
+        asked = len(queries["train"])
+        self._positives = NegativeLists.of(*pairs, asked)
+        worse = graded.filter(pl.col("share") < recipe.positive_share)
+        self._worse = NegativeLists.of(worse["query"].to_numpy(), worse["row"].to_numpy(), asked)
+        self.steps = max(1, round(recipe.schedule.epochs * len(texts) / recipe.batch_size))
+        self._losses: list[Tensor] = []  # since the last validation
+
+    def configure_optimizers(self) -> Any:
+        recipe = self._recipe
+        slow, factor = self.model.reader, recipe.reader_rate
+        return optimizer_of(self, recipe.schedule, self.steps, slow, factor)
+
+    def on_fit_start(self) -> None:
+        self._codes = self._codes.to(self.device)
+
+    def training_step(self, step: int, batch_idx: int) -> None:
+        recipe = self._recipe
+        # Dropout is a function of the step, so a resumed training draws what it would have drawn.
+        torch.manual_seed(recipe.schedule.seed * 1_000_003 + step)
+        tokens, rows, asked = self._batches.draw(step)
+        memory, mask = self.model.read(tokens, self.device)
+        path = self._codes[self._on(rows)]
+        logits = self.model.decoder(memory, mask, path)
+        losses = self._by_level(logits, path, asked)
+        loss = losses.mean()
+        for level, value in enumerate(losses.detach(), 1):
+            self.log(f"cross-entropy {level}", value)
+        if recipe.ranking:
+            ranked = self._ranking(memory, mask, logits, path, rows, asked, step)
+            self.log("ranking", ranked.detach())
+            loss = loss + recipe.ranking * ranked
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        torch.nn.utils.clip_grad_norm_(self.parameters(), recipe.schedule.clip)
+        optimizer.step()
+        scheduler: Any = self.lr_schedulers()
+        scheduler.step()
+        self._losses.append(loss.detach())
+        self.log("loss", loss.detach())
+
+    def _by_level(self, logits: list[Tensor], path: Tensor, asked: np.ndarray) -> Tensor:
+        """L losses."""
+        smoothing = self._recipe.label_smoothing
+        retrieval = int((asked >= 0).sum())
+        if not self._recipe.soft_targets or not retrieval:
+            return torch.stack(
+                [
+                    cross_entropy(values, path[:, level], label_smoothing=smoothing)
+                    for level, values in enumerate(logits)
+                ]
+            )
+        shares = self._shares(asked[:retrieval], path[:retrieval], [x.shape[1] for x in logits])
+        losses = []
+        for level, (values, share) in enumerate(zip(logits, shares, strict=True)):
+            target = torch.zeros_like(values).scatter_(1, path[:, level : level + 1], 1.0)
+            target[:retrieval] = share
+            losses.append(cross_entropy(values, target, label_smoothing=smoothing))
+        return torch.stack(losses)
+
+    def _shares(self, asked: np.ndarray, path: Tensor, sizes: list[int]) -> list[Tensor]:
+        """For each level B×K shares of the codes among the query's positives below the prefix."""
+        begin = self._positives.indptr
+        count = begin[asked + 1] - begin[asked]
+        places = np.minimum(np.arange(count.max()), (count - 1)[:, None]) + begin[asked][:, None]
+        known = self._on(np.arange(count.max()) < count[:, None])
+        codes = self._codes[self._on(self._positives.rows[places])]  # B×P×L
+        shares = []
+        for level, size in enumerate(sizes):
+            weight = known.float()
+            share = torch.zeros(len(path), size, device=path.device)
+            share.scatter_add_(1, codes[:, :, level], weight)
+            shares.append(share / share.sum(dim=1, keepdim=True))
+            known = known & (codes[:, :, level] == path[:, level : level + 1])
+        return shares
+
+    def _ranking(
+        self,
+        memory: Tensor,
+        mask: Tensor,
+        logits: list[Tensor],
+        path: Tensor,
+        rows: np.ndarray,
+        asked: np.ndarray,
+        step: int,
+    ) -> Tensor:
+        """Mean of log(1 + exp(S_l(worse) - S_l(positive))) over the prefixes that differ.
+
+        The worse product is one that was judged so for the query, else one of the catalogue.
+        """
+        retrieval = int((asked >= 0).sum())
+        rng = np.random.default_rng([self._recipe.schedule.seed, 1, step])
+        drawn = self._worse.draw(asked[:retrieval], 1, rng)[:, 0]
+        random = rng.integers(0, len(self._codes), retrieval)
+        other = self._codes[self._on(np.where(drawn >= 0, drawn, random))]
+        theirs = self.model.decoder(memory[:retrieval], mask[:retrieval], other)
+        own = torch.zeros(retrieval, device=self.device)
+        worse, same, terms = own, own == 0, []
+        for level, (good, bad) in enumerate(zip(logits, theirs, strict=True)):
+            right, wrong = path[:retrieval, level], other[:, level]
+            own = own + good[:retrieval].log_softmax(-1).gather(1, right[:, None])[:, 0]
+            worse = worse + bad.log_softmax(-1).gather(1, wrong[:, None])[:, 0]
+            same = same & (right == wrong)
+            terms.append(softplus(worse - own).masked_fill(same, 0.0))
+        return torch.stack(terms).mean()
+
+    def _on(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self.device, non_blocking=True)
+
+    def facts(self) -> dict[str, Any]:
+        """For the manifest."""
+        indexing = self._batches.indexing
+        return {"pairs": len(self._batches.pairs[0]), "indexing examples a batch": indexing}
+
+    def on_validation_epoch_end(self) -> None:
+        if self._losses and not torch.stack(self._losses).isfinite().all():
+            hint = "a lower generator.schedule.lr may help"
+            raise InputError(
+                f"training diverged: a loss before step {self.global_step} is not finite; {hint}"
+            )
+        self._losses.clear()
+        self.log(MONITOR, self.validate())
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Nothing a batch: the epoch's end retrieves."""
+
+    def validate(self) -> float:
+        """nDCG@10 of the dev queries by constrained search in the whole catalogue."""
+        self.model.eval()
+        trie = self._trie.to(self.device)
+        kind = self.device.type
+        with torch.autocast(kind, enabled=False):
+            found = search(self.model, self._dev, trie, self._recipe.beam, self.device)
+        self.model.train()
+        queries = self._data.queries("dev")
+        buckets = trie.bucket_begin, trie.bucket_rows
+        rows, scores = expand(found.scores, found.nodes, buckets, 10, None)
+        run = Run.from_arrays(rows, scores, queries, self._data.catalogue)
+        judgments = self._data.judgments("dev")
+        metrics = per_query(run, queries, judgments, self._recipe.gain, ("nDCG@10",))
+        return float(metrics["nDCG@10"].to_numpy().mean())

@@ -1,0 +1,155 @@
+"""Generative retrieval: a model writes semantic IDs, a search keeps it to those of the catalogue.
+
+The beam is as wide as the list that is asked for, so k products come back where the catalogue
+has them; products that share an ID come in the order of their vectors. Unconstrained, invalid
+IDs are thrown away and lists are shorter: what the constraint is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from neurosearch.artifact import Artifact
+from neurosearch.encoder.base import LiveEncoder
+from neurosearch.errors import InputError
+from neurosearch.generator.base import CodeModelFiles, Generator
+from neurosearch.generator.diagnosis import GenerationMetrics
+from neurosearch.generator.live import LiveGenerator
+from neurosearch.query.base import QueryProcessor
+from neurosearch.retriever.base import Retriever, RunArtifact, Searcher, Topics, judged_rows
+from neurosearch.runtime import Runtime
+from neurosearch.tokenizer.base import SemanticTokenizer
+from neurosearch.types import Dataset, Embeddings, Run, SemanticIds
+
+
+@dataclass(frozen=True)
+class Generative(Retriever):
+    """`beam`: null for as many as products are asked for; a narrower one gives shorter lists."""
+
+    generator: Generator = field(kw_only=True)
+    tokenizer: SemanticTokenizer = field(kw_only=True)
+    beam: int | None = None
+    constrained: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.beam is not None and self.beam < 1:
+            raise InputError(f"retriever.beam must be at least 1, not {self.beam}")
+
+    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
+        ids, trained = self._parts(data)
+        encoder = self.tokenizer.encoder
+        queries = encoder.query_embeddings(data, topics.split, topics.query)
+        products = encoder.product_embeddings(data)
+        if topics.pool == "judged":
+            return GenerativePoolRun(data, topics, ids, trained, queries, products)
+        limits = self.beam, self.constrained
+        return GenerativeRun(data, topics, ids, trained, queries, products, *limits)
+
+    def diagnosis(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Any] | None:
+        if topics.pool == "judged":
+            return None
+        ids, trained = self._parts(data)
+        return GenerationMetrics(data, topics, ids, trained, self.run(data, topics))
+
+    def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
+        return [*self._parts(data), self.tokenizer.encoder.product_embeddings(data)]
+
+    @contextmanager
+    def searcher(
+        self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
+    ) -> Iterator[Searcher]:
+        ids, trained = self._parts(data)
+        encoder = self.tokenizer.encoder
+        weights = encoder.trained(data)
+        live = encoder.live(runtime, None if weights is None else runtime.get(weights))
+        products = runtime.get(encoder.product_embeddings(data)).vectors
+        model = LiveGenerator(runtime.get(trained), runtime.get(ids), runtime)
+        yield _GenerativeSearcher(self, model, live, encoder.query_prefix, products, topics.query)
+
+    def _parts(
+        self, data: Artifact[Dataset]
+    ) -> tuple[Artifact[SemanticIds], Artifact[CodeModelFiles]]:
+        ids = self.tokenizer.semantic_ids(data)
+        return ids, self.generator.trained(data, ids)
+
+    def label(self) -> str:
+        name = f"{self.generator.label()} over {self.tokenizer.label()}"
+        return name if self.constrained else f"{name}, unconstrained"
+
+
+@dataclass(frozen=True)
+class GenerativeRun(RunArtifact):
+    """Retrieval from the catalogue."""
+
+    data: Artifact[Dataset]
+    topics: Topics
+    ids: Artifact[SemanticIds]
+    trained: Artifact[CodeModelFiles]
+    queries: Artifact[Embeddings]
+    products: Artifact[Embeddings]
+    beam: int | None
+    constrained: bool
+
+    def answer(self, runtime: Runtime) -> Run:
+        data = runtime.get(self.data)
+        queries = self.topics.queries(data)
+        model = LiveGenerator(runtime.get(self.trained), runtime.get(self.ids), runtime)
+        vectors = runtime.get(self.queries).vectors, runtime.get(self.products).vectors
+        k = min(self.topics.depth, len(data.catalogue))
+        rows, scores = model.products(queries.texts, k, self.beam, self.constrained, vectors)
+        return Run.from_arrays(rows, scores, queries, data.catalogue, self.topics.depth)
+
+
+@dataclass(frozen=True)
+class GenerativePoolRun(RunArtifact):
+    """The judged products in the order of their IDs' log-probabilities."""
+
+    data: Artifact[Dataset]
+    topics: Topics
+    ids: Artifact[SemanticIds]
+    trained: Artifact[CodeModelFiles]
+    queries: Artifact[Embeddings]
+    products: Artifact[Embeddings]
+
+    def answer(self, runtime: Runtime) -> Run:
+        import polars as pl
+
+        from neurosearch.generator.network import path_scores
+
+        data, ids = runtime.get(self.data), runtime.get(self.ids)
+        queries = self.topics.queries(data)
+        pool = judged_rows(queries, data.judgments(queries.split), data.catalogue.ids)
+        model = LiveGenerator(runtime.get(self.trained), ids, runtime)
+        asked, rows = pool["query"].to_numpy(), pool["row"].to_numpy()
+        codes = np.asarray(ids.codes)[rows]
+        tokens = model.tokens(queries.texts)
+        scores = path_scores(model.network, tokens, asked, codes, model.device).sum(axis=1)
+        texts, products = (runtime.get(x).vectors for x in (self.queries, self.products))
+        scores = scores + 1e-4 * np.einsum("nd,nd->n", texts[asked], products[rows])
+        frame = pool.select(
+            queries.ids.gather(pool["query"]).alias("query_id"),
+            data.catalogue.ids.gather(pool["row"]).alias("product_id"),
+        ).with_columns(pl.Series("score", scores))
+        return Run.from_frame(frame, queries)
+
+
+@dataclass(frozen=True)
+class _GenerativeSearcher:
+    recipe: Generative
+    model: LiveGenerator
+    encoder: LiveEncoder
+    prefix: str
+    vectors: np.ndarray
+    query: QueryProcessor
+
+    def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        processed = self.query.process(list(texts))
+        asked = self.encoder.encode([self.prefix + text for text in processed])
+        limits = self.recipe.beam, self.recipe.constrained
+        return self.model.products(processed, k, *limits, (asked, self.vectors))
