@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from neurosearch.encoder.network import Batch, TextTower, found, load_tokenizer, padded
-from neurosearch.encoder.tokens import Tokens
+from neurosearch.encoder.tokens import Tokens, batches_by_budget
 from neurosearch.errors import InputError
 from neurosearch.generator.beam import Beams, beam_search, free_search
 from neurosearch.generator.decoder import CodeDecoder
@@ -73,9 +74,23 @@ class CodeModel(nn.Module):
         self.reader, self.decoder = reader, decoder
 
     def read(self, tokens: Tokens, device: torch.device) -> tuple[Tensor, Tensor]:
-        """B×T×width memory and its B×T mask."""
-        memory: tuple[Tensor, Tensor] = self.reader(padded(tokens, device))
-        return memory
+        """B×T×width memory and its B×T mask.
+
+        Texts are read in groups of similar length: on a CPU padding is what costs.
+        """
+        groups = batches_by_budget(tokens.lengths, 1 << 20 if device.type == "cuda" else 2_048)
+        read = [self.reader(padded(tokens.take(rows), device)) for rows in groups]
+        if len(read) == 1:
+            memory, mask = read[0]
+        else:
+            longest = max(states.shape[1] for states, _ in read)
+            rooms = [longest - states.shape[1] for states, _ in read]
+            memory = torch.cat(
+                [pad(x, (0, 0, 0, n)) for (x, _), n in zip(read, rooms, strict=True)]
+            )
+            mask = torch.cat([pad(m, (0, n)) for (_, m), n in zip(read, rooms, strict=True)])
+        order = torch.from_numpy(np.argsort(np.concatenate(groups))).to(device)
+        return memory[order], mask[order]
 
 
 @dataclass(frozen=True)
