@@ -100,22 +100,22 @@ class TextTower(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """B×D float32 unit vectors."""
-        if batch.bounds is None:
-            return self.states(batch)[0]
-        extent = {"cu_seq_lens_q": batch.bounds, "max_length_q": batch.longest}
-        output = self.network(batch.tokens, position_ids=batch.positions, **extent)
-        pooled = pool_packed(output.last_hidden_state[0], batch.bounds, self.pooling)
-        return self._projected(pooled)
+        return self.states(batch)[0]
 
     def states(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """B×D float32 unit vectors, and the B×T×width token states, of a padded batch."""
-        states = self.network(input_ids=batch.tokens, attention_mask=batch.mask).last_hidden_state
-        return self._projected(pool(states, batch.mask, self.pooling)), states
-
-    def _projected(self, pooled: Tensor) -> Tensor:
+        """B×D float32 unit vectors, and token states: B×T×width padded, or S×width packed."""
+        if batch.bounds is None:
+            output = self.network(input_ids=batch.tokens, attention_mask=batch.mask)
+            states = output.last_hidden_state
+            pooled = pool(states, batch.mask, self.pooling)
+        else:
+            extent = {"cu_seq_lens_q": batch.bounds, "max_length_q": batch.longest}
+            output = self.network(batch.tokens, position_ids=batch.positions, **extent)
+            states = output.last_hidden_state[0]
+            pooled = pool_packed(states, batch.bounds, self.pooling)
         if self.projection is not None:
             pooled = self.projection(pooled.to(self.projection.weight.dtype))
-        return normalize(pooled.float(), dim=-1)
+        return normalize(pooled.float(), dim=-1), states
 
     def encode(self, tokens: Tokens, budget: int, device: torch.device, half: bool) -> Tensor:
         """N×D vectors in the order of `tokens`, batch by batch, with a graph where one is on.

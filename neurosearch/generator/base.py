@@ -51,7 +51,7 @@ class Generator(Recipe):
     positive_share: float = 0.66
     fields: tuple[str, ...] = ("title",)
     separator: str = " "
-    max_length: int = 48
+    max_length: int = 32
     index_ratio: float = 3.0
     crops: Crops = field(default_factory=Crops)
     doc2query: Doc2Query | None = None
@@ -59,7 +59,7 @@ class Generator(Recipe):
     label_smoothing: float = 0.0
     soft_targets: bool = False
     ranking: float = 0.0
-    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=20, lr=1e-3))
+    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=15, lr=1e-3))
     reader_rate: float = 0.1
     beam: int = 20
     query: QueryProcessor = field(default_factory=NoProcessing)
@@ -154,18 +154,22 @@ class TrainedGenerator(Artifact[CodeModelFiles]):
         return CodeModelFiles(self.generator, folder, tuple(told["sizes"]))
 
 
+IN_BUCKETS = 1e-4  # weight of a cosine that orders the products of an ID, and nothing else
+
+
 def expand(
     scores: np.ndarray,
     leaves: np.ndarray,
     buckets: tuple[np.ndarray, np.ndarray],
     k: int,
     vectors: tuple[np.ndarray, np.ndarray] | None,
+    cosine_weight: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Q×k product rows (-1 padded) and scores of Q×W IDs, best first.
 
-    Products that share an ID are ordered by their cosine with the query where there are
-    `vectors` (of queries and products): a product's score is its ID's log-probability and a ten
-    thousandth of the cosine. Leaves of -1 or with a score of -inf are nothing.
+    A product's score is its ID's log-probability and, where there are `vectors` (of queries and
+    of products), `cosine_weight` times the cosine: a small one (`IN_BUCKETS`) only orders the
+    products of an ID. Leaves of -1 or with a score of -inf are nothing.
     """
     begin, rows = buckets
     query, place = np.nonzero((leaves >= 0) & np.isfinite(scores))
@@ -173,9 +177,10 @@ def expand(
     size = begin[leaf + 1] - begin[leaf]
     before = np.cumsum(size) - size
     first = np.searchsorted(query, np.arange(len(leaves)))  # of each query
-    own = np.minimum(first, max(len(query) - 1, 0))
-    needed = before - before[own][query] < k if len(query) else np.zeros(0, dtype=bool)
-    query, place, leaf, size = (x[needed] for x in (query, place, leaf, size))
+    if len(query) and cosine_weight <= IN_BUCKETS:  # IDs after the first k products can't matter
+        own = np.minimum(first, len(query) - 1)
+        needed = before - before[own][query] < k
+        query, place, leaf, size = (x[needed] for x in (query, place, leaf, size))
     asked = np.repeat(query, size)
     within = np.arange(len(asked)) - np.repeat(np.cumsum(size) - size, size)
     found = rows[np.repeat(begin[leaf], size) + within]
@@ -185,7 +190,7 @@ def expand(
         for start in range(0, len(asked), 65_536):
             part = slice(start, start + 65_536)
             cosine = np.einsum("nd,nd->n", texts[asked[part]], products[found[part]])
-            score[part] += 1e-4 * cosine
+            score[part] += cosine_weight * cosine
     order = np.lexsort((-score, asked))
     asked, found, score = asked[order], found[order], score[order]
     rank = np.arange(len(asked)) - np.searchsorted(asked, asked)

@@ -24,6 +24,8 @@ from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset, Run, SemanticIds
 
 BEAM = 10
+METRICS = ("validity", "Recall@10 seen", "Recall@10 unseen")
+BY_LEVEL = ("prefix", "any prefix", "CE")  # with @l after it
 
 
 @dataclass(frozen=True)

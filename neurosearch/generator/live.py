@@ -51,9 +51,10 @@ class LiveGenerator:
         k: int,
         beam: int | None,
         constrained: bool,
+        cosine_weight: float,
         vectors: tuple[np.ndarray, np.ndarray],
     ) -> tuple[np.ndarray, np.ndarray]:
         """Q×k rows and scores; `vectors` of the queries and of all products."""
         found = self.search(texts, beam or k, constrained)
         buckets = self.trie.bucket_begin, self.trie.bucket_rows
-        return expand(found.scores, found.nodes, buckets, k, vectors)
+        return expand(found.scores, found.nodes, buckets, k, vectors, cosine_weight)

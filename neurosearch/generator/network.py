@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from neurosearch.encoder.network import Batch, TextTower, found, load_tokenizer, padded
+from neurosearch.encoder.network import (
+    Batch,
+    TextTower,
+    found,
+    load_tokenizer,
+    packed,
+    padded,
+)
 from neurosearch.encoder.tokens import Tokens, batches_by_budget
 from neurosearch.errors import InputError
 from neurosearch.generator.beam import Beams, beam_search, free_search
@@ -25,6 +32,10 @@ class T5Reader(nn.Module):
         super().__init__()
         self.network, self.tokenizer = encoder, tokenizer
         self.width: int = encoder.config.d_model
+
+    def packs(self, device: torch.device) -> bool:
+        """Never: T5's positions are relative, so its kernels need rows."""
+        return False
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         output = self.network(input_ids=batch.tokens, attention_mask=batch.mask)
@@ -54,16 +65,28 @@ class DenseReader(nn.Module):
             self.network.eval()
         return self
 
+    def packs(self, device: torch.device) -> bool:
+        """Whether texts are read packed: where the tower can, under half precision."""
+        half = torch.is_autocast_enabled(device.type)
+        return self.network.packs(device, half)
+
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             vectors, states = self.network.states(batch)
-        assert batch.mask is not None
         tokens = self.prefix(vectors * self.scale).unflatten(1, (-1, self.width))
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         if self.vector_only:
             return tokens, mask
-        memory = torch.cat([tokens, states.to(tokens.dtype)], dim=1)
-        return memory, torch.cat([mask, batch.mask.bool()], dim=1)
+        if batch.bounds is None:
+            assert batch.mask is not None
+            rows, there = states.to(tokens.dtype), batch.mask.bool()
+        else:
+            places = torch.arange(batch.longest, device=tokens.device)
+            lengths = batch.bounds.diff()
+            there = places < lengths[:, None]
+            at = (batch.bounds[:-1, None] + places).clamp_(max=len(states) - 1)
+            rows = states[at].to(tokens.dtype)
+        return torch.cat([tokens, rows], dim=1), torch.cat([mask, there], dim=1)
 
 
 class CodeModel(nn.Module):
@@ -76,9 +99,13 @@ class CodeModel(nn.Module):
     def read(self, tokens: Tokens, device: torch.device) -> tuple[Tensor, Tensor]:
         """B×T×width memory and its B×T mask.
 
-        Texts are read in groups of similar length: on a CPU padding is what costs.
+        Texts are read packed where the reader can, else in groups of similar length: padding is
+        what costs.
         """
-        groups = batches_by_budget(tokens.lengths, 1 << 20 if device.type == "cuda" else 2_048)
+        if self.reader.packs(device):
+            packing: tuple[Tensor, Tensor] = self.reader(packed(tokens, device))
+            return packing
+        groups = batches_by_budget(tokens.lengths, 16_384 if device.type == "cuda" else 2_048)
         read = [self.reader(padded(tokens.take(rows), device)) for rows in groups]
         if len(read) == 1:
             memory, mask = read[0]

@@ -48,6 +48,10 @@ class LiveIndex:
         scores, rows = self.index.search(vectors, k)
         return rows, scores
 
+    def compared(self, vectors: np.ndarray) -> np.ndarray:
+        """Q int64: how many vectors each query is compared with."""
+        return np.full(len(vectors), self.index.ntotal)
+
 
 @dataclass(frozen=True)
 class Index(Recipe):

@@ -9,9 +9,11 @@ from pathlib import Path
 from neurosearch.errors import InputError
 from neurosearch.evaluation.latency import METRICS as LATENCY
 from neurosearch.evaluation.metrics import METRICS
+from neurosearch.generator import diagnosis
 from neurosearch.recipe import Recipe
 from neurosearch.report import csv, html, latex, markdown
 from neurosearch.report.table import Table
+from neurosearch.retriever.base import SCORED
 from neurosearch.tokenizer import health
 
 WRITERS = {"csv": csv.write, "markdown": markdown.write, "latex": latex.write, "html": html.write}
@@ -35,10 +37,17 @@ class Report(Recipe):
         unknown = [name for name in self.formats if name not in WRITERS]
         if unknown:
             raise InputError(f"report.formats: {unknown}; known are {', '.join(WRITERS)}")
-        known = (*METRICS, *LATENCY, *health.METRICS)
-        strange = [name for name in self.columns if name not in known]
+        known = (*METRICS, *LATENCY, *health.METRICS, *diagnosis.METRICS, SCORED)
+        levels = diagnosis.BY_LEVEL
+        strange = [
+            name
+            for name in self.columns
+            if name not in known and name.rpartition("@")[0] not in levels
+        ]
         if strange:
-            raise InputError(f"report.columns: {strange}; known are {', '.join(known)}")
+            raise InputError(
+                f"report.columns: {strange}; known are {', '.join((*known, *(f'{name}@1' for name in levels)))}"
+            )
 
     def write(self, tables: Sequence[Table], folder: Path) -> list[Path]:
         """Write every table in every form; returns the files."""

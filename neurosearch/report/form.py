@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 from neurosearch.evaluation.latency import METRICS as LATENCY
 from neurosearch.report.table import Row, Table
+from neurosearch.retriever.base import SCORED
 from neurosearch.tokenizer import health
 
 LOWER_IS_BETTER = health.LOWER_IS_BETTER | {
-    *("p50 ms", "p95 ms", "p99 ms", "index MB", "bytes/product", "build s")
+    *("p50 ms", "p95 ms", "p99 ms", "index MB", "bytes/product", "build s", SCORED),
+    *(f"CE@{level}" for level in range(1, 33)),
 }
 SIMULATED = frozenset({"shop"})
 
@@ -21,7 +23,12 @@ def number(metric: str, value: float) -> str:
         return ""
     if metric in ("distinct", "max_bucket"):
         return f"{value:,.0f}"
-    if metric in LATENCY or metric.endswith("_seconds") or metric == "min_perplexity":
+    if (
+        metric in LATENCY
+        or metric == SCORED
+        or metric.endswith("_seconds")
+        or metric == "min_perplexity"
+    ):
         return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
     text = f"{value:.3f}"
     return text[1:] if text.startswith("0.") else text

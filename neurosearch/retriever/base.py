@@ -20,6 +20,7 @@ from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset, Judgments, Queries, Run
 
 POOLS = ("catalogue", "judged")
+SCORED = "scored %"  # vectors that a query is compared with, per hundred products
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import polars as pl
 
 from neurosearch.artifact import Artifact
 from neurosearch.encoder.base import Encoder, LiveEncoder
@@ -15,7 +17,7 @@ from neurosearch.encoder.transformer import SentenceEncoder
 from neurosearch.index.base import Index, LiveIndex
 from neurosearch.index.flat import Flat
 from neurosearch.query.base import QueryProcessor
-from neurosearch.retriever.base import Retriever, RunArtifact, Searcher, Topics, judged_rows
+from neurosearch.retriever.base import SCORED, Retriever, RunArtifact, Searcher, Topics, judged_rows
 from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset, Embeddings, Run
 
@@ -34,6 +36,12 @@ class Dense(Retriever):
         if topics.pool == "judged":
             return PoolRun(data, topics, queries, self.encoder.product_embeddings(data))
         return DenseRun(data, topics, queries, self._index(data))
+
+    def diagnosis(self, data: Artifact[Dataset], topics: Topics) -> Artifact[pl.DataFrame] | None:
+        if topics.pool == "judged":
+            return None
+        queries = self.encoder.query_embeddings(data, topics.split, topics.query)
+        return ComparedShare(data, topics, queries, self._index(data))
 
     def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
         return [self._index(data)]
@@ -74,6 +82,30 @@ class DenseRun(RunArtifact):
         rows, scores = runtime.get(self.index).search(asked, self.topics.depth)
         queries = self.topics.queries(data)
         return Run.from_arrays(rows, scores, queries, data.catalogue, self.topics.depth, FLOOR)
+
+
+@dataclass(frozen=True)
+class ComparedShare(Artifact[pl.DataFrame]):
+    """scored.parquet: `scored %`, vectors that a query is compared with per hundred products."""
+
+    kind: ClassVar[str] = "scored"
+    data: Artifact[Dataset]
+    topics: Topics
+    queries: Artifact[Embeddings]
+    index: Artifact[LiveIndex]
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        data, asked = runtime.get(self.data), runtime.get(self.queries)
+        vectors = np.ascontiguousarray(asked.vectors, dtype=np.float32)
+        counts = runtime.get(self.index).compared(vectors)
+        share = 100 * counts / len(data.catalogue)
+        ids = self.topics.queries(data).ids
+        frame = pl.DataFrame({"query_id": ids, SCORED: share.astype(np.float64)})
+        frame.write_parquet(folder / "scored.parquet")
+        return {SCORED: round(float(share.mean()), 3)}
+
+    def load(self, folder: Path) -> pl.DataFrame:
+        return pl.read_parquet(folder / "scored.parquet")
 
 
 @dataclass(frozen=True)

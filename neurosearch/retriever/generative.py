@@ -3,6 +3,10 @@
 The beam is as wide as the list that is asked for, so k products come back where the catalogue
 has them; products that share an ID come in the order of their vectors. Unconstrained, invalid
 IDs are thrown away and lists are shorter: what the constraint is worth.
+
+With a `cosine_weight` the products of all beams compete by log p(ID) + weight · cosine (the fusion
+of COBRA, arXiv 2503.02453): a coarse ID narrows the catalogue down, the vector ranks what is left.
+The inverse of the encoder's training temperature puts both on one scale.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import numpy as np
 from neurosearch.artifact import Artifact
 from neurosearch.encoder.base import LiveEncoder
 from neurosearch.errors import InputError
-from neurosearch.generator.base import CodeModelFiles, Generator
+from neurosearch.generator.base import IN_BUCKETS, CodeModelFiles, Generator
 from neurosearch.generator.diagnosis import GenerationMetrics
 from neurosearch.generator.live import LiveGenerator
 from neurosearch.query.base import QueryProcessor
@@ -29,17 +33,25 @@ from neurosearch.types import Dataset, Embeddings, Run, SemanticIds
 
 @dataclass(frozen=True)
 class Generative(Retriever):
-    """`beam`: null for as many as products are asked for; a narrower one gives shorter lists."""
+    """Attributes:
+    tokenizer: whose IDs are written; its encoder's vectors order products.
+    beam: null for as many as products are asked for; a narrower one may give shorter lists.
+    constrained: to the catalogue's IDs.
+    cosine_weight: null to order the products of an ID only.
+    """
 
     generator: Generator = field(kw_only=True)
     tokenizer: SemanticTokenizer = field(kw_only=True)
     beam: int | None = None
     constrained: bool = True
+    cosine_weight: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.beam is not None and self.beam < 1:
             raise InputError(f"retriever.beam must be at least 1, not {self.beam}")
+        if self.cosine_weight is not None and self.cosine_weight < 0:
+            raise InputError(f"retriever.cosine_weight is {self.cosine_weight}, less than 0")
 
     def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
         ids, trained = self._parts(data)
@@ -47,9 +59,9 @@ class Generative(Retriever):
         queries = encoder.query_embeddings(data, topics.split, topics.query)
         products = encoder.product_embeddings(data)
         if topics.pool == "judged":
-            return GenerativePoolRun(data, topics, ids, trained, queries, products)
-        limits = self.beam, self.constrained
-        return GenerativeRun(data, topics, ids, trained, queries, products, *limits)
+            weight = self._limits[2]
+            return GenerativePoolRun(data, topics, ids, trained, queries, products, weight)
+        return GenerativeRun(data, topics, ids, trained, queries, products, *self._limits)
 
     def diagnosis(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Any] | None:
         if topics.pool == "judged":
@@ -72,6 +84,11 @@ class Generative(Retriever):
         model = LiveGenerator(runtime.get(trained), runtime.get(ids), runtime)
         yield _GenerativeSearcher(self, model, live, encoder.query_prefix, products, topics.query)
 
+    @property
+    def _limits(self) -> tuple[int | None, bool, float]:
+        weight = IN_BUCKETS if self.cosine_weight is None else self.cosine_weight
+        return self.beam, self.constrained, weight
+
     def _parts(
         self, data: Artifact[Dataset]
     ) -> tuple[Artifact[SemanticIds], Artifact[CodeModelFiles]]:
@@ -80,6 +97,7 @@ class Generative(Retriever):
 
     def label(self) -> str:
         name = f"{self.generator.label()} over {self.tokenizer.label()}"
+        name += "" if self.cosine_weight is None else " + cosine"
         return name if self.constrained else f"{name}, unconstrained"
 
 
@@ -95,6 +113,7 @@ class GenerativeRun(RunArtifact):
     products: Artifact[Embeddings]
     beam: int | None
     constrained: bool
+    cosine_weight: float
 
     def answer(self, runtime: Runtime) -> Run:
         data = runtime.get(self.data)
@@ -102,7 +121,8 @@ class GenerativeRun(RunArtifact):
         model = LiveGenerator(runtime.get(self.trained), runtime.get(self.ids), runtime)
         vectors = runtime.get(self.queries).vectors, runtime.get(self.products).vectors
         k = min(self.topics.depth, len(data.catalogue))
-        rows, scores = model.products(queries.texts, k, self.beam, self.constrained, vectors)
+        limits = self.beam, self.constrained, self.cosine_weight
+        rows, scores = model.products(queries.texts, k, *limits, vectors)
         return Run.from_arrays(rows, scores, queries, data.catalogue, self.topics.depth)
 
 
@@ -116,6 +136,7 @@ class GenerativePoolRun(RunArtifact):
     trained: Artifact[CodeModelFiles]
     queries: Artifact[Embeddings]
     products: Artifact[Embeddings]
+    cosine_weight: float
 
     def answer(self, runtime: Runtime) -> Run:
         import polars as pl
@@ -131,7 +152,7 @@ class GenerativePoolRun(RunArtifact):
         tokens = model.tokens(queries.texts)
         scores = path_scores(model.network, tokens, asked, codes, model.device).sum(axis=1)
         texts, products = (runtime.get(x).vectors for x in (self.queries, self.products))
-        scores = scores + 1e-4 * np.einsum("nd,nd->n", texts[asked], products[rows])
+        scores = scores + self.cosine_weight * np.einsum("nd,nd->n", texts[asked], products[rows])
         frame = pool.select(
             queries.ids.gather(pool["query"]).alias("query_id"),
             data.catalogue.ids.gather(pool["row"]).alias("product_id"),
@@ -151,5 +172,5 @@ class _GenerativeSearcher:
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         processed = self.query.process(list(texts))
         asked = self.encoder.encode([self.prefix + text for text in processed])
-        limits = self.recipe.beam, self.recipe.constrained
+        limits = self.recipe._limits
         return self.model.products(processed, k, *limits, (asked, self.vectors))

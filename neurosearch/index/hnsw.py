@@ -1,0 +1,66 @@
+"""A navigable graph of neighbours (HNSW, Malkov & Yashunin 2018; FAISS IndexHNSWFlat)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from neurosearch.errors import InputError
+from neurosearch.index.base import Index, LiveIndex
+
+
+@dataclass(frozen=True)
+class LiveHNSW(LiveIndex):
+    def compared(self, vectors: np.ndarray) -> np.ndarray:
+        """Q int64: the distances that each search computes, as FAISS counts them."""
+        import faiss
+
+        counters: Any = faiss.cvar
+        statistics = counters.hnsw_stats
+        counts = np.empty(len(vectors), dtype=np.int64)
+        for place in range(len(vectors)):
+            statistics.reset()
+            self.index.search(vectors[place : place + 1], 1)
+            counts[place] = statistics.ndis
+        return counts
+
+
+@dataclass(frozen=True)
+class HNSW(Index):
+    """Attributes:
+    neighbours: of a node on every layer but the lowest, which has twice as many (M).
+    construction, search: nodes kept in sight (efConstruction, efSearch).
+    """
+
+    neighbours: int = 32
+    construction: int = 200
+    search: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("neighbours", "construction", "search"):
+            if getattr(self, name) < 2:
+                raise InputError(f"index.{name} must be at least 2, not {getattr(self, name)}")
+
+    def train(self, vectors: np.ndarray) -> Any:
+        import faiss
+
+        width = vectors.shape[1]
+        index = faiss.IndexHNSWFlat(width, self.neighbours, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = self.construction
+        index.add(vectors)
+        return index
+
+    def live(self, index: Any, encoder: str) -> LiveIndex:
+        import faiss
+
+        inner = index
+        while hasattr(inner, "chain"):
+            inner = faiss.downcast_index(inner.index)
+        inner.hnsw.efSearch = self.search
+        return LiveHNSW(index, encoder)
+
+    def label(self) -> str:
+        return f"{super().label()}{self.neighbours} ef {self.search}"

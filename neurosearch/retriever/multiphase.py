@@ -1,0 +1,326 @@
+"""Multiphase retrieval: semantic-ID prefixes narrow the catalogue down, vectors rank the rest.
+
+Phase 1 finds prefixes of `depth` codes, by the query's vector (best first down the code tree:
+a node stands for the mean of its products) or by a generator's beam. Phase 2 scores exactly the
+products below them, which lie in FAISS inverted lists, one a prefix; with one code that is an
+IVF whose cells are the first codes. Where a query's prefixes have too few products, they are
+shortened until there are enough. A reranker on top of it is phase 3.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from neurosearch.artifact import Artifact
+from neurosearch.encoder.base import LiveEncoder
+from neurosearch.errors import InputError
+from neurosearch.generator.base import CodeModelFiles, Generator
+from neurosearch.generator.live import LiveGenerator
+from neurosearch.query.base import QueryProcessor
+from neurosearch.retriever.base import SCORED, Retriever, RunArtifact, Searcher, Topics
+from neurosearch.retriever.dense import FLOOR, Dense
+from neurosearch.runtime import Runtime
+from neurosearch.tokenizer.base import SemanticTokenizer
+from neurosearch.types import Dataset, Embeddings, Run, SemanticIds
+
+CHUNK = 64  # queries whose nodes are compared at a time
+
+
+@dataclass(frozen=True)
+class Multiphase(Retriever):
+    """Attributes:
+    tokenizer: whose prefixes; its encoder's vectors score.
+    generator: that writes the prefixes, or None to probe by the query's vector.
+    depth: codes of a prefix.
+    probes: prefixes a query.
+    """
+
+    tokenizer: SemanticTokenizer = field(kw_only=True)
+    generator: Generator | None = None
+    depth: int = 1
+    probes: int = 16
+
+    floor: ClassVar[float | None] = FLOOR
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.depth <= self.tokenizer.levels:
+            told = f"retriever.depth={self.depth}"
+            raise InputError(f"{told}: 1 to tokenizer.levels={self.tokenizer.levels}")
+        if self.probes < 1:
+            raise InputError(f"retriever.probes must be at least 1, not {self.probes}")
+
+    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
+        encoder = self.tokenizer.encoder
+        if topics.pool == "judged":  # nothing to narrow down
+            return Dense(encoder).run(data, topics)
+        queries = encoder.query_embeddings(data, topics.split, topics.query)
+        return MultiphaseRun(
+            data, topics, queries, self._lists(data), self._written(data), self.probes
+        )
+
+    def diagnosis(self, data: Artifact[Dataset], topics: Topics) -> Artifact[pl.DataFrame] | None:
+        if topics.pool == "judged":
+            return None
+        run = self.run(data, topics)
+        assert isinstance(run, MultiphaseRun)
+        return ScoredShare(run)
+
+    def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
+        written = self._written(data)
+        return [self._lists(data)] if written is None else [self._lists(data), written]
+
+    @contextmanager
+    def searcher(
+        self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
+    ) -> Iterator[Searcher]:
+        encoder = self.tokenizer.encoder
+        weights = encoder.trained(data)
+        live = encoder.live(runtime, None if weights is None else runtime.get(weights))
+        lists = runtime.get(self._lists(data))
+        written = self._written(data)
+        model = None
+        if written is not None:
+            model = LiveGenerator(runtime.get(written), lists.ids, runtime)
+        yield _MultiphaseSearcher(self, live, lists, model, topics.query)
+
+    def _lists(self, data: Artifact[Dataset]) -> Artifact[PrefixLists]:
+        embeddings = self.tokenizer.encoder.product_embeddings(data)
+        return PrefixListsArtifact(embeddings, self.tokenizer.semantic_ids(data), self.depth)
+
+    def _written(self, data: Artifact[Dataset]) -> Artifact[CodeModelFiles] | None:
+        if self.generator is None:
+            return None
+        return self.generator.trained(data, self.tokenizer.semantic_ids(data))
+
+    def label(self) -> str:
+        by = "vector" if self.generator is None else "generator"
+        told = f"{self.tokenizer.label()}, {by}, depth {self.depth}, probes {self.probes}"
+        return f"Multiphase ({told})"
+
+
+class PrefixLists:
+    """Products in inverted lists by prefix (node of level `depth`), and the nodes above them."""
+
+    def __init__(self, index: Any, nodes: list[np.ndarray], ids: SemanticIds, encoder: str) -> None:
+        from neurosearch.generator.trie import Trie
+
+        self.index, self.nodes, self.ids, self.encoder = index, nodes, ids, encoder
+        self.trie = Trie.of(ids)
+        self.depth = len(nodes)
+        self.sizes = np.bincount(self.trie.prefixes(self.depth), minlength=len(nodes[-1]))
+
+    def probe(self, vectors: np.ndarray, probes: int) -> tuple[np.ndarray, np.ndarray]:
+        """Q×P nodes by the vectors, best first and -1 padded, and how many nodes were compared."""
+        import torch
+
+        found, compared = [], []
+        for start in range(0, len(vectors), CHUNK):
+            asked = torch.from_numpy(np.ascontiguousarray(vectors[start : start + CHUNK]))
+            kept = torch.zeros(len(asked), 1, dtype=torch.long)
+            visited = torch.zeros(len(asked), dtype=torch.long)
+            for level, means in zip(self.trie.levels, self.nodes, strict=False):
+                begin = level.begin[kept.clamp(min=0)]
+                places = begin[..., None] + torch.arange(level.branching)
+                valid = (places < level.begin[kept.clamp(min=0) + 1][..., None]) & (
+                    kept[..., None] >= 0
+                )
+                places, valid = places.flatten(1), valid.flatten(1)
+                visited += valid.sum(dim=1)
+                vectors_of = torch.from_numpy(means)[places.clamp(max=len(means) - 1)]
+                scores = torch.einsum("qd,qnd->qn", asked, vectors_of)
+                scores.masked_fill_(~valid, -torch.inf)
+                best = scores.topk(min(probes, scores.shape[1]), dim=1)
+                kept = places.gather(1, best.indices).masked_fill(best.values.isinf(), -1)
+            found.append(kept.numpy())
+            compared.append(visited.numpy())
+        width = max(part.shape[1] for part in found)
+        padded = [np.pad(p, ((0, 0), (0, width - p.shape[1])), constant_values=-1) for p in found]
+        return np.concatenate(padded), np.concatenate(compared)
+
+    def enough(self, nodes: np.ndarray, k: int) -> np.ndarray:
+        """Q×P' nodes: prefixes with fewer than k products between them are shortened."""
+        held = np.where(nodes >= 0, self.sizes[nodes], 0).sum(axis=1)
+        short = np.flatnonzero(held < min(k, len(self.ids)))
+        if not len(short):
+            return nodes
+        grown = {row: self._grown(nodes[row], k) for row in short}
+        width = max(nodes.shape[1], max(map(len, grown.values())))
+        result = np.pad(nodes, ((0, 0), (0, width - nodes.shape[1])), constant_values=-1)
+        for row, own in grown.items():
+            result[row] = -1
+            result[row, : len(own)] = own
+        return result
+
+    def _grown(self, nodes: np.ndarray, k: int) -> np.ndarray:
+        nodes = nodes[nodes >= 0]
+        for depth in range(self.depth - 1, -1, -1):
+            above = nodes
+            for level in range(self.depth - 1, depth - 1, -1):
+                above = self.trie.levels[level].parent.numpy()[above]
+            if depth == 0:
+                break
+            below = np.unique(above)
+            for level in range(depth, self.depth):
+                begin = self.trie.levels[level].begin.numpy()
+                below = np.concatenate([np.arange(begin[n], begin[n + 1]) for n in below])
+            if self.sizes[below].sum() >= min(k, len(self.ids)):
+                return below
+        return np.arange(len(self.sizes))
+
+    def nearest(
+        self, vectors: np.ndarray, nodes: np.ndarray, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Q×k rows (-1 padded) and cosines of the products in the nodes' lists."""
+        asked = np.ascontiguousarray(vectors, dtype=np.float32)
+        places = np.ascontiguousarray(nodes, dtype=np.int64)
+        self.index.nprobe = places.shape[1]
+        nothing = np.zeros(places.shape, dtype=np.float32)
+        scores, rows = self.index.search_preassigned(asked, k, places, nothing)
+        return rows, scores
+
+
+@dataclass(frozen=True)
+class PrefixListsArtifact(Artifact[PrefixLists]):
+    """lists.faiss, nodes-l.npy (the means of each level's nodes) and the encoder's fingerprint."""
+
+    kind: ClassVar[str] = "prefix_lists"
+    embeddings: Artifact[Embeddings]
+    ids: Artifact[SemanticIds]
+    depth: int
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        import faiss
+        from faiss.contrib.ivf_tools import add_preassigned
+
+        from neurosearch.generator.trie import Trie
+
+        embeddings, ids = runtime.get(self.embeddings), runtime.get(self.ids)
+        vectors = np.ascontiguousarray(embeddings.vectors, dtype=np.float32)
+        trie = Trie.of(ids)
+        for level in range(1, self.depth + 1):
+            node = trie.prefixes(level)
+            order = np.argsort(node, kind="stable")
+            starts = np.searchsorted(node[order], np.arange(trie.levels[level - 1].nodes))
+            sums = np.add.reduceat(vectors[order], starts, axis=0)
+            counts = np.bincount(node, minlength=len(starts))
+            np.save(folder / f"nodes-{level}.npy", sums / counts[:, None].astype(np.float32))
+        means = np.load(folder / f"nodes-{self.depth}.npy")
+        width = vectors.shape[1]
+        coarse = faiss.IndexFlatIP(width)
+        coarse.add(means)
+        index = faiss.IndexIVFFlat(coarse, width, len(means), faiss.METRIC_INNER_PRODUCT)
+        index.is_trained = True
+        rows = np.arange(len(vectors))  # named: FAISS keeps no reference to it while it reads
+        add_preassigned(index, vectors, trie.prefixes(self.depth), rows)
+        faiss.write_index(index, str(folder / "lists.faiss"))
+        ids.save(folder)
+        meta = {"encoder": embeddings.encoder}
+        (folder / "lists.json").write_text(json.dumps(meta), encoding="utf-8")
+        return {"prefixes": len(means), "products": len(vectors)}
+
+    def load(self, folder: Path) -> PrefixLists:
+        import faiss
+
+        meta = json.loads((folder / "lists.json").read_text(encoding="utf-8"))
+        nodes = [np.load(folder / f"nodes-{level}.npy") for level in range(1, self.depth + 1)]
+        index = faiss.read_index(str(folder / "lists.faiss"))
+        return PrefixLists(index, nodes, SemanticIds.load(folder), meta["encoder"])
+
+
+def found_prefixes(
+    lists: PrefixLists,
+    model: LiveGenerator | None,
+    vectors: np.ndarray,
+    texts: Sequence[str],
+    probes: int,
+    k: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Phase 1: Q×P nodes with k products or more between them, and Q vectors compared for it."""
+    if model is None:
+        nodes, compared = lists.probe(vectors, probes)
+    else:
+        written = model.search(texts, probes, depth=lists.depth)
+        nodes = np.where(np.isfinite(written.scores), written.nodes, -1)
+        compared = np.zeros(len(nodes), dtype=np.int64)
+    return lists.enough(nodes, k), compared
+
+
+@dataclass(frozen=True)
+class MultiphaseRun(RunArtifact):
+    data: Artifact[Dataset]
+    topics: Topics
+    queries: Artifact[Embeddings]
+    lists: Artifact[PrefixLists]
+    written: Artifact[CodeModelFiles] | None
+    probes: int
+
+    def prefixes(self, runtime: Runtime) -> tuple[np.ndarray, np.ndarray]:
+        """Phase 1 of all queries."""
+        data, lists = runtime.get(self.data), runtime.get(self.lists)
+        texts = self.topics.queries(data).texts
+        model = None
+        if self.written is not None:
+            model = LiveGenerator(runtime.get(self.written), lists.ids, runtime)
+        vectors = runtime.get(self.queries).vectors
+        return found_prefixes(lists, model, vectors, texts, self.probes, self.topics.depth)
+
+    def answer(self, runtime: Runtime) -> Run:
+        import faiss
+
+        faiss.omp_set_num_threads(runtime.cpu_threads)
+        data, asked = runtime.get(self.data), runtime.get(self.queries)
+        lists = runtime.get(self.lists)
+        if asked.encoder != lists.encoder:
+            raise InputError("the lists hold vectors of another encoder than the queries'")
+        nodes, _ = self.prefixes(runtime)
+        depth = min(self.topics.depth, len(data.catalogue))
+        rows, scores = lists.nearest(asked.vectors, nodes, depth)
+        queries = self.topics.queries(data)
+        return Run.from_arrays(rows, scores, queries, data.catalogue, self.topics.depth, FLOOR)
+
+
+@dataclass(frozen=True)
+class ScoredShare(Artifact[pl.DataFrame]):
+    """scored.parquet: `scored %`, vectors compared a query (nodes and products) per hundred."""
+
+    kind: ClassVar[str] = "scored"
+    run: MultiphaseRun
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        data, lists = runtime.get(self.run.data), runtime.get(self.run.lists)
+        nodes, compared = self.run.prefixes(runtime)
+        products = np.where(nodes >= 0, lists.sizes[nodes], 0).sum(axis=1)
+        share = 100 * (products + compared) / len(data.catalogue)
+        ids = self.run.topics.queries(data).ids
+        pl.DataFrame({"query_id": ids, SCORED: share}).write_parquet(folder / "scored.parquet")
+        spread = np.percentile(share, [50, 95])
+        return {SCORED: round(float(share.mean()), 3), "p50, p95": spread.round(3).tolist()}
+
+    def load(self, folder: Path) -> pl.DataFrame:
+        return pl.read_parquet(folder / "scored.parquet")
+
+
+@dataclass(frozen=True)
+class _MultiphaseSearcher:
+    recipe: Multiphase
+    encoder: LiveEncoder
+    lists: PrefixLists
+    model: LiveGenerator | None
+    query: QueryProcessor
+
+    def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        processed = self.query.process(list(texts))
+        prefix = self.recipe.tokenizer.encoder.query_prefix
+        vectors = self.encoder.encode([prefix + text for text in processed])
+        probes = self.recipe.probes
+        nodes, _ = found_prefixes(self.lists, self.model, vectors, processed, probes, k)
+        return self.lists.nearest(vectors, nodes, min(k, len(self.lists.ids)))
