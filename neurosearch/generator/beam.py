@@ -66,24 +66,27 @@ def extend(
     `logp` is Q×W×K, `scores` and `nodes` Q×W. W' is `width`, or less where the level has fewer
     nodes or the beams fewer children.
     """
-    beams = scores.shape[1]
+    sums, children = grown(level, logp, scores, nodes)
+    options = children.shape[2]
+    kept = min(width, level.nodes, children[0].numel())
+    best, places = sums.flatten(1).topk(kept, dim=1)
+    chosen = children.flatten(1).gather(1, places).long().clamp_(min=0)
+    parents = torch.div(places, options, rounding_mode="floor")
+    return best, chosen, level.code[chosen], parents
+
+
+def grown(level: Level, logp: Tensor, scores: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """Q×W×C sums of the beams' children, -inf where there is none, and their nodes."""
     if level.table is not None:
         children = level.table[nodes]  # Q×W×K
-        valid = children >= 0
-        found = logp
+        valid, found = children >= 0, logp
     else:
         begin = level.begin[nodes]
         places = begin[..., None] + torch.arange(level.branching, device=nodes.device)
         valid = places < level.begin[nodes + 1][..., None]
         children = places.clamp_(max=level.nodes - 1)  # Q×W×branching
         found = logp.gather(2, level.code[children])
-    options = children.shape[2]
-    sums = (found + scores[..., None]).masked_fill_(~valid, -torch.inf)
-    kept = min(width, level.nodes, beams * options)
-    best, places = sums.view(len(scores), beams * options).topk(kept, dim=1)
-    chosen = children.view(len(scores), -1).gather(1, places).long().clamp_(min=0)
-    parents = torch.div(places, options, rounding_mode="floor")
-    return best, chosen, level.code[chosen], parents
+    return (found + scores[..., None]).masked_fill_(~valid, -torch.inf), children
 
 
 def free_search(model: Stepper, sizes: tuple[int, ...], width: int) -> Beams:

@@ -45,9 +45,8 @@ class Report(Recipe):
             if name not in known and name.rpartition("@")[0] not in levels
         ]
         if strange:
-            raise InputError(
-                f"report.columns: {strange}; known are {', '.join((*known, *(f'{name}@1' for name in levels)))}"
-            )
+            told = ", ".join((*known, *(f"{name}@1" for name in levels)))
+            raise InputError(f"report.columns: {strange}; known are {told}")
 
     def write(self, tables: Sequence[Table], folder: Path) -> list[Path]:
         """Write every table in every form; returns the files."""
