@@ -59,7 +59,7 @@ class Generator(Recipe):
     label_smoothing: float = 0.0
     soft_targets: bool = False
     ranking: float = 0.0
-    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=15, lr=1e-3))
+    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=12, lr=1e-3))
     reader_rate: float = 0.1
     beam: int = 20
     query: QueryProcessor = field(default_factory=NoProcessing)
