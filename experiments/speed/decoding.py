@@ -95,14 +95,14 @@ def allowed(codes: np.ndarray) -> dict[tuple[int, ...], list[int]]:
 
 
 def timed(work: Callable[[], Any], device: torch.device, repeats: int) -> float:
-    """Median milliseconds, after one call that is not counted."""
+    """Median seconds, after one call that is not counted."""
     values = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        values.append(1000 * (time.perf_counter() - start))
+        values.append(time.perf_counter() - start)
     return statistics.median(values[1:])
 
 
@@ -160,7 +160,8 @@ def main() -> None:
             for peer, rule in (("generate, constrained", follow), ("generate, free", None)):
                 value = timed(lambda rule=rule: generate(rule), device, repeats)
                 label = f"transformers {peer}"
-                rows.append(Row("decoding", case, mine, label, value, "ms for 32 queries"))
+                rates = QUERIES / mine, QUERIES / value
+                rows.append(Row("decoding", case, rates[0], label, rates[1], "queries/s"))
                 print(rows[-1], flush=True)
             rows.append(step(trie, codes, follow, beams, case, device, repeats, rng))
             print(rows[-1], flush=True)
@@ -190,7 +191,7 @@ def step(
     logp = torch.randn(QUERIES, beams, CODES, device=device)
     sums = torch.randn(QUERIES, beams, device=device)
     mine = timed(lambda: grown(trie.levels[2], logp, sums, nodes), device, 10 * repeats)
-    return Row("masking step", case, mine, "transformers prefix processor", peer, "ms")
+    return Row("masking step", case, 1 / mine, "transformers prefix processor", 1 / peer, "steps/s")
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ class RQVAEModule(lightning.LightningModule):
         recipe, network = self._recipe, self.network
         torch.manual_seed(self._schedule.seed * 1_000_003 + step)
         vectors = _tensor(self._vectors[self._rows(step)], self.device)
-        latent = network.encode(vectors)
+        latent = network.encode(vectors).float()  # half precision ends where codes are chosen
         left, commitment, diversity = latent, latent.new_zeros(()), latent.new_zeros(())
         total = torch.zeros_like(latent)
         for level in range(recipe.levels):
