@@ -160,7 +160,11 @@ class Store:
         temporary.mkdir(parents=True, exist_ok=True)
         log.info("building %s %s", artifact.kind, folder.name[:8])
         start = time.perf_counter()
-        details = artifact.build(temporary, self.runtime)
+        try:
+            details = artifact.build(temporary, self.runtime)
+        except InputError:  # to be mended in the config: nothing here can be gone on with
+            shutil.rmtree(temporary)
+            raise
         manifest = {
             "kind": artifact.kind,
             "fingerprint": artifact.artifact_fingerprint,

@@ -52,6 +52,24 @@ class Recipe:
         return type(self).__name__
 
 
+def within(
+    key: str,
+    value: float | None,
+    least: float = -math.inf,
+    most: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> None:
+    """Raise InputError naming the config key unless `value` is None or within all bounds."""
+    if value is None or (least <= value <= most and above < value < below):
+        return
+    bounds = {"at least": least, "above": above, "at most": most, "below": below}
+    told = " and ".join(
+        f"{word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound)
+    )
+    raise InputError(f"{key} must be {told}, not {value}")
+
+
 def content(digester: Callable[[Any], str], **kwargs: Any) -> Any:
     """A dataclass field that is fingerprinted by `digester(value)`, not by its value."""
     return field(metadata={"digest": digester}, **kwargs)

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from neurosearch.errors import InputError
-from neurosearch.recipe import Recipe
+from neurosearch.recipe import Recipe, within
 from neurosearch.runtime import Runtime, log
 
 MONITOR = "dev nDCG@10"
+DECAYS = ("linear", "cosine", "constant")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,19 @@ class Schedule(Recipe):
     validations: int = 4
     patience: int = 3
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("schedule.epochs", self.epochs, above=0)
+        within("schedule.lr", self.lr, above=0)
+        within("schedule.weight_decay", self.weight_decay, least=0)
+        within("schedule.warmup", self.warmup, least=0, most=1)
+        within("schedule.clip", self.clip, above=0)
+        within("schedule.validations", self.validations, least=1)
+        within("schedule.patience", self.patience, least=0)
+        if self.decay not in DECAYS:
+            told = ", ".join(DECAYS)
+            raise InputError(f"schedule.decay must be one of {told}, not {self.decay!r}")
 
 
 def learning_rate_factor(schedule: Schedule, step: int, steps: int) -> float:

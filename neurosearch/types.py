@@ -30,6 +30,14 @@ PRODUCT_SCHEMA: dict[str, pl.DataType] = {
 TEXT_FIELDS = ("title", "brand", "bullets", "description", "colour", "category")
 
 
+def check_fields(key: str, fields: Sequence[str]) -> None:
+    """Raise InputError naming the config key where `fields` are not texts of a product."""
+    known = (*TEXT_FIELDS, "attributes")
+    strange = [name for name in fields if name not in known]
+    if strange or not fields:
+        raise InputError(f"{key}: {list(fields)}; known are {', '.join(known)}")
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """Products in a parquet file; row numbers are the internal product numbers."""

@@ -48,10 +48,12 @@ def node_of(group: str, choice: str) -> DictConfig:
         "fusion": "retriever.fusion",
         "loss": "retriever.encoder.loss",
         "negatives": "retriever.encoder.negatives",
+        "generator": "retriever.generator",
     }.get(group)
     if where is not None:
         finetuned = {"loss": "dense_finetuned", "negatives": "dense_finetuned"}
-        holder = {"fusion": "hybrid", **finetuned}.get(group, "dense")
+        others = {"fusion": "hybrid", "generator": "generative"}
+        holder = {**others, **finetuned}.get(group, "dense")
         config = composed(f"retriever={holder}", f"{group}@{where}={choice}")
         node = config
         for part in where.split("."):

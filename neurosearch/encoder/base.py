@@ -16,7 +16,7 @@ from neurosearch.errors import InputError
 from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import Recipe, digest
 from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Embeddings
+from neurosearch.types import Dataset, Embeddings, check_fields
 
 SHARD = 2048  # texts a shard: what a killed encoding loses, with those read ahead, at most
 
@@ -47,6 +47,10 @@ class Encoder(Recipe):
     separator: str = " "
     query_prefix: str = ""
     product_prefix: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields("encoder.fields", self.fields)
 
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
         """The loaded encoder; `weights` where it was trained (see `trained`).

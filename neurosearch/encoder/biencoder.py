@@ -27,7 +27,7 @@ from neurosearch.negatives.in_batch import InBatch
 from neurosearch.negatives.retrieved import numbered
 from neurosearch.query.base import QueryProcessor
 from neurosearch.query.none import NoProcessing
-from neurosearch.recipe import Recipe, content
+from neurosearch.recipe import Recipe, content, within
 from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.runtime import Runtime
 from neurosearch.training import Schedule, fit
@@ -81,8 +81,12 @@ class BiEncoder(Encoder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.batch_size < 2:
-            raise InputError(f"encoder.batch_size must be at least 2, not {self.batch_size}")
+        within("encoder.batch_size", self.batch_size, least=2)
+        within("encoder.chunk", self.chunk, least=0)
+        within("encoder.positive_share", self.positive_share, above=0, most=1)
+        within("encoder.dev_products", self.dev_products, least=1)
+        if self.loss.needs_teacher and self.teacher is None:
+            raise InputError("this loss learns from a teacher, and encoder.teacher is null")
         _ = self.shape
 
     @property

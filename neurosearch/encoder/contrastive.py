@@ -87,17 +87,20 @@ class BiEncoderModule(lightning.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.towers = towers.train()  # pretrained models come in evaluation mode
+        objective.loss.check(towers.query.dimensions)
         self.loss = objective.loss.objective()
         self._objective, self._schedule, self._texts = objective, schedule, texts
         self._batches, self._graded, self._folder, self._runtime = batches, graded, folder, runtime
         asked, shown = texts.shape.max_lengths
+        towers.query.check_length("encoder.query_max_length", asked)
+        towers.product.check_length("encoder.product_max_length", shown)
         self._queries = tokenize(towers.query.tokenizer, texts.train_queries, asked)
         self._dev_queries = tokenize(towers.query.tokenizer, texts.dev_queries, asked)
         self._products = tokenize(towers.product.tokenizer, texts.products, shown)
         # One numbering of queries and products, so that a shared tower reads both at once.
         self._both = Tokens.joined(self._queries, self._products)
         self._shared = towers.product is towers.query
-        self._masked: list[Tensor] = []
+        self._masked: list[Tensor] = []  # also of the attempts before this one
         self._losses: list[Tensor] = []  # since the last validation
         self._mined: dict[int, Path] = {}  # by source: the file its lists were last read from
 
@@ -150,9 +153,15 @@ class BiEncoderModule(lightning.LightningModule):
         self.log("loss", loss.detach())
         self.log("masked share", masked)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["masked"] = [float(share) for share in self._masked]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._masked = [torch.tensor(share) for share in checkpoint["masked"]]
+
     def facts(self) -> dict[str, Any]:
-        """For the manifest; the masked share is the mean over the steps of this process."""
-        masked = float(torch.stack(self._masked).mean()) if self._masked else 0.0
+        """For the manifest; the masked share is the mean over the steps."""
+        masked = float(np.mean([float(share) for share in self._masked])) if self._masked else 0.0
         return {"pairs": len(self._batches.pairs.query), "masked share": round(masked, 6)}
 
     def on_validation_epoch_end(self) -> None:

@@ -92,6 +92,12 @@ class TextTower(nn.Module):
         self.dimensions = projection or width
         self.projection = nn.Linear(width, projection, bias=False) if projection else None
 
+    def check_length(self, key: str, length: int) -> None:
+        """Raise InputError where a text of `length` tokens is longer than the network reads."""
+        most = getattr(self.network.config, "max_position_embeddings", None)
+        if most is not None and length > most:
+            raise InputError(f"{key}={length}, but the model reads {most} tokens at most")
+
     def packs(self, device: torch.device, half: bool) -> bool:
         """Whether batches on `device` are packed."""
         kernel = importlib.util.find_spec("torch.nn.attention.varlen") is not None
@@ -208,7 +214,7 @@ def found(key: str, model: str) -> Iterator[str]:
     folder = local_folder(model)
     try:
         yield str(folder) if folder is not None else hub_name(model)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]
         places = "no such folder, no package carries it, and the hub did not give it"
         raise InputError(f"{key}={model!r}: {places} ({first})") from None
@@ -220,6 +226,8 @@ class LiveText:
     def __init__(
         self, query: TextTower, product: TextTower, max_lengths: tuple[int, int], runtime: Runtime
     ) -> None:
+        for tower, length in zip((query, product), max_lengths, strict=True):
+            tower.check_length("encoder.max_length", length)
         self._device = runtime.torch_device()
         self._half = runtime.half(self._device)
         self._budget = runtime.batch_budget(self._device)

@@ -9,7 +9,7 @@ from typing import Any
 from neurosearch.encoder.transformer import POOLINGS
 from neurosearch.encoder.weights import weights_digest
 from neurosearch.errors import InputError
-from neurosearch.recipe import Recipe, content
+from neurosearch.recipe import Recipe, content, within
 
 TOWERS = ("shared", "query_product")
 
@@ -35,8 +35,9 @@ class TowerShape(Recipe):
             raise InputError(f"encoder.pooling must be mean or cls, not {self.pooling!r}")
         if self.towers not in TOWERS:
             raise InputError(f"encoder.towers must be one of {', '.join(TOWERS)}")
-        if self.projection is not None and self.projection < 1:
-            raise InputError(f"encoder.projection must be at least 1, not {self.projection}")
+        within("encoder.projection", self.projection, least=1)
+        within("encoder.query_max_length", self.query_max_length, least=3)
+        within("encoder.product_max_length", self.product_max_length, least=3)
 
     @property
     def max_lengths(self) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from typing import Any
 from neurosearch.encoder.base import Encoder, LiveEncoder
 from neurosearch.encoder.weights import weights_digest
 from neurosearch.errors import InputError
-from neurosearch.recipe import content
+from neurosearch.recipe import content, within
 from neurosearch.runtime import Runtime
 
 POOLINGS = ("mean", "cls")
@@ -35,6 +35,7 @@ class SentenceEncoder(Encoder):
         super().__post_init__()
         if self.pooling not in POOLINGS:
             raise InputError(f"encoder.pooling must be mean or cls, not {self.pooling!r}")
+        within("encoder.max_length", self.max_length, least=3)
 
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
         from neurosearch.encoder.network import LiveText, TextTower

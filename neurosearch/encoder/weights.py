@@ -10,6 +10,7 @@ import importlib.util
 from functools import cache
 from pathlib import Path
 
+from neurosearch.errors import InputError
 from neurosearch.recipe import content_digest
 
 # Packages known to carry a model whole: name of the model, module, folder within it.
@@ -23,10 +24,15 @@ _SUFFIXES = {".json", ".safetensors", ".bin", ".txt", ".model"}
 
 @cache
 def local_folder(model: str) -> Path | None:
-    """The folder with the model's files, or None where only the hub can have it."""
+    """The folder with the model's files, or None where only the hub can have it.
+
+    Raises InputError for a path where no folder is.
+    """
     path = Path(model).expanduser()
     if path.is_dir():
         return path
+    if path.is_absolute() or model.startswith(("./", "../", "~")):
+        raise InputError(f"{model}: no such folder (a model was looked for there)")
     carried = _CARRIED.get(_SHORT.get(model, model))
     if carried is not None:
         found = importlib.util.find_spec(carried[0])

@@ -34,6 +34,14 @@ class LatencyProtocol(Recipe):
     k: int = 10
 
 
+def costs(serving: list[Artifact[Any]], products: int, runtime: Runtime) -> dict[str, float]:
+    """Size of what answering needs, and the seconds that building it took."""
+    for artifact in serving:
+        runtime.store.ensure(artifact)
+    size, seconds = runtime.store.cost(serving)
+    return {"index MB": size / 1e6, "bytes/product": size / products, "build s": seconds}
+
+
 @dataclass(frozen=True)
 class Latency(Artifact[dict[str, float]]):
     """latency.json. `hardware` is part of its identity: another machine measures anew."""
@@ -67,12 +75,10 @@ class Latency(Artifact[dict[str, float]]):
             start = time.perf_counter()
             live.search(timed, k)
             batch = time.perf_counter() - start
-        size, seconds = runtime.store.cost(list(self.serving))
         points = np.percentile(singles * 1000, [50, 95, 99])
         measured = dict(zip(SINGLE, map(float, points), strict=True))
-        each = size / len(runtime.get(self.data).catalogue)
-        measured |= {"batch q/s": len(timed) / batch, "index MB": size / 1e6}
-        measured |= {"bytes/product": each, "build s": seconds}
+        measured |= {"batch q/s": len(timed) / batch}
+        measured |= costs(list(self.serving), len(runtime.get(self.data).catalogue), runtime)
         (folder / "latency.json").write_text(json.dumps(measured), encoding="utf-8")
         return measured
 

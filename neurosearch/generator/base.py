@@ -21,10 +21,10 @@ from neurosearch.generator.doc2query import Doc2Query, PseudoQueries
 from neurosearch.generator.examples import Crops
 from neurosearch.query.base import QueryProcessor
 from neurosearch.query.none import NoProcessing
-from neurosearch.recipe import Recipe
+from neurosearch.recipe import Recipe, within
 from neurosearch.runtime import Runtime
 from neurosearch.training import Schedule, fit
-from neurosearch.types import Dataset, SemanticIds
+from neurosearch.types import Dataset, SemanticIds, check_fields
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,15 @@ class Generator(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("batch_size", 2), ("beam", 1), ("max_length", 4), ("index_ratio", 0)):
-            if getattr(self, name) < least:
-                told = getattr(self, name)
-                raise InputError(f"generator.{name} must be at least {least}, not {told}")
-        for name in ("label_smoothing", "ranking", "reader_rate"):
-            if getattr(self, name) < 0:
-                raise InputError(f"generator.{name} must not be negative")
-        if self.label_smoothing >= 1:
-            raise InputError("generator.label_smoothing must be below 1")
+        within("generator.positive_share", self.positive_share, above=0, most=1)
+        within("generator.batch_size", self.batch_size, least=2)
+        within("generator.beam", self.beam, least=1)
+        within("generator.max_length", self.max_length, least=4)
+        within("generator.index_ratio", self.index_ratio, least=0)
+        within("generator.label_smoothing", self.label_smoothing, least=0, below=1)
+        within("generator.ranking", self.ranking, least=0)
+        within("generator.reader_rate", self.reader_rate, least=0)
+        check_fields("generator.fields", self.fields)
         if self.batch_size - round(self.batch_size * self.index_ratio / (1 + self.index_ratio)) < 1:
             raise InputError(
                 f"generator.index_ratio={self.index_ratio} leaves no place for retrieval examples "

@@ -16,7 +16,7 @@ import numpy as np
 
 from neurosearch.artifact import Artifact
 from neurosearch.errors import InputError
-from neurosearch.recipe import Recipe
+from neurosearch.recipe import Recipe, within
 from neurosearch.runtime import Runtime
 from neurosearch.types import Embeddings
 
@@ -66,6 +66,7 @@ class Index(Recipe):
             raise InputError(f"index.reduction must be one of {', '.join(REDUCTIONS)}")
         if (self.reduction == "none") != (self.dimensions is None):
             raise InputError("index.dimensions goes with index.reduction=truncate or pca")
+        within("index.dimensions", self.dimensions, least=1)
 
     def build(self, embeddings: Artifact[Embeddings]) -> Artifact[LiveIndex]:
         """The index of these vectors, as an artifact."""

@@ -26,6 +26,9 @@ class Binary(Index):
         super().__post_init__()
         if self.oversample < 1:
             raise InputError(f"index.oversample must be at least 1, not {self.oversample}")
+        if self.dimensions is not None and self.dimensions % 8:
+            told = f"index.dimensions={self.dimensions}"
+            raise InputError(f"{told}: index=binary needs a multiple of 8")
 
     def train(self, vectors: np.ndarray) -> Any:
         import faiss

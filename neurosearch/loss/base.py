@@ -8,10 +8,10 @@ are the queries' own positives, in order; the rest are hard negatives.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from neurosearch.recipe import Recipe
+from neurosearch.recipe import Recipe, within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,7 +41,21 @@ class Targets:
 
 @dataclass(frozen=True)
 class Loss(Recipe):
-    """Base of losses."""
+    """Base of losses. Their numbers (temperatures, scales, margins) are all above 0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for spec in fields(self):
+            if spec.type == "float":
+                within(f"loss.{spec.name}", getattr(self, spec.name), above=0)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether it learns from a teacher's scores."""
+        return False
+
+    def check(self, dimensions: int) -> None:
+        """Raise InputError where vectors of so many dimensions are not enough."""
 
     def objective(self) -> nn.Module:
         """A module: forward(queries B×D, documents M×D, targets) -> scalar."""

@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from neurosearch.errors import InputError
 from neurosearch.loss.base import Loss, Targets, cosines, masked
 
 if TYPE_CHECKING:
@@ -29,11 +28,6 @@ class InfoNCE(Loss):
     learned: bool = False
     symmetric: bool = False
     multi_positive: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.temperature <= 0:
-            raise InputError(f"loss.temperature must be above 0, not {self.temperature}")
 
     def objective(self) -> nn.Module:
         import torch

@@ -22,6 +22,10 @@ class KL(Loss):
     temperature: float = 0.05
     teacher_temperature: float = 1.0
 
+    @property
+    def needs_teacher(self) -> bool:
+        return True
+
     def objective(self) -> nn.Module:
         def loss(queries: Tensor, documents: Tensor, targets: Targets) -> Tensor:
             wanted = teacher_of(targets) / self.teacher_temperature

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 class MarginMSE(Loss):
     scale: float = 1.0
 
+    @property
+    def needs_teacher(self) -> bool:
+        return True
+
     def objective(self) -> nn.Module:
         def loss(queries: Tensor, documents: Tensor, targets: Targets) -> Tensor:
             teacher = teacher_of(targets)

@@ -27,6 +27,16 @@ class Matryoshka(Loss):
         if not self.dimensions or min(self.dimensions) < 1:
             raise InputError(f"loss.dimensions must be positive, not {self.dimensions}")
 
+    @property
+    def needs_teacher(self) -> bool:
+        return self.loss.needs_teacher
+
+    def check(self, dimensions: int) -> None:
+        if max(self.dimensions) > dimensions:
+            told = f"loss.dimensions: {max(self.dimensions)}"
+            raise InputError(f"{told}, but the encoder's vectors have {dimensions}")
+        self.loss.check(dimensions)
+
     def objective(self) -> nn.Module:
         from torch import nn
         from torch.nn.functional import normalize

@@ -25,6 +25,14 @@ class Weighted(Loss):
         if sorted(self.losses) != sorted(self.weights) or not self.losses:
             raise InputError(f"loss.weights {sorted(self.weights)} != {sorted(self.losses)}")
 
+    @property
+    def needs_teacher(self) -> bool:
+        return any(loss.needs_teacher for loss in self.losses.values())
+
+    def check(self, dimensions: int) -> None:
+        for loss in self.losses.values():
+            loss.check(dimensions)
+
     def objective(self) -> nn.Module:
         from torch import nn
 

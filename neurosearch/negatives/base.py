@@ -14,7 +14,7 @@ import polars as pl
 from neurosearch.artifact import Artifact
 from neurosearch.evaluation.gain import Gain
 from neurosearch.query.base import QueryProcessor
-from neurosearch.recipe import Recipe
+from neurosearch.recipe import Recipe, within
 from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset, Judgments
 
@@ -60,6 +60,10 @@ class Negatives(Recipe):
     """Base of negatives. `per_query`: how many go into a batch for each of its queries."""
 
     per_query: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("negatives.per_query", self.per_query, least=0)
 
     def lists(self, context: TrainingContext) -> list[tuple[int, Artifact[NegativeLists]]]:
         """(how many a query, lists) for each source; none for in-batch negatives only."""

@@ -24,6 +24,7 @@ from neurosearch.negatives.base import (
     TrainingContext,
     graded_pairs,
 )
+from neurosearch.recipe import within
 from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset, Run
@@ -51,6 +52,9 @@ class Retrieved(Negatives):
         super().__post_init__()
         if not 1 <= self.first <= self.last:
             raise InputError(f"negatives: first={self.first}, last={self.last}: 1 <= first <= last")
+        within("negatives.max_ratio", self.max_ratio, above=0)
+        within("negatives.margin", self.margin, least=0)
+        within("negatives.refresh_every", self.refresh_every, least=0)
 
     def lists(self, context: TrainingContext) -> list[tuple[int, Artifact[NegativeLists]]]:
         topics = Topics("train", self.last, "catalogue", context.query)

@@ -138,7 +138,7 @@ class PrefixLists:
                 vectors_of = torch.from_numpy(means)[places.clamp(max=len(means) - 1)]
                 scores = torch.einsum("qd,qnd->qn", asked, vectors_of)
                 scores.masked_fill_(~valid, -torch.inf)
-                best = scores.topk(min(probes, scores.shape[1]), dim=1)
+                best = scores.topk(min(probes, level.nodes, scores.shape[1]), dim=1)
                 kept = places.gather(1, best.indices).masked_fill(best.values.isinf(), -1)
             found.append(kept.numpy())
             compared.append(visited.numpy())

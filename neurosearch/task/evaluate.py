@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from neurosearch.evaluation.latency import costs
 from neurosearch.runtime import log, peak_memory_mb
 from neurosearch.task.base import Job, Task, build, resolved, write_whole
 
@@ -67,11 +68,13 @@ class Evaluate(Task):
         means = {name: value for name, value in means.items() if value is not None}
         self._copy_run(job, run.artifact_fingerprint, runtime.store.ensure(run) / "run.parquet")
         latency = evaluation.latency_of(job.retriever, data, job.query)
+        serving = job.retriever.serving(data, evaluation.topics(job.query))
+        cost = costs(serving, len(runtime.get(data).catalogue), runtime) if serving else None
         return {
             "means": means,
             "n_queries": frame.height,
             "metrics": str(folder / "metrics.parquet"),
-            "latency": None if latency is None else runtime.get(latency),
+            "latency": cost if latency is None else runtime.get(latency),
             "run": run.artifact_fingerprint,
             "artifacts": list(runtime.store.events),
             "flags": runtime.store.flags(),

@@ -1,0 +1,250 @@
+"""Generators in training: they learn, they resume, their losses are the written ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from neurosearch.artifact import Artifact
+from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.encoder.transformer import SentenceEncoder
+from neurosearch.errors import InputError
+from neurosearch.evaluation.gain import LabelGain
+from neurosearch.generator.base import Generator
+from neurosearch.generator.dense_prefix import DensePrefix
+from neurosearch.generator.doc2query import Doc2Query
+from neurosearch.generator.shape import Shape
+from neurosearch.generator.t5 import T5
+from neurosearch.generator.t5_scratch import ScratchT5
+from neurosearch.runtime import Runtime
+from neurosearch.tokenizer.rqkmeans import RQKMeans
+from neurosearch.training import Schedule
+from neurosearch.types import Dataset, SemanticIds
+
+LABELS = {"E": 3.0, "S": 1.0, "C": 0.0, "I": 0.0}
+GAIN = LabelGain("shop", LABELS, LABELS, ("E",))
+SMALL = Shape(width=32, heads=2, head_width=16, feed=64, layers=1, dropout=0.1)
+SCHEDULE = Schedule(epochs=4, lr=3e-3, warmup=0.05, validations=2, patience=0)
+COMMON = {"batch_size": 64, "schedule": SCHEDULE, "beam": 5, "max_length": 16}
+
+
+@pytest.fixture(scope="module")
+def ids(shop: Artifact[Dataset]) -> Artifact[SemanticIds]:
+    return RQKMeans(encoder=HashingEncoder(dimensions=64), levels=2, codes=16).semantic_ids(shop)
+
+
+@pytest.fixture(scope="module")
+def tiny_t5(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("t5")
+    tokenizer = Tokenizer.from_file(f"{tiny_model}/tokenizer.json")
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=tokenizer.get_vocab_size(),
+        d_model=32,
+        d_kv=16,
+        d_ff=64,
+        num_layers=1,
+        num_heads=2,
+        pad_token_id=0,
+        eos_token_id=3,
+        decoder_start_token_id=0,
+    )
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", eos_token="[SEP]", unk_token="[UNK]"
+    )
+    fast.save_pretrained(folder)
+    return str(folder)
+
+
+def dense(tiny_model: str, **options) -> DensePrefix:
+    encoder = SentenceEncoder(model=tiny_model, max_length=16)
+    return DensePrefix(gain=GAIN, encoder=encoder, shape=SMALL, **{**COMMON, **options})
+
+
+def module_of(recipe: Generator, runtime: Runtime, shop, ids):
+    return recipe.trained(shop, ids).module(runtime)[0]
+
+
+@pytest.mark.parametrize("kind", ["states", "vector", "scratch", "t5"])
+def test_training_helps(kind: str, tiny_model, tiny_t5, shop_runtime, shop, ids) -> None:
+    recipe: Generator
+    if kind == "scratch":
+        recipe = ScratchT5(gain=GAIN, vocabulary=tiny_model, shape=SMALL, **COMMON)
+    elif kind == "t5":
+        recipe = T5(gain=GAIN, model=tiny_t5, reader_rate=1.0, **COMMON)
+    else:
+        recipe = dense(tiny_model, memory=kind, frozen=kind == "vector", reader_rate=0.3)
+    artifact = recipe.trained(shop, ids)
+    module, steps = artifact.module(shop_runtime)
+    assert steps == round(4 * 500 / 64)
+
+    def loss(model) -> float:
+        model.eval()
+        tokens, rows, _ = module._batches.draw(10_000)
+        memory, mask = model.read(tokens, torch.device("cpu"))
+        path = module._codes[torch.from_numpy(rows)]
+        with torch.no_grad():
+            logits = model.decoder(memory, mask, path)
+            return float(module._by_level(logits, path, np.full(len(rows), -1)).mean())
+
+    before = loss(module.model)
+    assert loss(shop_runtime.get(artifact).network()) < before - 0.3
+    manifest = shop_runtime.store.manifest(artifact)
+    assert manifest["details"]["steps"] == steps
+
+
+def test_half_precision_trains_too(tiny_model: str, tmp_path: Path, shop, ids) -> None:
+    runtime = Runtime(outputs=tmp_path, device="cpu", precision="bf16", progress=False)
+    brief = replace(SCHEDULE, epochs=0.5, validations=1)
+    artifact = dense(tiny_model, schedule=brief).trained(shop, ids)
+    weights = load_file(runtime.store.ensure(artifact) / "generator.safetensors")
+    assert all(torch.isfinite(x).all() for x in weights.values() if x.is_floating_point())
+
+
+def test_soft_targets_are_shares_of_the_positives(tiny_model, shop_runtime, shop, ids) -> None:
+    module = module_of(dense(tiny_model, soft_targets=True), shop_runtime, shop, ids)
+    # Query 0 has products 0, 1, 2 and query 1 product 3, with these IDs:
+    module._codes = torch.tensor([[0, 1], [0, 2], [1, 2], [2, 0]])
+    module._positives = type(module._positives)(np.array([0, 3, 4]), np.array([0, 1, 2, 3]))
+    path = torch.tensor([[0, 2], [2, 0]])
+    first, second = module._shares(np.array([0, 1]), path, [3, 3])
+    assert first[0].tolist() == pytest.approx([2 / 3, 1 / 3, 0])
+    assert second[0].tolist() == pytest.approx([0, 0.5, 0.5])  # of those that begin with 0
+    assert first[1].tolist() == [0, 0, 1] and second[1].tolist() == [1, 0, 0]
+    # Cross-entropy of uniform logits against any distribution is log K.
+    losses = module._by_level([torch.zeros(2, 3)] * 2, path, np.array([0, 1]))
+    assert losses.tolist() == pytest.approx([np.log(3)] * 2)
+
+
+def test_hard_targets_are_plain_cross_entropy(tiny_model, shop_runtime, shop, ids) -> None:
+    module = module_of(dense(tiny_model), shop_runtime, shop, ids)
+    logits = [torch.tensor([[1.0, 2.0, 0.5]]), torch.tensor([[0.0, 1.0, 0.0]])]
+    losses = module._by_level(logits, torch.tensor([[1, 0]]), np.array([0]))
+    wanted = [
+        -np.log(np.exp(2) / (np.exp(1) + np.exp(2) + np.exp(0.5))),
+        -np.log(1 / (2 + np.exp(1))),
+    ]
+    assert losses.tolist() == pytest.approx(wanted)
+
+
+def test_ranking_compares_each_prefix_with_a_worse_product(
+    tiny_model, shop_runtime, shop, ids
+) -> None:
+    module = module_of(dense(tiny_model, ranking=1.0), shop_runtime, shop, ids)
+    module._codes = torch.tensor([[0, 1], [0, 0]])
+    worse = type(module._positives)(np.array([0, 1]), np.array([1]))
+    module._worse = worse
+    first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+
+    class Decoder(torch.nn.Module):
+        def forward(self, memory, mask, codes):
+            assert codes.tolist() == [[0, 0]]
+            return [first, second]
+
+    module.model.decoder = Decoder()
+    memory, mask = torch.zeros(1, 1, 4), torch.ones(1, 1, dtype=torch.bool)
+    path, rows = torch.tensor([[0, 1]]), np.array([0])
+    loss = module._ranking(memory, mask, [first, second], path, rows, np.array([0]), 0)
+    # The first codes are one prefix: nothing to rank. The second: S(worse) - S(own) = 0 - 2.
+    assert float(loss) == pytest.approx(np.log(1 + np.exp(-2)) / 2)
+
+
+def test_a_frozen_encoder_stays_as_it_is(tiny_model, shop_runtime, shop, ids) -> None:
+    brief = replace(SCHEDULE, epochs=0.5, validations=1)
+    recipe = dense(tiny_model, memory="vector", frozen=True, schedule=brief)
+    network = shop_runtime.get(recipe.trained(shop, ids)).network()
+    fresh = recipe.encoder.tower()
+    for mine, theirs in zip(network.reader.network.parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_packed_texts_read_as_padded_ones(tiny_model: str) -> None:
+    from neurosearch.encoder.network import packed, padded
+    from neurosearch.encoder.tokens import tokenize
+
+    torch.manual_seed(0)
+    network = dense(tiny_model).network((4, 4), None).eval()
+    reader, device = network.reader, torch.device("cpu")
+    tokens = tokenize(reader.tokenizer, ["red wool rug", "lamp", "a ceiling fan for the hall"], 16)
+    with torch.no_grad():
+        rows, mask = reader(padded(tokens, device))
+        flat, there = reader(packed(tokens, device))
+    assert torch.equal(mask, there)
+    torch.testing.assert_close(rows[mask], flat[there], atol=1e-5, rtol=1e-5)
+
+
+def test_products_own_queries_are_written(tiny_t5: str, tiny_model, runtime, shop, ids) -> None:
+    brief = replace(SCHEDULE, epochs=0.5, validations=1)
+    writer = Doc2Query(model=tiny_t5, per_product=2, max_length=4)
+    recipe = dense(tiny_model, doc2query=writer, schedule=brief)
+    artifact = recipe.trained(shop, ids)
+    written = runtime.get(artifact.pseudo)
+    assert written["row"].is_sorted() and 0 < written.height <= 1000
+    assert (written["text"].str.len_chars() > 0).all()
+    assert runtime.get(artifact).network() is not None
+
+
+def test_killed_and_resumed_it_ends_the_same(
+    tiny_model: str, tmp_path: Path, shop, ids, monkeypatch
+) -> None:
+    from neurosearch.generator.training import GeneratorModule
+
+    artifact = dense(tiny_model, schedule=replace(SCHEDULE, epochs=2)).trained(shop, ids)
+    whole = Runtime(outputs=tmp_path / "whole", device="cpu", progress=False)
+    one = whole.store.ensure(artifact)
+    runtime = Runtime(tmp_path / "killed", device="cpu", progress=False, checkpoint_seconds=0)
+    step = GeneratorModule.training_step
+
+    def dying(self, number, batch_idx):
+        if number == 9:
+            raise SystemExit("killed")
+        return step(self, number, batch_idx)
+
+    monkeypatch.setattr(GeneratorModule, "training_step", dying)
+    with pytest.raises(SystemExit):
+        runtime.get(artifact)
+    assert runtime.store.manifest(artifact) is None
+    monkeypatch.setattr(GeneratorModule, "training_step", step)
+    two = runtime.store.ensure(artifact)
+    assert runtime.store.manifest(artifact)["details"]["resumed at"] >= 8
+    mine, theirs = (load_file(folder / "generator.safetensors") for folder in (one, two))
+    for name, weight in mine.items():
+        torch.testing.assert_close(weight, theirs[name], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"batch_size": 1}, r"generator\.batch_size must be at least 2, not 1"),
+        ({"index_ratio": 1000.0}, r"generator\.index_ratio=1000\.0 leaves no place"),
+        ({"label_smoothing": 1.0}, r"generator\.label_smoothing must be at least 0 and below 1"),
+        ({"positive_share": 2.0}, r"generator\.positive_share must be above 0 and at most 1"),
+        ({"fields": ("nope",)}, r"generator\.fields: \['nope'\]; known are title"),
+        ({"memory": "none"}, r"generator\.memory must be states or vector"),
+        ({"prefix": 0}, r"generator\.prefix must be at least 1"),
+    ],
+)
+def test_what_cannot_be_is_refused(tiny_model: str, options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        dense(tiny_model, **options)
+
+
+def test_only_a_t5_is_a_t5(tiny_model: str, runtime: Runtime, shop, ids) -> None:
+    recipe = T5(gain=GAIN, model=tiny_model, **COMMON)
+    with pytest.raises(InputError, match="is a bert, not a T5"):
+        runtime.get(recipe.trained(shop, ids))
+
+
+def test_an_encoder_without_a_network_cannot_read(runtime: Runtime, shop, ids) -> None:
+    recipe = DensePrefix(gain=GAIN, encoder=HashingEncoder(), shape=SMALL, **COMMON)
+    with pytest.raises(InputError, match="HashingEncoder has no network"):
+        runtime.get(recipe.trained(shop, ids))
