@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ import polars as pl
 
 from neurosearch.artifact import Artifact
 from neurosearch.errors import InputError
-from neurosearch.recipe import Recipe
+from neurosearch.recipe import Recipe, within
 from neurosearch.runtime import Runtime
 from neurosearch.types import PRODUCT_SCHEMA, SPLITS, Dataset
 
@@ -40,9 +40,20 @@ class Tables:
 
 @dataclass(frozen=True)
 class Data(Recipe):
-    """Base of the loaders. A subclass reads its files in `tables`."""
+    """Base of the loaders. A subclass reads its files in `tables`.
+
+    Attributes:
+        share: of the products that are kept, by a hash of their ids, so smaller catalogues lie
+            within larger ones; queries go with the last product that was judged for them.
+    """
+
+    share: float = field(default=1.0, kw_only=True)
 
     name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("data.share", self.share, above=0, most=1)
 
     def tables(self, runtime: Runtime) -> Tables:
         """Read and check the source. Raises InputError naming file, row and column."""
@@ -79,6 +90,8 @@ class DatasetArtifact(Artifact[Dataset]):
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         """Write the tables; refuse what no experiment could stand on."""
         tables = self.data.tables(runtime)
+        if self.data.share < 1:
+            tables = _sampled(tables, self.data.share)
         counts = {"products": _write_products(tables.products, folder, self.data.name)}
         queries = _checked_queries(tables.queries, self.data.name)
         queries.write_parquet(folder / "queries.parquet")
@@ -96,6 +109,19 @@ class DatasetArtifact(Artifact[Dataset]):
 
     def load(self, folder: Path) -> Dataset:
         return Dataset(folder, self.data.name)
+
+
+def _sampled(tables: Tables, share: float) -> Tables:
+    """The tables of a share of the products."""
+
+    def kept(frame: pl.DataFrame) -> pl.DataFrame:
+        place = pl.col("product_id").map_elements(hashed_fraction, pl.Float64)
+        return frame.filter(place < share)
+
+    judgments = kept(tables.judgments)
+    queries = tables.queries.join(judgments, on="query_id", how="semi", maintain_order="left")
+    behaviour = None if tables.behaviour is None else kept(tables.behaviour)
+    return Tables((kept(frame) for frame in tables.products), queries, judgments, behaviour)
 
 
 def _write_products(frames: Iterable[pl.DataFrame], folder: Path, name: str) -> int:
