@@ -20,6 +20,13 @@ METRICS = ("nDCG@10", "Recall@100", "judged@10", "collision_rate", "neighbour_co
 TOY = ["debug=tiny", "trainer.threads=1", "trainer.progress=false"]
 # What else makes an experiment a toy: fewer seeds, and a network of two small layers to train.
 SMALL = ["retriever.encoder.model=TINY", "retriever.encoder.batch_size=32"]
+CODES = "retriever.tokenizer.codes=16"
+PREFIXES = ["encoder@retriever.tokenizer.encoder=hashing", CODES]
+WRITER = [
+    *(CODES, "retriever.generator.batch_size=64", "retriever.generator.schedule.epochs=2"),
+    *("retriever.tokenizer.encoder.model=TINY", "retriever.generator.encoder.model=TINY"),
+    *(f"retriever.{part}.encoder.batch_size=32" for part in ("tokenizer", "generator")),
+]
 MORE = {
     "finetuned": ["seed=0"],
     "losses": ["seed=0", *SMALL],
@@ -30,6 +37,12 @@ MORE = {
         *("seed=0", "encoder@tokenizer.encoder=hashing", "tokenizer.codes=16"),
         "tokenizer=random,atomic,hkmeans,rqkmeans_beam,rqkmeans_next_best,rqkmeans_extra",
     ],
+    "multiphase": ["retriever=multiphase,multiphase_deep", *PREFIXES],
+    "multiphase_probes": [*PREFIXES, "retriever.probes=1,8"],
+    "generative": ["seed=0", *WRITER],
+    "generative_search": [*WRITER, "retriever.beam=1,100"],
+    "main": ["seed=0"],
+    "scaling": ["data.share=0.5", "retriever=bm25,generative_finetuned"],
     "compression_dimensions": [*SMALL, "retriever.index.dimensions=16,8"],
 }
 

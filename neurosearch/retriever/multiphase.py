@@ -1,10 +1,10 @@
 """Multiphase retrieval: semantic-ID prefixes narrow the catalogue down, vectors rank the rest.
 
 Phase 1 finds prefixes of `depth` codes, by the query's vector (best first down the code tree:
-a node stands for the mean of its products) or by a generator's beam. Phase 2 scores exactly the
-products below them, which lie in FAISS inverted lists, one a prefix; with one code that is an
-IVF whose cells are the first codes. Where a query's prefixes have too few products, they are
-shortened until there are enough. A reranker on top of it is phase 3.
+a node stands for the mean direction of its products) or by a generator's beam. Phase 2 scores
+exactly the products below them, which lie in FAISS inverted lists, one a prefix; with one code
+that is an IVF whose cells are the first codes. Where a query's prefixes have too few products,
+they are shortened until there are enough. A reranker on top of it is phase 3.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from neurosearch.errors import InputError
 from neurosearch.generator.base import CodeModelFiles, Generator
 from neurosearch.generator.live import LiveGenerator
 from neurosearch.query.base import QueryProcessor
+from neurosearch.recipe import within
 from neurosearch.retriever.base import SCORED, Retriever, RunArtifact, Searcher, Topics
 from neurosearch.retriever.dense import FLOOR, Dense
 from neurosearch.runtime import Runtime
@@ -41,12 +42,14 @@ class Multiphase(Retriever):
     generator: that writes the prefixes, or None to probe by the query's vector.
     depth: codes of a prefix.
     probes: prefixes a query.
+    width: prefixes kept on the way down the tree; null for as many as `probes`.
     """
 
     tokenizer: SemanticTokenizer = field(kw_only=True)
     generator: Generator | None = None
     depth: int = 1
     probes: int = 16
+    width: int | None = None
 
     floor: ClassVar[float | None] = FLOOR
 
@@ -55,8 +58,13 @@ class Multiphase(Retriever):
         if not 1 <= self.depth <= self.tokenizer.levels:
             told = f"retriever.depth={self.depth}"
             raise InputError(f"{told}: 1 to tokenizer.levels={self.tokenizer.levels}")
-        if self.probes < 1:
-            raise InputError(f"retriever.probes must be at least 1, not {self.probes}")
+        within("retriever.probes", self.probes, least=1)
+        within("retriever.width", self.width, least=1)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Prefixes kept on each level."""
+        return (self.width or self.probes,) * (self.depth - 1) + (self.probes,)
 
     def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
         encoder = self.tokenizer.encoder
@@ -64,7 +72,7 @@ class Multiphase(Retriever):
             return Dense(encoder).run(data, topics)
         queries = encoder.query_embeddings(data, topics.split, topics.query)
         return MultiphaseRun(
-            data, topics, queries, self._lists(data), self._written(data), self.probes
+            data, topics, queries, self._lists(data), self._written(data), self.widths
         )
 
     def diagnosis(self, data: Artifact[Dataset], topics: Topics) -> Artifact[pl.DataFrame] | None:
@@ -118,8 +126,11 @@ class PrefixLists:
         self.depth = len(nodes)
         self.sizes = np.bincount(self.trie.prefixes(self.depth), minlength=len(nodes[-1]))
 
-    def probe(self, vectors: np.ndarray, probes: int) -> tuple[np.ndarray, np.ndarray]:
-        """Q×P nodes by the vectors, best first and -1 padded, and how many nodes were compared."""
+    def probe(self, vectors: np.ndarray, widths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Q×P nodes by the vectors, best first and -1 padded, and how many nodes were compared.
+
+        `widths`: nodes kept on each level.
+        """
         import torch
 
         found, compared = [], []
@@ -127,7 +138,8 @@ class PrefixLists:
             asked = torch.from_numpy(np.ascontiguousarray(vectors[start : start + CHUNK]))
             kept = torch.zeros(len(asked), 1, dtype=torch.long)
             visited = torch.zeros(len(asked), dtype=torch.long)
-            for level, means in zip(self.trie.levels, self.nodes, strict=False):
+            steps = zip(self.trie.levels[: self.depth], self.nodes, widths, strict=True)
+            for level, means, width in steps:
                 begin = level.begin[kept.clamp(min=0)]
                 places = begin[..., None] + torch.arange(level.branching)
                 valid = (places < level.begin[kept.clamp(min=0) + 1][..., None]) & (
@@ -138,7 +150,7 @@ class PrefixLists:
                 vectors_of = torch.from_numpy(means)[places.clamp(max=len(means) - 1)]
                 scores = torch.einsum("qd,qnd->qn", asked, vectors_of)
                 scores.masked_fill_(~valid, -torch.inf)
-                best = scores.topk(min(probes, level.nodes, scores.shape[1]), dim=1)
+                best = scores.topk(min(width, level.nodes, scores.shape[1]), dim=1)
                 kept = places.gather(1, best.indices).masked_fill(best.values.isinf(), -1)
             found.append(kept.numpy())
             compared.append(visited.numpy())
@@ -190,7 +202,7 @@ class PrefixLists:
 
 @dataclass(frozen=True)
 class PrefixListsArtifact(Artifact[PrefixLists]):
-    """lists.faiss, nodes-l.npy (the means of each level's nodes) and the encoder's fingerprint."""
+    """lists.faiss, nodes-l.npy (directions of each level's nodes), the encoder's fingerprint."""
 
     kind: ClassVar[str] = "prefix_lists"
     embeddings: Artifact[Embeddings]
@@ -211,8 +223,8 @@ class PrefixListsArtifact(Artifact[PrefixLists]):
             order = np.argsort(node, kind="stable")
             starts = np.searchsorted(node[order], np.arange(trie.levels[level - 1].nodes))
             sums = np.add.reduceat(vectors[order], starts, axis=0)
-            counts = np.bincount(node, minlength=len(starts))
-            np.save(folder / f"nodes-{level}.npy", sums / counts[:, None].astype(np.float32))
+            lengths = np.linalg.norm(sums, axis=1, keepdims=True).clip(min=1e-12)
+            np.save(folder / f"nodes-{level}.npy", sums / lengths)
         means = np.load(folder / f"nodes-{self.depth}.npy")
         width = vectors.shape[1]
         coarse = faiss.IndexFlatIP(width)
@@ -241,14 +253,14 @@ def found_prefixes(
     model: LiveGenerator | None,
     vectors: np.ndarray,
     texts: Sequence[str],
-    probes: int,
+    widths: Sequence[int],
     k: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Phase 1: Q×P nodes with k products or more between them, and Q vectors compared for it."""
     if model is None:
-        nodes, compared = lists.probe(vectors, probes)
+        nodes, compared = lists.probe(vectors, widths)
     else:
-        written = model.search(texts, probes, depth=lists.depth)
+        written = model.search(texts, widths[-1], depth=lists.depth)
         nodes = np.where(np.isfinite(written.scores), written.nodes, -1)
         compared = np.zeros(len(nodes), dtype=np.int64)
     return lists.enough(nodes, k), compared
@@ -261,7 +273,7 @@ class MultiphaseRun(RunArtifact):
     queries: Artifact[Embeddings]
     lists: Artifact[PrefixLists]
     written: Artifact[CodeModelFiles] | None
-    probes: int
+    widths: tuple[int, ...]
 
     def prefixes(self, runtime: Runtime) -> tuple[np.ndarray, np.ndarray]:
         """Phase 1 of all queries."""
@@ -271,7 +283,7 @@ class MultiphaseRun(RunArtifact):
         if self.written is not None:
             model = LiveGenerator(runtime.get(self.written), lists.ids, runtime)
         vectors = runtime.get(self.queries).vectors
-        return found_prefixes(lists, model, vectors, texts, self.probes, self.topics.depth)
+        return found_prefixes(lists, model, vectors, texts, self.widths, self.topics.depth)
 
     def answer(self, runtime: Runtime) -> Run:
         import faiss
@@ -321,6 +333,6 @@ class _MultiphaseSearcher:
         processed = self.query.process(list(texts))
         prefix = self.recipe.tokenizer.encoder.query_prefix
         vectors = self.encoder.encode([prefix + text for text in processed])
-        probes = self.recipe.probes
-        nodes, _ = found_prefixes(self.lists, self.model, vectors, processed, probes, k)
+        widths = self.recipe.widths
+        nodes, _ = found_prefixes(self.lists, self.model, vectors, processed, widths, k)
         return self.lists.nearest(vectors, nodes, min(k, len(self.lists.ids)))

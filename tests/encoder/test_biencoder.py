@@ -13,6 +13,9 @@ from neurosearch.encoder.biencoder import BiEncoder, TrainedBiEncoder
 from neurosearch.encoder.hashing import HashingEncoder
 from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import LabelGain
+from neurosearch.loss.infonce import InfoNCE
+from neurosearch.loss.kl import KL
+from neurosearch.loss.matryoshka import Matryoshka
 from neurosearch.negatives.base import Negatives
 from neurosearch.negatives.judged import Judged
 from neurosearch.negatives.retrieved import Retrieved
@@ -151,3 +154,55 @@ def test_negatives_are_mined_in_half_precision_too(tiny_model: str, shop, tmp_pa
     folder = half.get(artifact)
     statistics = json.loads((folder / "mined-0-1.json").read_text())
     assert statistics["kept"] > 0
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"chunk": -5}, r"encoder\.chunk must be at least 0, not -5"),
+        ({"positive_share": 2.0}, r"encoder\.positive_share must be above 0 and at most 1"),
+        ({"dev_products": 0}, r"encoder\.dev_products must be at least 1"),
+        ({"query_max_length": 0}, r"encoder\.query_max_length must be at least 3"),
+        ({"fields": ("nope",)}, r"encoder\.fields: \['nope'\]; known are title"),
+        ({"fields": ()}, r"encoder\.fields: \[\]; known are title"),
+        ({"loss": KL()}, r"learns from a teacher, and encoder\.teacher is null"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(tiny_model: str, options, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        recipe(tiny_model, **options)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Schedule(decay="foo"), r"schedule\.decay must be one of linear, cosine, constant"),
+        (lambda: Schedule(epochs=-1.0), r"schedule\.epochs must be above 0, not -1\.0"),
+        (lambda: Schedule(lr=-1.0), r"schedule\.lr must be above 0"),
+        (lambda: Schedule(warmup=5.0), r"schedule\.warmup must be at least 0 and at most 1"),
+        (lambda: Schedule(clip=0.0), r"schedule\.clip must be above 0"),
+        (lambda: Schedule(validations=-2), r"schedule\.validations must be at least 1"),
+        (lambda: Judged(per_query=-1), r"negatives\.per_query must be at least 0"),
+        (lambda: replace(MINED, max_ratio=-3.0), r"negatives\.max_ratio must be above 0"),
+        (lambda: replace(MINED, refresh_every=-1), r"negatives\.refresh_every must be at least 0"),
+        (lambda: KL(teacher_temperature=0.0), r"loss\.teacher_temperature must be above 0"),
+    ],
+)
+def test_so_are_those_of_its_parts(make, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_what_only_the_network_knows_is_refused_too(tiny_model: str, runtime, shop) -> None:
+    long = recipe(tiny_model, product_max_length=512).trained(shop)
+    with pytest.raises(InputError, match=r"product_max_length=512, but the model reads 64"):
+        runtime.get(long)
+    wide = recipe(tiny_model, loss=Matryoshka(loss=InfoNCE(), dimensions=(999,))).trained(shop)
+    with pytest.raises(InputError, match=r"loss\.dimensions: 999, but .* have 32"):
+        runtime.get(wide)
+    assert not list(runtime.outputs.rglob("*.building"))  # nothing half-written stays
+
+
+def test_a_path_without_a_model_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        _ = recipe(str(tmp_path / "nothing")).fingerprint

@@ -31,11 +31,12 @@ def parts(runtime: Runtime, shop, depth: int):
 @pytest.mark.parametrize("probes", [1, 3, 12])
 def test_one_code_is_ivf_with_the_same_centroids(shop_runtime: Runtime, shop, probes: int) -> None:
     lists, asked, products = parts(shop_runtime, shop, 1)
-    nodes, compared = lists.probe(asked, probes)
+    nodes, compared = lists.probe(asked, [probes])
     rows, scores = lists.nearest(asked, nodes, 20)
-    # FAISS's own IVF, whose centroids are the first codewords that RQ-k-means learnt.
+    # FAISS's own IVF, whose centroids are the directions of the codewords that were learnt.
     quantizer = shop_runtime.get(TOKENIZER.fitted(shop))
     book = np.ascontiguousarray(quantizer.codebooks[0])
+    book = book / np.linalg.norm(book, axis=1, keepdims=True)
     coarse = faiss.IndexFlatIP(64)
     coarse.add(book)
     index = faiss.IndexIVFFlat(coarse, 64, len(book), faiss.METRIC_INNER_PRODUCT)
@@ -62,13 +63,18 @@ def test_with_every_prefix_it_is_exact(shop_runtime: Runtime, shop, depth: int) 
 
 def test_probing_goes_down_the_tree(shop_runtime: Runtime, shop) -> None:
     lists, asked, products = parts(shop_runtime, shop, 2)
-    nodes, compared = lists.probe(asked[:5], 2)
+    nodes, compared = lists.probe(asked[:5], [2, 2])
     first, second = lists.trie.prefixes(1), lists.trie.prefixes(2)
     for query in range(5):
-        means = [products[first == n].mean(axis=0) for n in range(first.max() + 1)]
+
+        def direction(vectors: np.ndarray) -> np.ndarray:
+            total = vectors.sum(axis=0)
+            return total / np.linalg.norm(total)
+
+        means = [direction(products[first == n]) for n in range(first.max() + 1)]
         kept = np.argsort([-asked[query] @ m for m in means])[:2]
         below = np.unique(second[np.isin(first, kept)])
-        scores = [asked[query] @ products[second == n].mean(axis=0) for n in below]
+        scores = [asked[query] @ direction(products[second == n]) for n in below]
         wanted = below[np.argsort(-np.array(scores))[:2]]
         assert nodes[query].tolist() == wanted.tolist()
         assert compared[query] == len(means) + len(below)
@@ -76,7 +82,7 @@ def test_probing_goes_down_the_tree(shop_runtime: Runtime, shop) -> None:
 
 def test_too_few_products_shorten_the_prefixes(shop_runtime: Runtime, shop) -> None:
     lists, asked, _ = parts(shop_runtime, shop, 3)
-    nodes, _ = lists.probe(asked, 1)
+    nodes, _ = lists.probe(asked, [1, 1, 1])
     for k in (1, 5, 40, 499, 500, 10_000):
         grown = lists.enough(nodes, k)
         for own, before in zip(grown, nodes, strict=True):
@@ -93,7 +99,7 @@ def test_what_is_scored_is_told(shop_runtime: Runtime, shop) -> None:
     system = Multiphase(tokenizer=TOKENIZER, depth=1, probes=2)
     share = shop_runtime.get(system.diagnosis(shop, TOPICS))
     lists, asked, _ = parts(shop_runtime, shop, 1)
-    nodes, _ = lists.probe(asked, 2)
+    nodes, _ = lists.probe(asked, [2])
     first = lists.trie.prefixes(1)
     nodes = lists.enough(nodes, 100)
     held = [np.isin(first, own[own >= 0]).sum() for own in nodes]

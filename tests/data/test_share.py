@@ -1,0 +1,31 @@
+"""A share of a catalogue: nested, and consistent with its judgments."""
+
+from __future__ import annotations
+
+import pytest
+
+from neurosearch.data.shop import Shop
+from neurosearch.errors import InputError
+from neurosearch.runtime import Runtime
+
+
+def test_smaller_catalogues_lie_within_larger_ones(runtime: Runtime) -> None:
+    small = {"n_products": 500, "n_queries": 60, "n_sessions": 20, "images": False}
+    kept = {}
+    for share in (0.25, 0.5, 1.0):
+        data = runtime.get(Shop(share=share, **small).dataset())
+        kept[share] = set(data.catalogue.ids)
+        for split in ("train", "dev", "test"):
+            judged = data.judgments(split).frame
+            assert set(judged["product_id"]) <= kept[share]
+            assert set(judged["query_id"]) == set(data.queries(split).ids)
+        behaviour = data.behaviour
+        assert behaviour is not None and set(behaviour["product_id"]) <= kept[share]
+    assert kept[0.25] < kept[0.5] < kept[1.0] and len(kept[1.0]) == 500
+    assert len(kept[0.5]) == pytest.approx(250, abs=45)  # four standard deviations
+
+
+def test_a_share_is_a_share() -> None:
+    for share in (0.0, 1.5):
+        with pytest.raises(InputError, match=r"data\.share must be above 0 and at most 1"):
+            Shop(share=share)
