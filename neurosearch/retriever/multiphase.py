@@ -4,7 +4,8 @@ Phase 1 finds prefixes of `depth` codes, by the query's vector (best first down 
 a node stands for the mean direction of its products) or by a generator's beam. Phase 2 scores
 exactly the products below them, which lie in FAISS inverted lists, one a prefix; with one code
 that is an IVF whose cells are the first codes. Where a query's prefixes have too few products,
-they are shortened until there are enough. A reranker on top of it is phase 3.
+the next best that were compared join them, and then prefixes are shortened until there are
+enough. A reranker on top of it is phase 3.
 """
 
 from __future__ import annotations
@@ -126,10 +127,13 @@ class PrefixLists:
         self.depth = len(nodes)
         self.sizes = np.bincount(self.trie.prefixes(self.depth), minlength=len(nodes[-1]))
 
-    def probe(self, vectors: np.ndarray, widths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def probe(
+        self, vectors: np.ndarray, widths: Sequence[int], k: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Q×P nodes by the vectors, best first and -1 padded, and how many nodes were compared.
 
-        `widths`: nodes kept on each level.
+        `widths`: nodes kept on each level; more of the last one where they hold fewer than `k`
+        products and more were compared.
         """
         import torch
 
@@ -150,8 +154,15 @@ class PrefixLists:
                 vectors_of = torch.from_numpy(means)[places.clamp(max=len(means) - 1)]
                 scores = torch.einsum("qd,qnd->qn", asked, vectors_of)
                 scores.masked_fill_(~valid, -torch.inf)
-                best = scores.topk(min(width, level.nodes, scores.shape[1]), dim=1)
+                last = means is self.nodes[-1]
+                most = level.nodes if last and k else width
+                best = scores.topk(min(most, level.nodes, scores.shape[1]), dim=1)
                 kept = places.gather(1, best.indices).masked_fill(best.values.isinf(), -1)
+                if last and k:
+                    held = torch.from_numpy(self.sizes)[kept].masked_fill(kept < 0, 0)
+                    before = held.cumsum(dim=1) - held
+                    wanted = (torch.arange(kept.shape[1]) < width) | (before < k)
+                    kept = kept.masked_fill(~wanted, -1)[:, : int(wanted.sum(dim=1).max())]
             found.append(kept.numpy())
             compared.append(visited.numpy())
         width = max(part.shape[1] for part in found)
@@ -258,7 +269,7 @@ def found_prefixes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Phase 1: Q×P nodes with k products or more between them, and Q vectors compared for it."""
     if model is None:
-        nodes, compared = lists.probe(vectors, widths)
+        nodes, compared = lists.probe(vectors, widths, k)
     else:
         written = model.search(texts, widths[-1], depth=lists.depth)
         nodes = np.where(np.isfinite(written.scores), written.nodes, -1)

@@ -91,6 +91,12 @@ def test_too_few_products_shorten_the_prefixes(shop_runtime: Runtime, shop) -> N
             if lists.sizes[before[before >= 0]].sum() < k < 40:  # no more than one code shorter
                 parent = lists.trie.levels[2].parent.numpy()
                 assert len(set(parent[own[own >= 0]])) >= 1
+    # By the vector, the next best prefixes come first: no more than it takes.
+    first, _ = parts(shop_runtime, shop, 1)[0].probe(asked, [1], 100)
+    sizes = parts(shop_runtime, shop, 1)[0].sizes
+    for own in first:
+        held = sizes[own[own >= 0]]
+        assert held.sum() >= 100 and held[:-1].sum() < 100
     run = shop_runtime.get(Multiphase(tokenizer=TOKENIZER, depth=3, probes=1).run(shop, TOPICS))
     assert run.frame.group_by("query_id").len()["len"].unique().to_list() == [100]
 
@@ -99,9 +105,8 @@ def test_what_is_scored_is_told(shop_runtime: Runtime, shop) -> None:
     system = Multiphase(tokenizer=TOKENIZER, depth=1, probes=2)
     share = shop_runtime.get(system.diagnosis(shop, TOPICS))
     lists, asked, _ = parts(shop_runtime, shop, 1)
-    nodes, _ = lists.probe(asked, [2])
+    nodes, _ = lists.probe(asked, [2], 100)
     first = lists.trie.prefixes(1)
-    nodes = lists.enough(nodes, 100)
     held = [np.isin(first, own[own >= 0]).sum() for own in nodes]
     wanted = 100 * (np.array(held) + len(lists.nodes[0])) / 500
     assert share[SCORED].to_numpy() == pytest.approx(wanted)
