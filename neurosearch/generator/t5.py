@@ -17,6 +17,7 @@ class T5(Generator):
     """`model`: a local folder or a name on the hub, such as t5-small or google/t5-v1_1-small."""
 
     model: str = content(weights_digest, default="t5-small")
+    reader_rate: float = 1.0
 
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
         from neurosearch.generator.decoder import CodeDecoder, take_t5

@@ -20,6 +20,7 @@ from neurosearch.generator.shape import Shape
 from neurosearch.query.none import NoProcessing
 from neurosearch.retriever.base import Topics
 from neurosearch.retriever.generative import Generative
+from neurosearch.retriever.multiphase import Multiphase
 from neurosearch.runtime import Runtime
 from neurosearch.tokenizer.rqkmeans import RQKMeans
 from neurosearch.training import Schedule
@@ -167,3 +168,22 @@ def test_what_cannot_be_is_refused(system: Generative) -> None:
         replace(system, beam=0)
     with pytest.raises(InputError, match=r"retriever\.cosine_weight"):
         replace(system, cosine_weight=-1.0)
+
+
+def test_a_generator_writes_the_prefixes_of_multiphase(system, live, shop_runtime, shop) -> None:
+    phases = Multiphase(tokenizer=system.tokenizer, generator=system.generator, depth=1, probes=3)
+    run = shop_runtime.get(phases.run(shop, TOPICS))
+    data = shop_runtime.get(shop)
+    queries = data.queries("test")
+    encoder = system.tokenizer.encoder
+    asked = shop_runtime.get(encoder.query_embeddings(shop, "test", NoProcessing())).vectors
+    products = shop_runtime.get(encoder.product_embeddings(shop)).vectors
+    ids = shop_runtime.get(system._parts(shop)[0])
+    written = live.search(queries.texts, 3, depth=1).codes[:, :, 0]
+    for place in range(4):
+        rows = np.flatnonzero(np.isin(ids.codes[:, 0], written[place]))
+        own = run.frame.filter(pl.col("query_id") == queries.ids[place])
+        if len(rows) >= 50:  # enough: exactly the best below the three codes
+            wanted = np.sort(products[rows] @ asked[place])[::-1][:50]
+            assert own["score"].to_numpy() == pytest.approx(wanted, abs=1e-5)
+        assert own.height == 50
