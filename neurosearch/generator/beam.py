@@ -81,10 +81,7 @@ def grown(level: Level, logp: Tensor, scores: Tensor, nodes: Tensor) -> tuple[Te
         children = level.table[nodes]  # Q×W×K
         valid, found = children >= 0, logp
     else:
-        begin = level.begin[nodes]
-        places = begin[..., None] + torch.arange(level.branching, device=nodes.device)
-        valid = places < level.begin[nodes + 1][..., None]
-        children = places.clamp_(max=level.nodes - 1)  # Q×W×branching
+        children, valid = level.children(nodes)  # Q×W×C
         found = logp.gather(2, level.code[children])
     return (found + scores[..., None]).masked_fill_(~valid, -torch.inf), children
 

@@ -27,23 +27,30 @@ class Level:
     """Children of the nodes of one level.
 
     Attributes:
-        begin: n+1 int64; node s has the next level's nodes begin[s] to begin[s + 1] - 1.
+        bounds: n×2 int64; node s has the next level's nodes bounds[s, 0] to bounds[s, 1] - 1.
         code: m int64, the last code of each node of the next level.
         parent: m int64, its parent.
-        branching: children of the widest node.
+        steps: int64, 0 to one less than the children of the widest node.
         table: n×K int32 child by code, -1 where there is none; None where not worth its bytes.
     """
 
-    begin: Tensor
+    bounds: Tensor
     code: Tensor
     parent: Tensor
-    branching: int
+    steps: Tensor
     table: Tensor | None
 
     @property
     def nodes(self) -> int:
         """How many nodes the next level has."""
         return len(self.code)
+
+    def children(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """…×C: the children of nodes, C those of the widest, and which of them there are."""
+        begin, end = self.bounds[nodes].unsqueeze(-1).unbind(-2)
+        places = begin + self.steps
+        there = places < end
+        return places.clamp_(max=self.nodes - 1), there
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,8 @@ class Trie:
         for level in self.levels:
             table = None if level.table is None else level.table.to(device)
             tensors = {
-                name: getattr(level, name).to(device) for name in ("begin", "code", "parent")
+                name: getattr(level, name).to(device)
+                for name in ("bounds", "code", "parent", "steps")
             }
             moved.append(replace(level, table=table, **tensors))
         return replace(self, levels=tuple(moved))
@@ -138,5 +146,6 @@ def _level(parent: np.ndarray, code: np.ndarray, nodes: int, size: int, cells: i
         filled = np.full((nodes, size), -1, dtype=np.int32)
         filled[parent, code] = np.arange(len(code))
         table = torch.from_numpy(filled)
-    first, own, above = (torch.from_numpy(np.array(x)) for x in (begin, code, parent))
-    return Level(first, own, above, int(counts.max()), table)
+    bounds = np.stack([begin[:-1], begin[1:]], axis=1)
+    edges, own, above = (torch.from_numpy(np.array(x)) for x in (bounds, code, parent))
+    return Level(edges, own, above, torch.arange(int(counts.max())), table)

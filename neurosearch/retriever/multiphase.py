@@ -144,14 +144,11 @@ class PrefixLists:
             visited = torch.zeros(len(asked), dtype=torch.long)
             steps = zip(self.trie.levels[: self.depth], self.nodes, widths, strict=True)
             for level, means, width in steps:
-                begin = level.begin[kept.clamp(min=0)]
-                places = begin[..., None] + torch.arange(level.branching)
-                valid = (places < level.begin[kept.clamp(min=0) + 1][..., None]) & (
-                    kept[..., None] >= 0
-                )
-                places, valid = places.flatten(1), valid.flatten(1)
+                places, valid = level.children(kept.clamp(min=0))
+                valid = (valid & (kept[..., None] >= 0)).flatten(1)
+                places = places.flatten(1)
                 visited += valid.sum(dim=1)
-                vectors_of = torch.from_numpy(means)[places.clamp(max=len(means) - 1)]
+                vectors_of = torch.from_numpy(means)[places]
                 scores = torch.einsum("qd,qnd->qn", asked, vectors_of)
                 scores.masked_fill_(~valid, -torch.inf)
                 last = means is self.nodes[-1]
@@ -184,6 +181,8 @@ class PrefixLists:
         return result
 
     def _grown(self, nodes: np.ndarray, k: int) -> np.ndarray:
+        import torch
+
         nodes = nodes[nodes >= 0]
         for depth in range(self.depth - 1, -1, -1):
             above = nodes
@@ -193,8 +192,8 @@ class PrefixLists:
                 break
             below = np.unique(above)
             for level in range(depth, self.depth):
-                begin = self.trie.levels[level].begin.numpy()
-                below = np.concatenate([np.arange(begin[n], begin[n + 1]) for n in below])
+                found, there = self.trie.levels[level].children(torch.from_numpy(below))
+                below = found[there].numpy()
             if self.sizes[below].sum() >= min(k, len(self.ids)):
                 return below
         return np.arange(len(self.sizes))
