@@ -32,8 +32,8 @@ class Matryoshka(Loss):
         return self.loss.needs_teacher
 
     def check(self, dimensions: int) -> None:
-        if max(self.dimensions) > dimensions:
-            told = f"loss.dimensions: {max(self.dimensions)}"
+        if min(self.dimensions) > dimensions:
+            told = f"loss.dimensions: {list(self.dimensions)}"
             raise InputError(f"{told}, but the encoder's vectors have {dimensions}")
         self.loss.check(dimensions)
 
