@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from neurosearch.artifact import Artifact
-from neurosearch.errors import InputError
 from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import Recipe, digest
 from neurosearch.runtime import Runtime
@@ -48,6 +47,8 @@ class Encoder(Recipe):
     query_prefix: str = ""
     product_prefix: str = ""
 
+    has_network: ClassVar[bool] = False  # that a generator can read with (see `tower`)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fields("encoder.fields", self.fields)
@@ -60,11 +61,8 @@ class Encoder(Recipe):
         raise TypeError(f"{type(self).__name__} does not say how it encodes")
 
     def tower(self, weights: Path | None = None) -> Any:
-        """The network of queries (a TextTower), for a model that reads on from its states.
-
-        Raises InputError where the encoder has none.
-        """
-        raise InputError(f"{type(self).__name__} has no network that a generator could read with")
+        """The network of queries (a TextTower), for a model that reads on from its states."""
+        raise TypeError(f"{type(self).__name__} has no network")
 
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path] | None:
         """The folder of what training on `data` gave; None for an encoder used as it is."""

@@ -79,6 +79,8 @@ class BiEncoder(Encoder):
     query: QueryProcessor = field(default_factory=NoProcessing)
     dev_products: int = 10_000
 
+    has_network: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         within("encoder.batch_size", self.batch_size, least=2)

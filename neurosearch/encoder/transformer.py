@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from neurosearch.encoder.base import Encoder, LiveEncoder
 from neurosearch.encoder.weights import weights_digest
@@ -30,6 +30,8 @@ class SentenceEncoder(Encoder):
     model: str = content(weights_digest, default="sentence-transformers/all-MiniLM-L6-v2")
     pooling: str = "mean"
     max_length: int = 128
+
+    has_network: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

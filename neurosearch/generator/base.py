@@ -81,6 +81,11 @@ class Generator(Recipe):
                 f"in generator.batch_size={self.batch_size}"
             )
 
+    @property
+    def prefix(self) -> str:
+        """What goes before every text that is read."""
+        return ""
+
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
         """The CodeModel before training; `pretrained` is what `pretrained_weights` built."""
         raise TypeError(f"{type(self).__name__} does not say what its network is")
@@ -184,7 +189,8 @@ def expand(
     asked = np.repeat(query, size)
     within = np.arange(len(asked)) - np.repeat(np.cumsum(size) - size, size)
     found = rows[np.repeat(begin[leaf], size) + within]
-    score = np.repeat(scores[query, place], size).astype(np.float32)
+    # In double precision: a ten thousandth of a cosine is lost beside a long sum in single.
+    score = np.repeat(scores[query, place].astype(np.float64), size)
     if vectors is not None:
         texts, products = vectors
         for start in range(0, len(asked), 65_536):
@@ -196,7 +202,7 @@ def expand(
     rank = np.arange(len(asked)) - np.searchsorted(asked, asked)
     kept = rank < k
     result = np.full((len(leaves), k), -1, dtype=np.int64)
-    marks = np.full((len(leaves), k), -np.inf, dtype=np.float32)
+    marks = np.full((len(leaves), k), -np.inf)
     result[asked[kept], rank[kept]] = found[kept]
     marks[asked[kept], rank[kept]] = score[kept]
     return result, marks

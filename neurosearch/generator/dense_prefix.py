@@ -1,6 +1,6 @@
 """A sentence encoder reads, a small decoder writes: strong where no T5's weights are at hand.
 
-The decoder sees the encoder's vector, projected to `prefix` tokens, and its token states, or the
+The decoder sees the encoder's vector, projected to `prefix_tokens`, and its token states, or the
 vector alone. The encoder may be one that was fine-tuned (encoder=biencoder), which then goes on
 training, or stays as it is where `frozen`.
 """
@@ -27,14 +27,14 @@ class DensePrefix(Generator):
     """Attributes:
     encoder: that reads.
     memory: `states` (of the tokens, and the vector) or `vector`.
-    prefix: tokens that the vector is projected to.
+    prefix_tokens: that the vector is projected to.
     frozen: the encoder is used as it is.
     shape: of the decoder.
     """
 
     encoder: Encoder = field(default_factory=SentenceEncoder)
     memory: str = "states"
-    prefix: int = 2
+    prefix_tokens: int = 2
     frozen: bool = False
     shape: Shape = field(default_factory=Shape)
 
@@ -42,8 +42,17 @@ class DensePrefix(Generator):
         super().__post_init__()
         if self.memory not in MEMORIES:
             raise InputError(f"generator.memory must be states or vector, not {self.memory!r}")
-        if self.prefix < 1:
-            raise InputError(f"generator.prefix must be at least 1, not {self.prefix}")
+        if self.prefix_tokens < 1:
+            raise InputError(
+                f"generator.prefix_tokens must be at least 1, not {self.prefix_tokens}"
+            )
+        if not self.encoder.has_network:
+            name = type(self.encoder).__name__
+            raise InputError(f"generator.encoder: {name} has no network to read with")
+
+    @property
+    def prefix(self) -> str:
+        return self.encoder.query_prefix
 
     def pretrained_weights(self, data: Artifact[Dataset]) -> Artifact[Path] | None:
         return self.encoder.trained(data)
@@ -57,7 +66,7 @@ class DensePrefix(Generator):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.schedule.seed)
             tower = self.encoder.tower(pretrained)
-            reader = DenseReader(tower, self.prefix, self.memory == "vector", self.frozen)
+            reader = DenseReader(tower, self.prefix_tokens, self.memory == "vector", self.frozen)
             return CodeModel(reader, CodeDecoder(sizes, self.shape, reader.width))
 
     def label(self) -> str:

@@ -57,14 +57,14 @@ class Words:
     after: np.ndarray
 
     @classmethod
-    def of(cls, tokenizer: Any, texts: Sequence[str], max_length: int) -> Words:
-        """The texts cut at `max_length` tokens, special ones counted."""
+    def of(cls, tokenizer: Any, texts: Sequence[str], max_length: int, prefix: str = "") -> Words:
+        """The texts cut at `max_length` tokens, special ones and the `prefix` counted."""
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        around = tokenizer.encode("a")
-        inside = [i for i, special in enumerate(around.special_tokens_mask) if not special]
-        before = np.array(around.ids[: inside[0]], dtype=np.int64)
-        after = np.array(around.ids[inside[-1] + 1 :], dtype=np.int64)
+        around = tokenizer.encode(f"{prefix}a")
+        text = [i for i, special in enumerate(around.special_tokens_mask) if not special][-1]
+        before = np.array(around.ids[:text], dtype=np.int64)
+        after = np.array(around.ids[text + 1 :], dtype=np.int64)
         room = max_length - len(before) - len(after)
         encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
         lengths = np.array([min(len(e.ids), room) for e in encoded], dtype=np.int64)

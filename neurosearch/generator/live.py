@@ -28,8 +28,9 @@ class LiveGenerator:
         self.trie = Trie.of(ids).to(self.device)
 
     def tokens(self, texts: Sequence[str]) -> Tokens:
-        """Of queries, as they were processed in training."""
-        asked = self.recipe.query.process(list(texts))
+        """Of processed queries."""
+        recipe = self.recipe
+        asked = [recipe.prefix + text for text in texts]
         return tokenize(self.network.reader.tokenizer, asked, self.recipe.max_length)
 
     def search(
@@ -49,12 +50,12 @@ class LiveGenerator:
         self,
         texts: Sequence[str],
         k: int,
-        beam: int | None,
+        beam: int,
         constrained: bool,
         cosine_weight: float,
         vectors: tuple[np.ndarray, np.ndarray],
     ) -> tuple[np.ndarray, np.ndarray]:
         """Q×k rows and scores; `vectors` of the queries and of all products."""
-        found = self.search(texts, beam or k, constrained)
+        found = self.search(texts, beam, constrained)
         buckets = self.trie.bucket_begin, self.trie.bucket_rows
         return expand(found.scores, found.nodes, buckets, k, vectors, cosine_weight)

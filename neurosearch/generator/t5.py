@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neurosearch.encoder.weights import weights_digest
+from neurosearch.encoder.weights import local_folder, weights_digest
+from neurosearch.errors import InputError
 from neurosearch.generator.base import Generator
 from neurosearch.generator.shape import Shape
 from neurosearch.recipe import content
@@ -18,6 +20,15 @@ class T5(Generator):
 
     model: str = content(weights_digest, default="t5-small")
     reader_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        folder = local_folder(self.model)
+        config = None if folder is None else folder / "config.json"
+        if config is not None and config.exists():
+            kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+            if kind != "t5":
+                raise InputError(f"generator.model={self.model!r} is a {kind}, not a T5")
 
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
         from neurosearch.generator.decoder import CodeDecoder, take_t5

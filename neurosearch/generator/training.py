@@ -48,7 +48,12 @@ class GeneratorModule(lightning.LightningModule):
         self._codes = torch.from_numpy(np.asarray(ids.codes, dtype=np.int64))
         self._trie = Trie.of(ids)
         tokenizer, longest = self.model.reader.tokenizer, recipe.max_length
-        queries = {s: recipe.query.process(data.queries(s).texts) for s in ("train", "dev")}
+        queries = {
+            split: [
+                recipe.prefix + text for text in recipe.query.process(data.queries(split).texts)
+            ]
+            for split in ("train", "dev")
+        }
         self._dev = tokenize(tokenizer, queries["dev"], longest)
         texts = [t for b in data.catalogue.texts(recipe.fields, recipe.separator) for t in b]
         graded = graded_pairs(data, data.judgments("train"), recipe.gain)
@@ -60,14 +65,14 @@ class GeneratorModule(lightning.LightningModule):
         written = None
         if pseudo is not None:
             written = (
-                tokenize(tokenizer, pseudo["text"].to_list(), longest),
+                tokenize(tokenizer, [recipe.prefix + text for text in pseudo["text"]], longest),
                 pseudo["row"].to_numpy(),
             )
         pairs = good["query"].to_numpy(), good["row"].to_numpy()
         self._batches = ExampleBatches(
             queries=tokenize(tokenizer, queries["train"], longest),
             pairs=pairs,
-            words=Words.of(tokenizer, texts, longest),
+            words=Words.of(tokenizer, texts, longest, recipe.prefix),
             pseudo=written,
             crops=recipe.crops,
             batch_size=recipe.batch_size,

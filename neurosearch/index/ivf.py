@@ -9,6 +9,7 @@ import numpy as np
 
 from neurosearch.errors import InputError
 from neurosearch.index.base import Index, LiveIndex
+from neurosearch.recipe import within
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class IVF(Index):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        within("index.cells", self.cells, least=1)
         if not 1 <= self.probes <= self.cells:
             raise InputError(f"index.probes={self.probes}: 1 to index.cells={self.cells}")
 

@@ -1,6 +1,6 @@
 """Generative retrieval: a model writes semantic IDs, a search keeps it to those of the catalogue.
 
-The beam is as wide as the list that is asked for, so k products come back where the catalogue
+The beam is as wide as the lists of a run are long, so k products come back where the catalogue
 has them; products that share an ID come in the order of their vectors. Unconstrained, invalid
 IDs are thrown away and lists are shorter: what the constraint is worth.
 
@@ -35,7 +35,8 @@ from neurosearch.types import Dataset, Embeddings, Run, SemanticIds
 class Generative(Retriever):
     """Attributes:
     tokenizer: whose IDs are written; its encoder's vectors order products.
-    beam: null for as many as products are asked for; a narrower one may give shorter lists.
+    beam: null for the depth of the evaluation's lists, in live answers too; with a narrower one
+        lists may be shorter.
     constrained: to the catalogue's IDs.
     cosine_weight: null to order the products of an ID only.
     """
@@ -59,9 +60,9 @@ class Generative(Retriever):
         queries = encoder.query_embeddings(data, topics.split, topics.query)
         products = encoder.product_embeddings(data)
         if topics.pool == "judged":
-            weight = self._limits[2]
+            weight = self._limits(topics)[2]
             return GenerativePoolRun(data, topics, ids, trained, queries, products, weight)
-        return GenerativeRun(data, topics, ids, trained, queries, products, *self._limits)
+        return GenerativeRun(data, topics, ids, trained, queries, products, *self._limits(topics))
 
     def diagnosis(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Any] | None:
         if topics.pool == "judged":
@@ -82,12 +83,12 @@ class Generative(Retriever):
         live = encoder.live(runtime, None if weights is None else runtime.get(weights))
         products = runtime.get(encoder.product_embeddings(data)).vectors
         model = LiveGenerator(runtime.get(trained), runtime.get(ids), runtime)
-        yield _GenerativeSearcher(self, model, live, encoder.query_prefix, products, topics.query)
+        limits = self._limits(topics)
+        yield _GenerativeSearcher(limits, model, live, encoder.query_prefix, products, topics.query)
 
-    @property
-    def _limits(self) -> tuple[int | None, bool, float]:
+    def _limits(self, topics: Topics) -> tuple[int, bool, float]:
         weight = IN_BUCKETS if self.cosine_weight is None else self.cosine_weight
-        return self.beam, self.constrained, weight
+        return self.beam or topics.depth, self.constrained, weight
 
     def _parts(
         self, data: Artifact[Dataset]
@@ -111,7 +112,7 @@ class GenerativeRun(RunArtifact):
     trained: Artifact[CodeModelFiles]
     queries: Artifact[Embeddings]
     products: Artifact[Embeddings]
-    beam: int | None
+    beam: int
     constrained: bool
     cosine_weight: float
 
@@ -162,7 +163,7 @@ class GenerativePoolRun(RunArtifact):
 
 @dataclass(frozen=True)
 class _GenerativeSearcher:
-    recipe: Generative
+    limits: tuple[int, bool, float]
     model: LiveGenerator
     encoder: LiveEncoder
     prefix: str
@@ -172,5 +173,4 @@ class _GenerativeSearcher:
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         processed = self.query.process(list(texts))
         asked = self.encoder.encode([self.prefix + text for text in processed])
-        limits = self.recipe._limits
-        return self.model.products(processed, k, *limits, (asked, self.vectors))
+        return self.model.products(processed, k, *self.limits, (asked, self.vectors))

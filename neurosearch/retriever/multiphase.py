@@ -25,7 +25,6 @@ from neurosearch.encoder.base import LiveEncoder
 from neurosearch.errors import InputError
 from neurosearch.generator.base import CodeModelFiles, Generator
 from neurosearch.generator.live import LiveGenerator
-from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import within
 from neurosearch.retriever.base import SCORED, Retriever, RunArtifact, Searcher, Topics
 from neurosearch.retriever.dense import FLOOR, Dense
@@ -99,7 +98,7 @@ class Multiphase(Retriever):
         model = None
         if written is not None:
             model = LiveGenerator(runtime.get(written), lists.ids, runtime)
-        yield _MultiphaseSearcher(self, live, lists, model, topics.query)
+        yield _MultiphaseSearcher(self, live, lists, model, topics)
 
     def _lists(self, data: Artifact[Dataset]) -> Artifact[PrefixLists]:
         embeddings = self.tokenizer.encoder.product_embeddings(data)
@@ -337,12 +336,14 @@ class _MultiphaseSearcher:
     encoder: LiveEncoder
     lists: PrefixLists
     model: LiveGenerator | None
-    query: QueryProcessor
+    topics: Topics
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        processed = self.query.process(list(texts))
+        processed = self.topics.query.process(list(texts))
         prefix = self.recipe.tokenizer.encoder.query_prefix
         vectors = self.encoder.encode([prefix + text for text in processed])
         widths = self.recipe.widths
-        nodes, _ = found_prefixes(self.lists, self.model, vectors, processed, widths, k)
+        # As many products as in a batch, or a shorter list would come from other prefixes.
+        least = max(k, self.topics.depth)
+        nodes, _ = found_prefixes(self.lists, self.model, vectors, processed, widths, least)
         return self.lists.nearest(vectors, nodes, min(k, len(self.lists.ids)))

@@ -230,7 +230,7 @@ def test_killed_and_resumed_it_ends_the_same(
         ({"positive_share": 2.0}, r"generator\.positive_share must be above 0 and at most 1"),
         ({"fields": ("nope",)}, r"generator\.fields: \['nope'\]; known are title"),
         ({"memory": "none"}, r"generator\.memory must be states or vector"),
-        ({"prefix": 0}, r"generator\.prefix must be at least 1"),
+        ({"prefix_tokens": 0}, r"generator\.prefix_tokens must be at least 1"),
     ],
 )
 def test_what_cannot_be_is_refused(tiny_model: str, options: dict, message: str) -> None:
@@ -238,13 +238,18 @@ def test_what_cannot_be_is_refused(tiny_model: str, options: dict, message: str)
         dense(tiny_model, **options)
 
 
-def test_only_a_t5_is_a_t5(tiny_model: str, runtime: Runtime, shop, ids) -> None:
-    recipe = T5(gain=GAIN, model=tiny_model, **COMMON)
-    with pytest.raises(InputError, match="is a bert, not a T5"):
-        runtime.get(recipe.trained(shop, ids))
+def test_what_cannot_read_is_refused_at_once(tiny_model: str) -> None:
+    with pytest.raises(InputError, match=r"generator\.model=.* is a bert, not a T5"):
+        T5(gain=GAIN, model=tiny_model, **COMMON)
+    with pytest.raises(InputError, match=r"generator\.encoder: HashingEncoder has no network"):
+        DensePrefix(gain=GAIN, encoder=HashingEncoder(), shape=SMALL, **COMMON)
 
 
-def test_an_encoder_without_a_network_cannot_read(runtime: Runtime, shop, ids) -> None:
-    recipe = DensePrefix(gain=GAIN, encoder=HashingEncoder(), shape=SMALL, **COMMON)
-    with pytest.raises(InputError, match="HashingEncoder has no network"):
-        runtime.get(recipe.trained(shop, ids))
+def test_the_encoders_prefix_goes_before_every_text(tiny_model, shop_runtime, shop, ids) -> None:
+    encoder = SentenceEncoder(model=tiny_model, max_length=16, query_prefix="red ")
+    recipe = replace(dense(tiny_model), encoder=encoder)
+    module = module_of(recipe, shop_runtime, shop, ids)
+    red = module.model.reader.tokenizer.token_to_id("red")
+    tokens, _, _ = module._batches.draw(0)
+    assert (tokens.ids[tokens.offsets[:-1] + 1] == red).all()
+    assert (module._dev.ids[module._dev.offsets[:-1] + 1] == red).all()

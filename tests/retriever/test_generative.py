@@ -81,6 +81,8 @@ def test_live_answers_are_the_batch_ones(system, shop_runtime, shop) -> None:
     queries = data.queries("test")
     with system.searcher(shop, TOPICS, shop_runtime) as searcher:
         rows, scores = searcher.search(queries.texts[:3], 50)
+        few, _ = searcher.search(queries.texts[:3], 5)  # of the same beams
+    assert (few == rows[:, :5]).all()
     for place in range(3):
         own = run.frame.filter(pl.col("query_id") == queries.ids[place])
         assert scores[place] == pytest.approx(own["score"].to_numpy(), abs=1e-5)
@@ -155,6 +157,19 @@ def test_buckets_are_expanded_in_the_order_of_vectors() -> None:
     rows, marks = expand(scores, leaves, buckets, 5, vectors, 10.0)
     assert rows.tolist() == [[3, 4, 1, 2, -1]]
     assert marks[0, :2].tolist() == pytest.approx([9.5, 7.0])
+
+
+def test_long_sums_leave_the_order_of_a_bucket_alone() -> None:
+    rng = np.random.default_rng(0)
+    products = rng.normal(size=(200, 8)).astype(np.float32)
+    products /= np.linalg.norm(products, axis=1, keepdims=True)
+    asked = products[:1]
+    buckets = np.array([0, 200]), np.arange(200)
+    rows, marks = expand(
+        np.array([[-20.0]], dtype=np.float32), np.array([[0]]), buckets, 10, (asked, products), 1e-4
+    )
+    assert rows[0].tolist() == np.argsort(-(products @ asked[0]))[:10].tolist()
+    assert len(set(marks[0])) == 10
 
 
 def test_what_is_no_leaf_gives_nothing() -> None:

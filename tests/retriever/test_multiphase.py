@@ -120,7 +120,9 @@ def test_live_answers_are_the_batch_ones(shop_runtime: Runtime, shop) -> None:
     data = shop_runtime.get(shop)
     queries = data.queries("test")
     with system.searcher(shop, TOPICS, shop_runtime) as searcher:
-        _, scores = searcher.search(queries.texts[:3], 100)
+        rows, scores = searcher.search(queries.texts[:3], 100)
+        few, _ = searcher.search(queries.texts[:3], 5)  # below the same prefixes
+    assert (few == rows[:, :5]).all()
     for place in range(3):
         own = run.filter(pl.col("query_id") == queries.ids[place])["score"].to_numpy()
         assert scores[place] == pytest.approx(own, abs=1e-5)
