@@ -276,3 +276,12 @@ def test_training_lowers_the_error(tmp_path: Path) -> None:
         )
         details[name] = recipe.fit(points, tmp_path / name, runtime)
     assert details["long"]["error"] < 0.7 * details["short"]["error"]
+
+
+def test_an_rqvae_trains_in_half_precision(tmp_path: Path) -> None:
+    points = clustered()
+    runtime = Runtime(outputs=tmp_path, device="cpu", progress=False, precision="bf16")
+    details = ALL["rqvae"].fit(points, tmp_path, runtime)
+    assert details["error"] < (points**2).sum(axis=1).mean()  # better than a vector of zeros
+    codes = ALL["rqvae"].quantizer(tmp_path).assign(points)
+    assert len(np.unique(codes, axis=0)) > 16
