@@ -77,6 +77,13 @@ def _artifacts_in(value: Any) -> Iterator[Artifact[Any]]:
             yield from _artifacts_in(item)
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
 class Store:
     """Folder of artifacts: `<kind>/<fingerprint>/` with a manifest that load verifies.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -104,6 +104,11 @@ class Queries:
     @property
     def texts(self) -> list[str]:
         return self.frame["text"].to_list()
+
+    def processed(self, process: Callable[[list[str]], list[str]]) -> Queries:
+        """The queries with other texts."""
+        texts = pl.Series("text", process(self.texts), pl.String)
+        return Queries(self.split, self.frame.with_columns(texts))
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,10 @@ class Data(Recipe):
         told = []
         for spec in dataclasses.fields(self.population()):
             value = getattr(self.population(), spec.name)
-            if spec.name != "path" and value != spec.default:
+            usual = spec.default
+            if spec.default_factory is not dataclasses.MISSING:
+                usual = spec.default_factory()
+            if spec.name != "path" and value != usual:
                 told.append(f"{spec.name}={value}")
         return ",".join(told)
 

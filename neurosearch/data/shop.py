@@ -23,6 +23,8 @@ from neurosearch.data.simulation.world import World, build_world
 from neurosearch.errors import InputError
 from neurosearch.runtime import Runtime
 
+ASKED = 1_000_000  # a chunk number that no products have: pictures of queries are drawn anew
+
 
 @dataclass(frozen=True)
 class Shop(base.Data):
@@ -31,7 +33,7 @@ class Shop(base.Data):
     Attributes:
         seed: of the shop itself; a sweep over the root's seed must not change the data.
         n_products: 500 to 10 million; the first products don't depend on it.
-        images: draw pictures (a third of a millisecond each).
+        images: draw pictures (a third of a millisecond each), of products and for queries.
     """
 
     name: ClassVar[str] = "shop"
@@ -57,6 +59,10 @@ class Shop(base.Data):
             queries.pool(world, codes, by_type, intent, self.seed, number)
             for number, intent in enumerate(intents)
         ]
+        if self.images:  # the same attributes, seen otherwise
+            asked = codes.take(np.array([intent.source for intent in intents]))
+            drawn = images.draw(world, asked, self.seed, ASKED)
+            frame = frame.with_columns(pl.Series("image", drawn, pl.Binary))
         query_ids = frame["query_id"].to_list()
         ids = pl.Series([f"P{row:08d}" for row in range(self.n_products)])
         judgments = pl.DataFrame(

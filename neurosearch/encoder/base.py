@@ -60,6 +60,11 @@ class Encoder(Recipe):
         """
         raise TypeError(f"{type(self).__name__} does not say how it encodes")
 
+    def loaded(self, runtime: Runtime, data: Artifact[Dataset]) -> LiveEncoder:
+        """The encoder as it is after training on `data`, for live queries."""
+        trained = self.trained(data)
+        return self.live(runtime, None if trained is None else runtime.get(trained))
+
     def tower(self, weights: Path | None = None) -> Any:
         """The network of queries (a TextTower), for a model that reads on from its states."""
         raise TypeError(f"{type(self).__name__} has no network")

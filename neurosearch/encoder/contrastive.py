@@ -182,7 +182,7 @@ class BiEncoderModule(lightning.LightningModule):
         queries = data.queries("dev")
         asked = self._vectors(self.towers.query, self._dev_queries)
         products = self._vectors(self.towers.product, self._products.take(rows))
-        places, scores = _search(asked, products, 10, self.device)
+        places, scores = exact_search(asked, products, 10, self.device)
         run = Run.from_arrays(rows[places], scores, queries, data.catalogue, 10)
         gain = self._texts.context.gain
         found = per_query(run, queries, data.judgments("dev"), gain, ("nDCG@10",))
@@ -232,7 +232,7 @@ class BiEncoderModule(lightning.LightningModule):
         """The source's lists by the model as it is now, with what was refused."""
         asked = self._vectors(self.towers.query, self._queries)
         products = self._vectors(self.towers.product, self._products)
-        places, scores = _search(asked, products, source.last, self.device)
+        places, scores = exact_search(asked, products, source.last, self.device)
         depth = places.shape[1]
         candidates = pl.DataFrame(
             {
@@ -258,7 +258,7 @@ class BiEncoderModule(lightning.LightningModule):
         path.with_suffix(".json").write_text(json.dumps(statistics), encoding="utf-8")
 
 
-def _search(
+def exact_search(
     queries: np.ndarray, products: np.ndarray, k: int, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray]:
     """Exact top k by inner product, in slices of queries so that memory stays bounded."""

@@ -16,7 +16,9 @@ from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import Recipe
 from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.runtime import Runtime, hardware
-from neurosearch.types import SPLITS, Dataset, Run
+from neurosearch.types import SPLITS, Dataset, Queries, Run
+
+HEADLINE = "nDCG@10"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Evaluation(Recipe):
         baseline: the system that the others are tested against, by its name in the table.
         resamples: bootstrap resamples, and permutations of the paired test.
         seed: of both.
+        by: a column of the queries; the headline metric is also given for each of its values.
         latency: how it is measured.
     """
 
@@ -41,6 +44,7 @@ class Evaluation(Recipe):
     resamples: int = 10_000
     seed: int = 0
     latency: LatencyProtocol = field(default_factory=LatencyProtocol)
+    by: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,7 +65,7 @@ class Evaluation(Recipe):
         """Per-query metrics of a system's run, those of its own included, as an artifact."""
         topics = self.topics(query)
         run, own = retriever.run(data, topics), retriever.diagnosis(data, topics)
-        return PerQueryMetrics(data, run, own, self.split, self.gain)
+        return PerQueryMetrics(data, run, own, self.split, self.gain, self.by)
 
     def latency_of(
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
@@ -84,6 +88,7 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
     own: Artifact[pl.DataFrame] | None
     split: str
     gain: Gain
+    by: str | None
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         from neurosearch.evaluation.metrics import per_query
@@ -93,6 +98,8 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
             raise InputError(f"a run of {run.split} can't be evaluated on {self.split}")
         queries, judgments = data.queries(self.split), data.judgments(self.split)
         frame = per_query(run, queries, judgments, self.gain)
+        if self.by is not None:
+            frame = frame.hstack(sliced(frame[HEADLINE], queries, self.by))
         if self.own is not None:
             own = runtime.get(self.own)
             frame = frame.join(own, on="query_id", how="left", maintain_order="left")
@@ -102,3 +109,24 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
 
     def load(self, folder: Path) -> pl.DataFrame:
         return pl.read_parquet(folder / "metrics.parquet")
+
+
+def sliced(scores: pl.Series, queries: Queries, column: str) -> list[pl.Series]:
+    """A metric once for each value of a column of the queries, null where they have another.
+
+    Raises InputError where the queries have no such column.
+    """
+    if column not in queries.frame.columns:
+        known = ", ".join(
+            c for c in queries.frame.columns if c not in ("query_id", "text", "image")
+        )
+        raise InputError(f"evaluation.by={column!r}: the queries have {known or 'no columns'}")
+    values = queries.frame[column].cast(pl.String)
+    names = values.drop_nulls().unique().sort()
+    frame = pl.DataFrame({"score": scores, "value": values})
+    return [
+        frame.select(
+            pl.when(pl.col("value") == name).then("score").alias(f"{scores.name} {name}")
+        ).to_series()
+        for name in names
+    ]

@@ -22,7 +22,9 @@ from neurosearch.types import Judgments, Queries, Run
 METRICS: dict[str, tuple[str, str, str]] = {
     "nDCG@10": ("run", "gain", "ndcg@10"),
     "nDCG@10 (exp)": ("run", "exponential", "ndcg@10"),
+    "nDCG@5": ("run", "gain", "ndcg@5"),
     "nDCG": ("run", "gain", "ndcg"),
+    "Recall@5": ("run", "relevant", "recall@5"),
     "Recall@10": ("run", "relevant", "recall@10"),
     "Recall@100": ("run", "relevant", "recall@100"),
     "MRR@10": ("run", "relevant", "mrr@10"),

@@ -24,7 +24,7 @@ from neurosearch.query.none import NoProcessing
 from neurosearch.recipe import Recipe, within
 from neurosearch.runtime import Runtime
 from neurosearch.training import Schedule, fit
-from neurosearch.types import Dataset, SemanticIds, check_fields
+from neurosearch.types import Catalogue, Dataset, Queries, SemanticIds, check_fields
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,16 @@ class Generator(Recipe):
                 f"in generator.batch_size={self.batch_size}"
             )
 
+    reads_words: ClassVar[bool] = True  # a live query will do
+
     @property
     def prefix(self) -> str:
         """What goes before every text that is read."""
         return ""
+
+    def asked(self, queries: Queries, catalogue: Catalogue, ids: SemanticIds) -> list[str]:
+        """What is read of queries: their texts."""
+        return queries.texts
 
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
         """The CodeModel before training; `pretrained` is what `pretrained_weights` built."""

@@ -57,13 +57,12 @@ class GenerationMetrics(Artifact[pl.DataFrame]):
         good = relevant(queries.split).join(order, on="query_id").sort("query", "row")
         asked, rows = good["query"].to_numpy(), good["row"].to_numpy()
         columns: dict[str, Any] = {}
-        free = model.search(queries.texts, BEAM, constrained=False)
+        texts = model.asked(queries, data.catalogue)
+        free = model.search(texts, BEAM, constrained=False)
         columns["validity"] = (free.nodes >= 0).mean(axis=1)
-        bound = model.search(queries.texts, BEAM)
+        bound = model.search(texts, BEAM)
         codes = np.asarray(ids.codes)[rows]
-        losses = -path_scores(
-            model.network, model.tokens(queries.texts), asked, codes, model.device
-        )
+        losses = -path_scores(model.network, model.tokens(texts), asked, codes, model.device)
         count = np.bincount(asked, minlength=len(queries))
         for level in range(codes.shape[1]):
             depth = level + 1

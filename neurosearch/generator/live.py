@@ -10,7 +10,7 @@ import numpy as np
 from neurosearch.encoder.tokens import Tokens, tokenize
 from neurosearch.generator.base import CodeModelFiles, expand
 from neurosearch.runtime import Runtime
-from neurosearch.types import SemanticIds
+from neurosearch.types import Catalogue, Queries, SemanticIds
 
 if TYPE_CHECKING:
     from neurosearch.generator.network import Found
@@ -26,6 +26,11 @@ class LiveGenerator:
         self.recipe = files.generator
         self.network = files.network().to(self.device)
         self.trie = Trie.of(ids).to(self.device)
+        self._ids = ids
+
+    def asked(self, queries: Queries, catalogue: Catalogue) -> list[str]:
+        """What is read of a split's processed queries."""
+        return self.recipe.asked(queries, catalogue, self._ids)
 
     def tokens(self, texts: Sequence[str]) -> Tokens:
         """Of processed queries."""

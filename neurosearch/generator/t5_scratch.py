@@ -21,31 +21,36 @@ class ScratchT5(Generator):
     reader_rate: float = 1.0
 
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
-        import torch
-        from transformers import T5Config, T5EncoderModel
-
         from neurosearch.encoder.network import found, load_tokenizer
-        from neurosearch.generator.decoder import CodeDecoder
-        from neurosearch.generator.network import CodeModel, T5Reader
 
         with found("generator.vocabulary", self.vocabulary) as source:
             tokenizer = load_tokenizer(source)
-        shape = self.shape
-        config = T5Config(
-            vocab_size=tokenizer.get_vocab_size(),
-            d_model=shape.width,
-            d_kv=shape.head_width,
-            d_ff=shape.feed,
-            num_heads=shape.heads,
-            num_layers=shape.layers,
-            dropout_rate=shape.dropout,
-            feed_forward_proj="gated-gelu" if shape.gated else "relu",
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.schedule.seed)
-            encoder = T5EncoderModel(config)
-            decoder = CodeDecoder(sizes, shape, shape.width)
-        return CodeModel(T5Reader(encoder, tokenizer), decoder)
+        return untrained_model(self.shape, tokenizer, sizes, self.schedule.seed)
 
     def label(self) -> str:
         return "T5 from scratch"
+
+
+def untrained_model(shape: Shape, tokenizer: Any, sizes: tuple[int, ...], seed: int) -> Any:
+    """A CodeModel: T5's encoder over the tokenizer's vocabulary, a decoder of the same shape."""
+    import torch
+    from transformers import T5Config, T5EncoderModel
+
+    from neurosearch.generator.decoder import CodeDecoder
+    from neurosearch.generator.network import CodeModel, T5Reader
+
+    config = T5Config(
+        vocab_size=tokenizer.get_vocab_size(),
+        d_model=shape.width,
+        d_kv=shape.head_width,
+        d_ff=shape.feed,
+        num_heads=shape.heads,
+        num_layers=shape.layers,
+        dropout_rate=shape.dropout,
+        feed_forward_proj="gated-gelu" if shape.gated else "relu",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = T5EncoderModel(config)
+        decoder = CodeDecoder(sizes, shape, shape.width)
+    return CodeModel(T5Reader(encoder, tokenizer), decoder)

@@ -48,12 +48,11 @@ class GeneratorModule(lightning.LightningModule):
         self._codes = torch.from_numpy(np.asarray(ids.codes, dtype=np.int64))
         self._trie = Trie.of(ids)
         tokenizer, longest = self.model.reader.tokenizer, recipe.max_length
-        queries = {
-            split: [
-                recipe.prefix + text for text in recipe.query.process(data.queries(split).texts)
-            ]
-            for split in ("train", "dev")
-        }
+        queries = {}
+        for split in ("train", "dev"):
+            asked_of = data.queries(split).processed(recipe.query.process)
+            texts = recipe.asked(asked_of, data.catalogue, ids)
+            queries[split] = [recipe.prefix + text for text in texts]
         self._dev = tokenize(tokenizer, queries["dev"], longest)
         texts = [t for b in data.catalogue.texts(recipe.fields, recipe.separator) for t in b]
         graded = graded_pairs(data, data.judgments("train"), recipe.gain)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neurosearch.errors import InputError
+from neurosearch.evaluation.base import HEADLINE
 from neurosearch.evaluation.latency import METRICS as LATENCY
 from neurosearch.evaluation.metrics import METRICS
 from neurosearch.generator import diagnosis
@@ -42,7 +43,9 @@ class Report(Recipe):
         strange = [
             name
             for name in self.columns
-            if name not in known and name.rpartition("@")[0] not in levels
+            if name not in known
+            and name.rpartition("@")[0] not in levels
+            and not name.startswith(f"{HEADLINE} ")  # of a slice: see `evaluation.by`
         ]
         if strange:
             told = ", ".join((*known, *(f"{name}@1" for name in levels)))

@@ -48,9 +48,7 @@ class Topics(Recipe):
 
     def queries(self, data: Dataset) -> Queries:
         """The split's queries with processed texts."""
-        queries = data.queries(self.split)
-        texts = self.query.process(queries.texts)
-        return Queries(self.split, queries.frame.with_columns(pl.Series("text", texts)))
+        return data.queries(self.split).processed(self.query.process)
 
 
 class Searcher(Protocol):

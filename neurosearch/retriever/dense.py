@@ -51,8 +51,7 @@ class Dense(Retriever):
         self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
     ) -> Iterator[Searcher]:
         index = runtime.get(self._index(data))
-        trained = self.encoder.trained(data)
-        live = self.encoder.live(runtime, None if trained is None else runtime.get(trained))
+        live = self.encoder.loaded(runtime, data)
         yield _DenseSearcher(self.encoder, self.encoder.identity(data), live, index, topics.query)
 
     def _index(self, data: Artifact[Dataset]) -> Artifact[LiveIndex]:

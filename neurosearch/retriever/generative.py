@@ -79,12 +79,15 @@ class Generative(Retriever):
     ) -> Iterator[Searcher]:
         ids, trained = self._parts(data)
         encoder = self.tokenizer.encoder
-        weights = encoder.trained(data)
-        live = encoder.live(runtime, None if weights is None else runtime.get(weights))
+        live = encoder.loaded(runtime, data)
         products = runtime.get(encoder.product_embeddings(data)).vectors
         model = LiveGenerator(runtime.get(trained), runtime.get(ids), runtime)
         limits = self._limits(topics)
         yield _GenerativeSearcher(limits, model, live, encoder.query_prefix, products, topics.query)
+
+    @property
+    def is_live(self) -> bool:
+        return self.generator.reads_words
 
     def _limits(self, topics: Topics) -> tuple[int, bool, float]:
         weight = IN_BUCKETS if self.cosine_weight is None else self.cosine_weight
@@ -123,7 +126,7 @@ class GenerativeRun(RunArtifact):
         vectors = runtime.get(self.queries).vectors, runtime.get(self.products).vectors
         k = min(self.topics.depth, len(data.catalogue))
         limits = self.beam, self.constrained, self.cosine_weight
-        rows, scores = model.products(queries.texts, k, *limits, vectors)
+        rows, scores = model.products(model.asked(queries, data.catalogue), k, *limits, vectors)
         return Run.from_arrays(rows, scores, queries, data.catalogue, self.topics.depth)
 
 
@@ -150,7 +153,7 @@ class GenerativePoolRun(RunArtifact):
         model = LiveGenerator(runtime.get(self.trained), ids, runtime)
         asked, rows = pool["query"].to_numpy(), pool["row"].to_numpy()
         codes = np.asarray(ids.codes)[rows]
-        tokens = model.tokens(queries.texts)
+        tokens = model.tokens(model.asked(queries, data.catalogue))
         scores = path_scores(model.network, tokens, asked, codes, model.device).sum(axis=1)
         texts, products = (runtime.get(x).vectors for x in (self.queries, self.products))
         scores = scores + self.cosine_weight * np.einsum("nd,nd->n", texts[asked], products[rows])

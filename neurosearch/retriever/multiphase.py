@@ -58,6 +58,8 @@ class Multiphase(Retriever):
         if not 1 <= self.depth <= self.tokenizer.levels:
             told = f"retriever.depth={self.depth}"
             raise InputError(f"{told}: 1 to tokenizer.levels={self.tokenizer.levels}")
+        if self.generator is not None and not self.generator.reads_words:
+            raise InputError(f"retriever.generator: {self.generator.label()} reads no words")
         within("retriever.probes", self.probes, least=1)
         within("retriever.width", self.width, least=1)
 
@@ -91,8 +93,7 @@ class Multiphase(Retriever):
         self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
     ) -> Iterator[Searcher]:
         encoder = self.tokenizer.encoder
-        weights = encoder.trained(data)
-        live = encoder.live(runtime, None if weights is None else runtime.get(weights))
+        live = encoder.loaded(runtime, data)
         lists = runtime.get(self._lists(data))
         written = self._written(data)
         model = None

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from neurosearch.artifact import write_whole
 from neurosearch.data.base import Data
 from neurosearch.errors import InputError
 from neurosearch.evaluation.base import Evaluation
@@ -130,13 +131,6 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
 def sweep_folder(jobs: Path, sweep: str) -> Path:
     """Where the records of one sweep lie until its table is made."""
     return jobs / ".sweeps" / sweep
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def resolved(config: DictConfig) -> str:

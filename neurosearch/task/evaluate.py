@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from neurosearch.artifact import write_whole
 from neurosearch.evaluation.latency import costs
 from neurosearch.runtime import log, peak_memory_mb
-from neurosearch.task.base import Job, Task, build, resolved, write_whole
+from neurosearch.task.base import Job, Task, build, resolved
 
 
 @dataclass(frozen=True)

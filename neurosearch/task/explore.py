@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from neurosearch.artifact import write_whole
 from neurosearch.data.profile import profile
 from neurosearch.errors import InputError
 from neurosearch.report import pictures
-from neurosearch.task.base import Job, Task, write_whole
+from neurosearch.task.base import Job, Task
 from neurosearch.task.tokenize import tokenizer_of
 from neurosearch.tokenizer.health import health_of
 from neurosearch.types import SemanticIds

@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from neurosearch.artifact import write_whole
 from neurosearch.errors import InputError
 from neurosearch.runtime import log, peak_memory_mb
-from neurosearch.task.base import Job, Task, build, resolved, write_whole
+from neurosearch.task.base import Job, Task, build, resolved
 from neurosearch.tokenizer.atomic import Atomic
 from neurosearch.tokenizer.base import SemanticTokenizer
 from neurosearch.tokenizer.health import health_of

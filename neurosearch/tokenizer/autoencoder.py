@@ -19,7 +19,7 @@ from torch.nn.functional import mse_loss
 from neurosearch.collisions.sinkhorn import log_transport
 from neurosearch.errors import InputError
 from neurosearch.tokenizer import residual
-from neurosearch.tokenizer.kmeans import kmeans
+from neurosearch.tokenizer.codebook import Bookkeeping, batch_rows
 from neurosearch.training import Schedule, optimizer_of
 
 QUALITY = "quality"  # what the best checkpoint has most of: -(error + collision rate)
@@ -69,14 +69,7 @@ class RQVAEModule(lightning.LightningModule):
         super().__init__()
         self.network = network
         self._recipe, self._schedule, self._vectors, self._steps = recipe, schedule, vectors, steps
-        shape = network.codebooks.shape
-        self.register_buffer("counts", torch.ones(shape[:2]))
-        self.register_buffer("sums", network.codebooks.detach().clone())
-        self.register_buffer("unused", torch.zeros(shape[:2], dtype=torch.long))
-        self.counts: Tensor
-        self.sums: Tensor
-        self.unused: Tensor
-        self._order: tuple[int, np.ndarray] | None = None
+        self.keeping = Bookkeeping(network.codebooks, recipe)
 
     def configure_optimizers(self) -> Any:
         return optimizer_of(self, self._schedule, self._steps)
@@ -90,16 +83,17 @@ class RQVAEModule(lightning.LightningModule):
         if not self._recipe.kmeans_init:
             return
         left = network.latents(sample)
-        for level, book in enumerate(network.codebooks.data):
-            found = kmeans(left, len(book), 20, self._recipe.seed * 1009 + level)
-            left = left - residual.decode(found[None], residual.assign(left, found[None]))
-            book.copy_(torch.from_numpy(found))
-        self.sums.copy_(network.codebooks.data)
+        for level in range(self._recipe.levels):
+            books = network.codebooks.data
+            self.keeping.start(books, level, left, self._recipe.seed * 1009 + level)
+            found = books[level : level + 1].cpu().numpy()
+            left = left - residual.decode(found, residual.assign(left, found))
 
     def training_step(self, step: int, batch_idx: int) -> Tensor:
         recipe, network = self._recipe, self.network
         torch.manual_seed(self._schedule.seed * 1_000_003 + step)
-        vectors = _tensor(self._vectors[self._rows(step)], self.device)
+        rows = batch_rows(len(self._vectors), recipe.batch_size, self._schedule.seed, step)
+        vectors = _tensor(self._vectors[rows], self.device)
         latent = network.encode(vectors).float()  # half precision ends where codes are chosen
         left, commitment, diversity = latent, latent.new_zeros(()), latent.new_zeros(())
         total = torch.zeros_like(latent)
@@ -114,7 +108,7 @@ class RQVAEModule(lightning.LightningModule):
             if recipe.diversity:
                 usage = (-distances / distances.mean().detach()).softmax(dim=1).mean(dim=0)
                 diversity = diversity + (usage * usage.clamp(min=1e-9).log()).sum()
-            self._renew(level, left.detach(), codes)
+            self.keeping.renew(network.codebooks.data, level, left.detach(), codes)
             total, left = total + chosen, left - chosen.detach()
         through = rotated if recipe.estimator == "rotation" else straight
         decoded = network.decoder(through(latent, total.detach()))
@@ -148,43 +142,12 @@ class RQVAEModule(lightning.LightningModule):
         distinct = len(np.unique(codes, axis=0))
         return error / len(codes), 1 - distinct / len(codes)
 
-    def _rows(self, step: int) -> np.ndarray:
-        size = min(self._recipe.batch_size, len(self._vectors))
-        epoch, within = divmod(step, max(1, len(self._vectors) // size))
-        if self._order is None or self._order[0] != epoch:
-            rng = np.random.default_rng([self._schedule.seed, epoch])
-            self._order = epoch, rng.permutation(len(self._vectors))
-        return self._order[1][within * size : (within + 1) * size]
-
     def _codes(self, distances: Tensor, level: int) -> Tensor:
         epsilon = self._recipe.sinkhorn_epsilon
         if epsilon and level == self._recipe.levels - 1:
             plan = log_transport(distances[None].cpu().numpy(), epsilon, 50)[0]
             return torch.from_numpy(plan).to(self.device).argmax(dim=1)
         return distances.argmin(dim=1)
-
-    @torch.no_grad()
-    def _renew(self, level: int, left: Tensor, codes: Tensor) -> None:
-        """Moving averages where codebooks learn by them; codes that nobody used are replaced."""
-        book, size = self.network.codebooks.data[level], len(self.network.codebooks[level])
-        hits = torch.bincount(codes, minlength=size).to(left.dtype)
-        if self._recipe.codebook == "ema":
-            decay = self._recipe.decay
-            sums = torch.zeros_like(book).index_add_(0, codes, left)
-            self.counts[level].mul_(decay).add_(hits, alpha=1 - decay)
-            self.sums[level].mul_(decay).add_(sums, alpha=1 - decay)
-            whole = self.counts[level].sum()
-            smooth = (self.counts[level] + 1e-5) / (whole + size * 1e-5) * whole
-            book.copy_(self.sums[level] / smooth[:, None])
-        self.unused[level] = torch.where(hits > 0, 0, self.unused[level] + 1)
-        if not self._recipe.dead_after:
-            return
-        dead = torch.nonzero(self.unused[level] >= self._recipe.dead_after)[:, 0]
-        if len(dead):
-            drawn = left[torch.randint(len(left), (len(dead),), device=left.device)]
-            book[dead] = drawn
-            self.sums[level][dead], self.counts[level][dead] = drawn, 1.0
-            self.unused[level][dead] = 0
 
 
 def straight(latent: Tensor, quantized: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ NEIGHBOURS, ASKED = 10, 2000
 METRICS = (
     *("min_usage", "min_perplexity", "distinct", "collision_rate", "title_collision_rate"),
     *("max_bucket", "expected_bucket", "reconstruction_mse", "neighbour_consistency"),
-    *("prefix_purity", "healthy", "fit_seconds", "assign_seconds", "policy_seconds"),
+    *("prefix_purity", "churn", "healthy", "fit_seconds", "assign_seconds", "policy_seconds"),
 )
 LOWER_IS_BETTER = frozenset(
     {
@@ -67,6 +67,7 @@ class Health(Artifact[dict[str, Any]]):
         fitted = runtime.store.manifest(self.fitted)
         assert fitted is not None
         report["summary"]["fit_seconds"] = fitted["seconds"]
+        report["summary"]["churn"] = (fitted["details"] or {}).get("churn")
         made = runtime.store.manifest(self.ids)
         assert made is not None
         for name in ("assign seconds", "policy seconds"):

@@ -238,7 +238,7 @@ def test_moving_averages_are_the_formula() -> None:
     module = RQVAEModule(network, recipe, SHORT, np.zeros((1, 4), np.float32), 1)
     before = network.codebooks.data[0].clone()
     left, codes = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), torch.tensor([0, 0, 2])
-    module._renew(0, left, codes)
+    module.keeping.renew(network.codebooks.data, 0, left, codes)
     counts = 0.9 * torch.ones(3) + 0.1 * torch.tensor([2.0, 0.0, 1.0])
     sums = 0.9 * before + 0.1 * torch.tensor([[4.0, 6.0], [0.0, 0.0], [5.0, 6.0]])
     smooth = (counts + 1e-5) / (counts.sum() + 3e-5) * counts.sum()
@@ -249,10 +249,11 @@ def test_dead_codes_are_replaced_by_residuals() -> None:
     recipe = SimpleNamespace(
         hidden=(8,), latent=2, levels=1, codebook="ema", decay=0.9, dead_after=2, kmeans_init=True
     )
-    module = RQVAEModule(Autoencoder(4, recipe, 3), recipe, SHORT, np.zeros((1, 4)), 1)
+    network = Autoencoder(4, recipe, 3)
+    module = RQVAEModule(network, recipe, SHORT, np.zeros((1, 4)), 1)
     left, codes = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([0, 1])
     for _ in range(2):
-        module._renew(0, left, codes)
+        module.keeping.renew(network.codebooks.data, 0, left, codes)
     replaced = module.network.codebooks.data[0, 2]
     assert any(torch.equal(replaced, row) for row in left)
 

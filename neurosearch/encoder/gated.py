@@ -1,0 +1,72 @@
+"""Gated fusion: words and picture through trained heads, weighted dimension by dimension.
+
+The gate looks at both vectors of a product (or of a query that has a picture too) and says how
+much each counts; it and the heads are trained by contrast on frozen vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from neurosearch.artifact import Artifact
+from neurosearch.encoder.aligned import LiveParts
+from neurosearch.encoder.base import LiveEncoder
+from neurosearch.encoder.trained_heads import Headed, HeadEmbeddings, Parts, TrainedHeads
+from neurosearch.errors import InputError
+from neurosearch.query.base import QueryProcessor
+from neurosearch.recipe import digest
+from neurosearch.runtime import Runtime
+from neurosearch.types import Dataset, Embeddings
+
+ASKED = ("text", "both")
+
+
+@dataclass(frozen=True)
+class Gated(Headed):
+    """Attributes:
+    queries: `text`, or `both` where the data's queries have pictures.
+    """
+
+    gated: ClassVar[bool] = True
+    queries: str = "text"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.queries not in ASKED:
+            raise InputError(f"encoder.queries must be text or both, not {self.queries!r}")
+
+    def heads(self, data: Artifact[Dataset]) -> TrainedHeads:
+        """The trained gates."""
+        train, dev = (self._asked(data, split, self.query) for split in ("train", "dev"))
+        return TrainedHeads(self.training, data, train, dev, self.product_parts(data))
+
+    def _asked(self, data: Artifact[Dataset], split: str, query: QueryProcessor) -> Parts:
+        words = self.text.query_embeddings(data, split, query)
+        if self.queries == "text":
+            return words, None
+        return words, self.image.query_embeddings(data, split, query)
+
+    def identity(self, data: Artifact[Dataset]) -> str:
+        return digest([self.fingerprint, self.heads(data).artifact_fingerprint])
+
+    def product_embeddings(self, data: Artifact[Dataset]) -> Artifact[Embeddings]:
+        heads, identity = self.heads(data), self.identity(data)
+        return HeadEmbeddings(heads, "product", self.product_parts(data), identity)
+
+    def query_embeddings(
+        self, data: Artifact[Dataset], split: str, query: QueryProcessor
+    ) -> Artifact[Embeddings]:
+        heads, identity = self.heads(data), self.identity(data)
+        return HeadEmbeddings(heads, "query", self._asked(data, split, query), identity)
+
+    def loaded(self, runtime: Runtime, data: Artifact[Dataset]) -> LiveEncoder:
+        words, pictures = self.product_parts(data)
+        assert words is not None and pictures is not None
+        widths = tuple(runtime.get(part).vectors.shape[1] for part in (words, pictures))
+        live, prefix = self.text.loaded(runtime, data), self.text.query_prefix
+        tower = runtime.get(self.heads(data))["query"]
+        return LiveParts(live, (widths[0], widths[1]), tower, prefix)
+
+    def label(self) -> str:
+        return f"Gated, {'words' if self.queries == 'text' else 'words and pictures'}"

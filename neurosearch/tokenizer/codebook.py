@@ -1,0 +1,70 @@
+"""What keeps learnt codebooks alive, whatever is quantized: how they start, move and come back.
+
+They start from k-means over the first vectors; learn by moving averages of what was assigned
+to them (van den Oord et al. 2017), or by gradient; and codes that nobody used for a while are
+replaced by vectors of the batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neurosearch.tokenizer.kmeans import kmeans
+
+
+class Bookkeeping(nn.Module):
+    """Counts, sums and idle steps of L×K×D codebooks.
+
+    `recipe` says `codebook` (`ema` or `gradient`), `decay` and `dead_after`.
+    """
+
+    def __init__(self, books: Tensor, recipe: Any) -> None:
+        super().__init__()
+        self._recipe = recipe
+        self.register_buffer("counts", torch.ones(books.shape[:2]))
+        self.register_buffer("sums", books.detach().clone())
+        self.register_buffer("unused", torch.zeros(books.shape[:2], dtype=torch.long))
+        self.counts: Tensor
+        self.sums: Tensor
+        self.unused: Tensor
+
+    def start(self, books: Tensor, level: int, vectors: np.ndarray, seed: int) -> None:
+        """One level's codebook from k-means."""
+        found = kmeans(vectors, books.shape[1], 20, seed)
+        books[level].copy_(torch.from_numpy(found))
+        self.sums[level].copy_(books[level])
+
+    @torch.no_grad()
+    def renew(self, books: Tensor, level: int, vectors: Tensor, codes: Tensor) -> None:
+        """After a step: B×D `vectors` were given these codes of a level."""
+        book, size = books[level], books.shape[1]
+        hits = torch.bincount(codes, minlength=size).to(vectors.dtype)
+        if self._recipe.codebook == "ema":
+            decay = self._recipe.decay
+            sums = torch.zeros_like(book).index_add_(0, codes, vectors)
+            self.counts[level].mul_(decay).add_(hits, alpha=1 - decay)
+            self.sums[level].mul_(decay).add_(sums, alpha=1 - decay)
+            whole = self.counts[level].sum()
+            smooth = (self.counts[level] + 1e-5) / (whole + size * 1e-5) * whole
+            book.copy_(self.sums[level] / smooth[:, None])
+        self.unused[level] = torch.where(hits > 0, 0, self.unused[level] + 1)
+        if not self._recipe.dead_after:
+            return
+        dead = torch.nonzero(self.unused[level] >= self._recipe.dead_after)[:, 0]
+        if len(dead):
+            drawn = vectors[torch.randint(len(vectors), (len(dead),), device=vectors.device)]
+            book[dead] = drawn
+            self.sums[level][dead], self.counts[level][dead] = drawn, 1.0
+            self.unused[level][dead] = 0
+
+
+def batch_rows(total: int, size: int, seed: int, step: int) -> np.ndarray:
+    """Rows of a step: a permutation of all is gone through before the next begins."""
+    size = min(size, total)
+    epoch, within = divmod(step, max(1, total // size))
+    order = np.random.default_rng([seed, epoch]).permutation(total)
+    return order[within * size : (within + 1) * size]
