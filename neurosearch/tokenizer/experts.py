@@ -29,6 +29,7 @@ class Experts(nn.Module):
     def __init__(self, widths: tuple[int, int], recipe: Any, size: int) -> None:
         super().__init__()
         self.widths, self.counts = widths, (recipe.shared, recipe.text, recipe.image)
+        self.crosses = recipe.decoding == "all"
         inputs = [
             *[sum(widths)] * recipe.shared,
             *[widths[0]] * recipe.text,
@@ -96,9 +97,17 @@ class Experts(nn.Module):
         books = normalize(self.codebooks, dim=-1)
         return torch.stack([book[own] for book, own in zip(books, codes, strict=True)])
 
-    def decoded(self, fused: Tensor) -> Tensor:
-        """B×D standardised vectors of B×latent sums of codewords."""
-        return torch.cat([decoder(fused) for decoder in self.decoders], dim=1)
+    def decoded(self, words: Tensor) -> Tensor:
+        """B×D standardised vectors of M×B×latent weighted codewords.
+
+        Either modality is decoded from the sum of all, or of the shared ones and its own.
+        """
+        groups = torch.split(words, list(self.counts))
+        shared, *own = (group.sum(dim=0) for group in groups)
+        if self.crosses:
+            own = [own[0] + own[1]] * 2
+        parts = [decoder(shared + part) for decoder, part in zip(self.decoders, own, strict=True)]
+        return torch.cat(parts, dim=1)
 
     def losses(self, vectors: Tensor, recipe: Any) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """The parts of the loss, the latents M×B×latent, and their codes M×B."""
@@ -107,7 +116,7 @@ class Experts(nn.Module):
         codes = self.codes(latents.detach())
         words = self.words(codes)
         through = straight(latents, words)
-        decoded = self.decoded((weights[:, :, None] * through).sum(dim=0))
+        decoded = self.decoded(weights[:, :, None] * through)
         masks = there.float().repeat_interleave(
             torch.tensor(self.widths, device=vectors.device), dim=1
         )
@@ -121,20 +130,28 @@ class Experts(nn.Module):
         return parts, latents, codes
 
     def orthogonality(self, latents: Tensor, reading: str) -> Tensor:
-        """How alike experts are, by one of three readings of the abstract's words.
+        """How alike experts are, by one of four readings of the abstract's words.
 
-        `outputs`: mean squared cosine of all pairs; `cross`: of shared with specific ones and of
-        those of one modality; `weights`: of the experts' first layers, flattened.
+        `outputs`: mean squared cosine of all pairs' vectors; `cross`: of shared with specific ones
+        and of those of one modality; `weights`: of the experts' first layers, flattened;
+        `subspace`: squared cross-correlation of all coordinates of the pairs of `cross` (the
+        difference loss of Bousmalis et al. 2016), which forbids what a linear map could find.
         """
         group = [kind for kind, count in enumerate(self.counts) for _ in range(count)]
         pairs = list(itertools.combinations(range(len(group)), 2))
-        if reading == "cross":
+        if reading in ("cross", "subspace"):
             pairs = [(m, n) for m, n in pairs if {group[m], group[n]} != {1, 2}]
         if not pairs:
             return latents.new_zeros(())
         first, second = (
             torch.tensor(side, device=latents.device) for side in zip(*pairs, strict=True)
         )
+        if reading == "subspace":
+            units = (latents - latents.mean(dim=1, keepdim=True)) / latents.std(
+                dim=1, keepdim=True
+            ).clamp(min=1e-6)
+            crossed = units[first].transpose(1, 2) @ units[second] / units.shape[1]
+            return crossed.square().mean()
         if reading != "weights":
             return (latents[first] * latents[second]).sum(dim=-1).square().mean()
         rows = []

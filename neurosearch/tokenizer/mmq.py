@@ -30,7 +30,7 @@ from neurosearch.tokenizer.views import FittedViews, ViewTokenizer
 from neurosearch.training import Schedule, fit
 from neurosearch.types import Dataset
 
-READINGS, ORDERS = ("outputs", "cross", "weights"), ("experts", "gain")
+READINGS, ORDERS = ("outputs", "cross", "weights", "subspace"), ("experts", "gain")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class MMQ(ViewTokenizer):
     hidden, latent: of the experts and decoders.
     beta: of the commitment.
     codebook, decay, dead_after: see `RQVAE`.
-    orthogonality: its reading (`outputs`, `cross`, `weights`); orthogonality_weight: 0 for none.
+    orthogonality: its reading (see `Experts.orthogonality`); orthogonality_weight: 0 for none.
+    decoding: of a modality, from the shared experts' codes and its `own`, or from `all`.
     order: of the codes: `experts` (shared, words, picture) or `gain` (of information).
     behaviour: stage 2, or None.
     """
@@ -56,8 +57,9 @@ class MMQ(ViewTokenizer):
     codebook: str = "ema"
     decay: float = 0.99
     dead_after: int = 50
-    orthogonality: str = "outputs"
-    orthogonality_weight: float = 0.1
+    orthogonality: str = "subspace"
+    orthogonality_weight: float = 1.0
+    decoding: str = "own"
     order: str = "gain"
     batch_size: int = 1024
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=100, lr=1e-3))
@@ -73,7 +75,8 @@ class MMQ(ViewTokenizer):
         if total != self.levels:
             told = f"tokenizer.shared + text + image are {total}, tokenizer.levels is {self.levels}"
             raise InputError(f"{told}: one code an expert")
-        for name, known in (("orthogonality", READINGS), ("order", ORDERS)):
+        switches = {"orthogonality": READINGS, "order": ORDERS, "decoding": ("own", "all")}
+        for name, known in switches.items():
             if getattr(self, name) not in known:
                 raise InputError(f"tokenizer.{name} must be one of {', '.join(known)}")
         if self.codebook not in ("ema", "gradient"):
@@ -196,12 +199,12 @@ class ExpertCodes:
         network = self.network
         books = normalize(network.codebooks, dim=-1)
         with torch.no_grad():
-            gates = network.typical_gates[:, None]
-            fused = (gates * network.typical_word).sum(dim=0).repeat(len(codes), 1)
+            gates = network.typical_gates
+            words = (gates[:, None] * network.typical_word)[:, None].repeat(1, len(codes), 1)
             for level, expert in enumerate(self.order[: codes.shape[1]]):
                 own = books[expert][torch.from_numpy(codes[:, level].astype(np.int64))]
-                fused = fused + gates[expert] * (own - network.typical_word[expert])
-                yield (network.decoded(fused) * network.deviation + network.mean).numpy()
+                words[expert] = gates[expert] * own
+                yield (network.decoded(words) * network.deviation + network.mean).numpy()
 
     def costs(self, vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """1 less the cosine with each code of the last expert."""
