@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 import yaml
 
@@ -27,6 +28,9 @@ WRITER = [
     *("retriever.tokenizer.encoder.model=TINY", "retriever.generator.encoder.model=TINY"),
     *(f"retriever.{part}.encoder.batch_size=32" for part in ("tokenizer", "generator")),
 ]
+# Two views without a network; pictures of half the side.
+VIEWS = [f"encoder@tokenizer.encoder.{view}=hashing" for view in ("text", "image")]
+PICTURES = ["seed=0", "data.images=true", "data.n_products=500"]
 MORE = {
     "finetuned": ["seed=0"],
     "losses": ["seed=0", *SMALL],
@@ -43,6 +47,19 @@ MORE = {
     "generative_search": [*WRITER, "retriever.beam=1,100"],
     "main": ["seed=0"],
     "scaling": ["data.share=0.5", "retriever=bm25,generative_finetuned"],
+    "multimodal": [*PICTURES, "retriever=bm25,dense,words_to_pictures,late,early_both,gated"],
+    "crossmodal": [*PICTURES, "retriever=random,words_to_pictures,pictures_to_titles,image"],
+    "mmq": [
+        *("seed=0", "data.images=true", "tokenizer.codes=16"),
+        *VIEWS,
+        *("tokenizer=rqkmeans,rqvae_per_modality,mmq,mmq_queries",),
+    ],
+    "behaviour": [
+        *("seed=0", "data=amazon_reviews", "data.path=BOUGHT", CODES),
+        *("tokenizer@retriever.tokenizer=rqkmeans,mmq_next_item",),
+        *(f"encoder@retriever.tokenizer.encoder.{view}=hashing" for view in ("text", "image")),
+        *("retriever.generator.schedule.epochs=20", "retriever.generator.shape.layers=1"),
+    ],
     "compression_dimensions": [*SMALL, "retriever.index.dimensions=16,8"],
 }
 
@@ -53,15 +70,29 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("experiments")
 
 
+@pytest.fixture(scope="session")
+def bought(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Users who walk through sixty products in order, in the compact form of amazon_reviews."""
+    folder = tmp_path_factory.mktemp("bought")
+    colours = ("red", "green", "blue", "black", "white", "grey")
+    items = {"item_id": list(range(60)), "title": [f"{colours[i % 6]} pen {i}" for i in range(60)]}
+    items["description"] = [f"A pen of {colours[i // 10]} ink" for i in range(60)]
+    pl.DataFrame(items).write_parquet(folder / "items.parquet")
+    walks = [[(7 * user + step) % 60 for step in range(5)] for user in range(80)]
+    users = {"user_id": [f"u{i}" for i in range(80)], "item_ids": walks}
+    pl.DataFrame(users).write_parquet(folder / "sequences.parquet")
+    return str(folder)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_toy_table(name: str, outputs: Path, tiny_model: str) -> None:
+def test_toy_table(name: str, outputs: Path, tiny_model: str, bought: str) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "neurosearch", "-m", f"experiment={name}"]
     environment = {**os.environ, "NEUROSEARCH_OUTPUTS": str(outputs)}
     toy = [*TOY, *MORE.get(name, [])]
-    words = [word.replace("TINY", tiny_model) for word in toy]
+    words = [word.replace("TINY", tiny_model).replace("BOUGHT", bought) for word in toy]
     done = subprocess.run([*command, *words], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    (table,) = (outputs / "tables" / name).glob("shop,*.csv")
+    (table,) = (outputs / "tables" / name).glob("*.csv")
     with table.open() as handle:
         rows = list(csv.DictReader(handle))
     got: dict[str, dict[str, float]] = {}

@@ -193,18 +193,18 @@ def _published(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
 def _lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Row numbers and objects. Raises InputError naming the row that is no JSON object."""
     opened: Any = gzip.open if file.suffix == ".gz" else open
-    row = 0
+    row = 1
     try:
         with opened(file, "rt", encoding="utf-8") as lines:
-            for row, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                value = json.loads(line)
-                if not isinstance(value, dict):
+            for line in lines:
+                value = json.loads(line) if line.strip() else None
+                if not isinstance(value, dict | None):
                     raise InputError(f"{file} row {row}: no JSON object")
-                yield row, value
+                if value is not None:
+                    yield row, value
+                row += 1
     except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{file} row {row + 1}: not readable as JSON lines ({error})") from None
+        raise InputError(f"{file} row {row}: not readable as JSON lines ({error})") from None
 
 
 def _product(file: Path, row: int, line: dict[str, Any]) -> tuple[str | None, ...]:

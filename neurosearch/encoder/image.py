@@ -48,7 +48,7 @@ class ImageEncoder(Encoder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("encoder.side", self.side, least=32, most=1024)
+        within("encoder.side", self.side, least=64, most=1024)
 
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
         raise InputError(
