@@ -69,7 +69,9 @@ def node_of(group: str, choice: str) -> DictConfig:
     return node
 
 
-@pytest.mark.parametrize("group, choice", [c for c in CHOICES if c[0] not in CONFIG_ONLY])
+@pytest.mark.parametrize(
+    "group, choice", [c for c in CHOICES if c[0].split("/")[0] not in CONFIG_ONLY]
+)
 def test_every_target_lies_where_the_rule_says(group: str, choice: str) -> None:
     target = node_of(group, choice)._target_
     module, _, name = target.rpartition(".")

@@ -156,9 +156,19 @@ class TrainedBiEncoder(Artifact[Path]):
         save_towers(module.towers, folder)
         return {**outcome, **module.facts()}
 
+    def towers(self) -> Any:
+        """The network before training."""
+        return load_towers(self.shape, None, self.schedule.seed)
+
+    def module_class(self) -> Any:
+        """What trains it."""
+        from neurosearch.encoder.contrastive import BiEncoderModule
+
+        return BiEncoderModule
+
     def module(self, folder: Path, runtime: Runtime) -> tuple[Any, int]:
         """The Lightning module before its first step, and how many steps it takes."""
-        from neurosearch.encoder.contrastive import BiEncoderModule, TrainingTexts
+        from neurosearch.encoder.contrastive import TrainingTexts
         from neurosearch.encoder.pairs import PairBatches, TrainingPairs
 
         data = runtime.get(self.context.data)
@@ -173,8 +183,8 @@ class TrainedBiEncoder(Artifact[Path]):
         batches = PairBatches(pairs, lists, self.objective.batch_size, 0, self.schedule.seed)
         batches.steps = max(1, round(self.schedule.epochs * batches.steps_per_epoch))
         texts = TrainingTexts.of(data, self.context, self.texts, self.shape, self.dev_products)
-        module = BiEncoderModule(
-            load_towers(self.shape, None, self.schedule.seed),
+        module = self.module_class()(
+            self.towers(),
             self.objective,
             self.schedule,
             texts,

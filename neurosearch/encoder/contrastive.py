@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,10 +87,17 @@ class BiEncoderModule(lightning.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.towers = towers.train()  # pretrained models come in evaluation mode
-        objective.loss.check(towers.query.dimensions)
+        objective.loss.check(getattr(towers, "query", towers).dimensions)
         self.loss = objective.loss.objective()
         self._objective, self._schedule, self._texts = objective, schedule, texts
         self._batches, self._graded, self._folder, self._runtime = batches, graded, folder, runtime
+        self._tokenized(towers)
+        self._masked: list[Tensor] = []  # also of the attempts before this one
+        self._losses: list[Tensor] = []  # since the last validation
+        self._mined: dict[int, Path] = {}  # by source: the file its lists were last read from
+
+    def _tokenized(self, towers: Any) -> None:
+        texts = self._texts
         asked, shown = texts.shape.max_lengths
         towers.query.check_length("encoder.query_max_length", asked)
         towers.product.check_length("encoder.product_max_length", shown)
@@ -100,9 +107,6 @@ class BiEncoderModule(lightning.LightningModule):
         # One numbering of queries and products, so that a shared tower reads both at once.
         self._both = Tokens.joined(self._queries, self._products)
         self._shared = towers.product is towers.query
-        self._masked: list[Tensor] = []  # also of the attempts before this one
-        self._losses: list[Tensor] = []  # since the last validation
-        self._mined: dict[int, Path] = {}  # by source: the file its lists were last read from
 
     def configure_optimizers(self) -> Any:
         return optimizer_of(self, self._schedule, self._batches.steps)
@@ -132,9 +136,16 @@ class BiEncoderModule(lightning.LightningModule):
             loss: Tensor = self.loss(whole[: len(queries)], whole[len(queries) :], targets)
             return loss
 
+        self._learn(texts[order[rank]], loss_of)
+        # The share of pairs that the mask keeps from being pushed apart.
+        masked = (~targets.negative).float().mean() - 1 / len(rows)
+        self._masked.append(masked)
+        self.log("masked share", masked)
+
+    def _learn(self, own: np.ndarray, loss_of: Callable[[Tensor], Tensor]) -> None:
+        """One step on the vectors of these texts, by GradCache where chunks are asked for."""
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
-        own = texts[order[rank]]
         if self._objective.chunk:
             chunks = np.split(own, range(self._objective.chunk, len(own), self._objective.chunk))
             loss = cached_backward(self._encode, chunks, loss_of, self.manual_backward)
@@ -146,12 +157,8 @@ class BiEncoderModule(lightning.LightningModule):
         optimizer.step()
         scheduler: Any = self.lr_schedulers()
         scheduler.step()
-        # The share of pairs that the mask keeps from being pushed apart.
-        masked = (~targets.negative).float().mean() - 1 / len(rows)
-        self._masked.append(masked)
         self._losses.append(loss.detach())
         self.log("loss", loss.detach())
-        self.log("masked share", masked)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["masked"] = [float(share) for share in self._masked]
@@ -180,13 +187,20 @@ class BiEncoderModule(lightning.LightningModule):
         """nDCG@10 of the dev queries by exact retrieval from the dev sub-catalogue."""
         data, rows = self._texts.data, self._texts.dev_rows
         queries = data.queries("dev")
-        asked = self._vectors(self.towers.query, self._dev_queries)
-        products = self._vectors(self.towers.product, self._products.take(rows))
-        places, scores = exact_search(asked, products, 10, self.device)
+        places, scores = self._search(self._dev_queries, rows, 10)
         run = Run.from_arrays(rows[places], scores, queries, data.catalogue, 10)
         gain = self._texts.context.gain
         found = per_query(run, queries, data.judgments("dev"), gain, ("nDCG@10",))
         return float(found["nDCG@10"].to_numpy().mean())
+
+    def _search(
+        self, queries: Tokens, rows: np.ndarray | None, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Q×k places among these rows (None: all) and scores, by the model as it is now."""
+        products = self._products if rows is None else self._products.take(rows)
+        asked = self._vectors(self.towers.query, queries)
+        shown = self._vectors(self.towers.product, products)
+        return exact_search(asked, shown, k, self.device)
 
     def _encode(self, texts: np.ndarray) -> Tensor:
         """Vectors of texts by their number, queries first: by one tower, or each by its own."""

@@ -62,9 +62,16 @@ class Loss(Recipe):
         raise TypeError(f"{type(self).__name__} does not say what it minimises")
 
 
-def cosines(queries: Tensor, documents: Tensor) -> Tensor:
-    """B×M inner products of unit vectors, in float32 whatever the inputs' precision."""
-    return queries.float() @ documents.float().T
+def cosines(queries: Any, documents: Any) -> Tensor:
+    """B×M inner products of unit vectors, in float32 whatever the inputs' precision.
+
+    Texts of many vectors (see `encoder.token_tower.Ragged`) say themselves how alike they are.
+    """
+    if hasattr(queries, "late_interaction"):
+        scores: Tensor = queries.late_interaction(documents)
+        return scores
+    found: Tensor = queries.float() @ documents.float().T
+    return found
 
 
 def own(scores: Tensor) -> Tensor:

@@ -1,0 +1,84 @@
+"""Training of late interaction: a bi-encoder's module whose texts have many vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurosearch.encoder.contrastive import BiEncoderModule
+from neurosearch.encoder.gather import world
+from neurosearch.encoder.token_tower import Ragged, TokenTower
+from neurosearch.encoder.tokens import Tokens
+from neurosearch.errors import InputError
+from neurosearch.index.maxsim import exact_maxsim
+
+
+class ColBERTModule(BiEncoderModule):
+    """`towers` is one TokenTower, for queries and for products."""
+
+    def _tokenized(self, towers: Any) -> None:
+        tower: TokenTower = towers
+        if world()[1] > 1:
+            raise InputError("late interaction is trained in one process")
+        if any(source.refresh for source in self._objective.negatives.sources()):
+            raise InputError("negatives.refresh: late interaction mines once, before training")
+        asked, shown = self._texts.shape.max_lengths
+        tower.tower.check_length("encoder.query_max_length", asked)
+        tower.tower.check_length("encoder.product_max_length", shown)
+        self._queries = tower.tokens(self._texts.train_queries, 0)
+        self._dev_queries = tower.tokens(self._texts.dev_queries, 0)
+        self._products = tower.tokens(self._texts.products, 1)
+
+    def training_step(self, step: int, batch_idx: int) -> None:
+        torch.manual_seed((self._schedule.seed * 1_000_003 + step) * 64)
+        self._renew_lists(step)
+        queries, rows = self._batches.draw(step)
+        targets = self._pairs.targets(queries, rows, self._objective.mask)
+        tower: TokenTower = self.towers
+        sides = self._queries.take(queries), self._products.take(rows)
+        counts = [tower.scored(tokens, side) for side, tokens in enumerate(sides)]
+        split = int(counts[0].sum())
+        offsets = [np.concatenate([[0], np.cumsum(count)]) for count in counts]
+
+        def loss_of(vectors: Tensor) -> Tensor:
+            asked, shown = Ragged(vectors[:split], offsets[0]), Ragged(vectors[split:], offsets[1])
+            loss: Tensor = self.loss(asked, shown, targets)
+            return loss
+
+        # Texts of the batch by number, queries first: chunks go through the network in order.
+        self._sides = sides
+        self._learn(np.arange(len(queries) + len(rows)), loss_of)
+        masked = (~targets.negative).float().mean() - 1 / len(rows)
+        self._masked.append(masked)
+        self.log("masked share", masked)
+
+    def _encode(self, texts: np.ndarray) -> Tensor:
+        asked, shown = self._sides
+        parts = []
+        for side, (tokens, rows) in enumerate(
+            ((asked, texts[texts < len(asked)]), (shown, texts[texts >= len(asked)] - len(asked)))
+        ):
+            if len(rows):
+                parts.append(self._ragged(tokens.take(rows), side).vectors)
+        return torch.cat(parts)
+
+    def _ragged(self, tokens: Tokens, side: int) -> Ragged:
+        budget = self._runtime.batch_budget(self.device)
+        found: Ragged = self.towers(tokens, side, budget, self.device, self._half)
+        return found
+
+    def _search(
+        self, queries: Tokens, rows: np.ndarray | None, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        was_training = self.towers.training
+        self.towers.eval()
+        kind = self.device.type
+        products = self._products if rows is None else self._products.take(rows)
+        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, self._half):
+            asked, shown = self._ragged(queries, 0), self._ragged(products, 1)
+        self.towers.train(was_training)
+        with torch.inference_mode(), torch.autocast(kind, enabled=False):
+            return exact_maxsim(asked, shown, k)
