@@ -66,6 +66,10 @@ class Aligned(Headed):
     def _embeddings(self, data: Artifact[Dataset], tower: str, parts: Parts) -> HeadEmbeddings:
         return HeadEmbeddings(self.heads(data), tower, parts, self.identity(data))
 
+    @property
+    def reads_words(self) -> bool:
+        return self.queries == "text" and self.text.reads_words
+
     def loaded(self, runtime: Runtime, data: Artifact[Dataset]) -> LiveEncoder:
         if self.queries == "image":
             return self.image.loaded(runtime, data)  # says that live queries are words

@@ -53,6 +53,11 @@ class Encoder(Recipe):
         super().__post_init__()
         check_fields("encoder.fields", self.fields)
 
+    @property
+    def reads_words(self) -> bool:
+        """Whether a live query, which is words, can be encoded."""
+        return True
+
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
         """The loaded encoder; `weights` where it was trained (see `trained`).
 

@@ -60,6 +60,10 @@ class ClipText(Encoder):
             return self._vision.query_embeddings(data, split, query)
         return super().query_embeddings(data, split, query)
 
+    @property
+    def reads_words(self) -> bool:
+        return self.queries == "text"
+
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
         return LiveWords(self.model, runtime)
 

@@ -71,6 +71,10 @@ class Fused(Encoder):
         centres = self.views(data) if self.centred else None
         return Joined(parts, centres, self.text_share, self.identity(data))
 
+    @property
+    def reads_words(self) -> bool:
+        return self.text.reads_words and self.image.reads_words
+
     def loaded(self, runtime: Runtime, data: Artifact[Dataset]) -> LiveEncoder:
         members = [(view.loaded(runtime, data), view.query_prefix) for view in self._members]
         means = [np.zeros(1, np.float32)] * 2

@@ -60,6 +60,10 @@ class Gated(Headed):
         heads, identity = self.heads(data), self.identity(data)
         return HeadEmbeddings(heads, "query", self._asked(data, split, query), identity)
 
+    @property
+    def reads_words(self) -> bool:
+        return self.queries == "text" and self.text.reads_words
+
     def loaded(self, runtime: Runtime, data: Artifact[Dataset]) -> LiveEncoder:
         words, pictures = self.product_parts(data)
         assert words is not None and pictures is not None

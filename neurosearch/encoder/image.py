@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -44,11 +44,13 @@ class ImageEncoder(Encoder):
     model: str = content(network_digest, default=CARRIED)
     side: int = 128
 
-    reads_pictures: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         super().__post_init__()
         within("encoder.side", self.side, least=64, most=1024)
+
+    @property
+    def reads_words(self) -> bool:
+        return False
 
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
         raise InputError(

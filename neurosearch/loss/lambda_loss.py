@@ -21,11 +21,6 @@ class LambdaLoss(Loss):
     temperature: float = 0.05
 
     def objective(self) -> nn.Module:
-        import math
-
-        import torch
-        from torch.nn.functional import softplus
-
         def loss(queries: Tensor, documents: Tensor, targets: Targets) -> Tensor:
             judged = ~targets.gain.isnan()
             rows = judged.sum(dim=1) > 1
@@ -36,17 +31,29 @@ class LambdaLoss(Loss):
             # Judged documents first, in the student's order: lists are short, B×M is not.
             order = masked(scores.detach(), judged)[rows].argsort(dim=1, descending=True)
             order = order[:, :width]
-            inside = judged[rows].gather(1, order)
-            logits = scores[rows].gather(1, order) / self.temperature
             gains = targets.gain.nan_to_num()[rows].gather(1, order)
-            ranks = torch.arange(1, width + 1, device=scores.device)
-            discount = 1 / torch.log2(1.0 + ranks)
-            ideal = (gains.sort(dim=1, descending=True).values * discount).sum(dim=1)
-            apart = gains[:, :, None] - gains[:, None, :]
-            steps = (discount[:, None] - discount[None, :]).abs()
-            weights = apart.abs() * steps / ideal.clamp(min=1e-9)[:, None, None]
-            pairs = (apart > 0) & inside[:, :, None] & inside[:, None, :]
-            misorder = softplus(-(logits[:, :, None] - logits[:, None, :])) / math.log(2)
-            return (weights * misorder).masked_fill(~pairs, 0.0).sum() / rows.sum()
+            logits = scores[rows].gather(1, order) / self.temperature
+            return lambda_cost(logits, gains, judged[rows].gather(1, order))
 
         return functional(loss)
+
+
+def lambda_cost(logits: Tensor, gains: Tensor, inside: Tensor) -> Tensor:
+    """The mean over lists of the weighted misorder; Q×n logits and gains, which are in the list."""
+    import math
+
+    import torch
+    from torch.nn.functional import softplus
+
+    order = masked(logits.detach(), inside).argsort(dim=1, descending=True)
+    logits, gains, inside = (x.gather(1, order) for x in (logits, gains, inside))
+    ranks = torch.arange(1, logits.shape[1] + 1, device=logits.device)
+    discount = 1 / torch.log2(1.0 + ranks)
+    gains = gains.masked_fill(~inside, 0.0)
+    ideal = (gains.sort(dim=1, descending=True).values * discount).sum(dim=1)
+    apart = gains[:, :, None] - gains[:, None, :]
+    steps = (discount[:, None] - discount[None, :]).abs()
+    weights = apart.abs() * steps / ideal.clamp(min=1e-9)[:, None, None]
+    pairs = (apart > 0) & inside[:, :, None] & inside[:, None, :]
+    misorder = softplus(-(logits[:, :, None] - logits[:, None, :])) / math.log(2)
+    return (weights * misorder).masked_fill(~pairs, 0.0).sum() / len(logits)

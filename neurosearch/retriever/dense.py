@@ -54,6 +54,10 @@ class Dense(Retriever):
         live = self.encoder.loaded(runtime, data)
         yield _DenseSearcher(self.encoder, self.encoder.identity(data), live, index, topics.query)
 
+    @property
+    def is_live(self) -> bool:
+        return self.encoder.reads_words
+
     def _index(self, data: Artifact[Dataset]) -> Artifact[LiveIndex]:
         return self.index.build(self.encoder.product_embeddings(data))
 

@@ -1,0 +1,1 @@
+"""Re-rankers: a new order of candidates."""

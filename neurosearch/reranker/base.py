@@ -1,0 +1,121 @@
+"""The reranker role: scores of (query, product) pairs that a first stage found.
+
+A re-ranker that is trained learns from what its first stage finds for the train queries: the
+negatives that it will meet. Where a re-ranker stands on scores of models that saw the train
+queries themselves, those are taken out of fold (`Fold`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from neurosearch.artifact import Artifact
+from neurosearch.data.base import hashed_fraction
+from neurosearch.recipe import Recipe
+from neurosearch.retriever.base import Retriever, RunArtifact, Topics
+from neurosearch.runtime import Runtime
+from neurosearch.types import Dataset, Run
+
+
+@dataclass(frozen=True)
+class Reranker(Recipe):
+    """Base of re-rankers."""
+
+    def scores(
+        self, candidates: Artifact[Run], data: Artifact[Dataset], topics: Topics, first: Retriever
+    ) -> Artifact[Run]:
+        """The same pairs with this re-ranker's scores; `first` is who found the candidates."""
+        raise TypeError(f"{type(self).__name__} does not say how it scores")
+
+    def serving(self, data: Artifact[Dataset], topics: Topics, first: Retriever) -> list[Any]:
+        """The artifacts that answering needs."""
+        return []
+
+
+@dataclass(frozen=True)
+class Candidates(RunArtifact):
+    """The first `depth` of each list; all of a judged pool."""
+
+    run: Artifact[Run]
+    depth: int | None
+
+    def answer(self, runtime: Runtime) -> Run:
+        run = runtime.get(self.run)
+        kept = run.frame if self.depth is None else run.frame.filter(pl.col("rank") <= self.depth)
+        return Run(run.split, kept, run.floor, run.query_ids)
+
+
+@dataclass(frozen=True)
+class PairScores(RunArtifact):
+    """Base of what scores candidates: subclasses give one number a pair."""
+
+    candidates: Artifact[Run]
+    data: Artifact[Dataset]
+    topics: Topics
+
+    def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
+        """P scores of P (query number, product row) pairs."""
+        raise TypeError(f"{type(self).__name__} does not say how it scores")
+
+    def answer(self, runtime: Runtime) -> Run:
+        data, run = runtime.get(self.data), runtime.get(self.candidates)
+        queries = self.topics.queries(data)
+        pairs = numbered_pairs(run, queries.ids, data.catalogue.ids)
+        scores = self.score(pairs["query"].to_numpy(), pairs["row"].to_numpy(), runtime)
+        frame = pairs.select("query_id", "product_id").with_columns(
+            pl.Series("score", scores.astype(np.float64))
+        )
+        return Run.from_frame(frame, queries)
+
+
+def numbered_pairs(run: Run, query_ids: pl.Series, product_ids: pl.Series) -> pl.DataFrame:
+    """The run's frame with `query` and `row` numbers, in its order."""
+    queries = pl.DataFrame({"query_id": query_ids}).with_row_index("query")
+    products = pl.DataFrame({"product_id": product_ids}).with_row_index("row")
+    joined = run.frame.join(queries, on="query_id", maintain_order="left")
+    joined = joined.join(products, on="product_id", maintain_order="left")
+    return joined.with_columns(pl.col("query", "row").cast(pl.Int64))
+
+
+@dataclass(frozen=True)
+class Fold(Artifact[Dataset]):
+    """The data with one fold of the train queries held out: they are its test split.
+
+    What is trained on it never saw them, so what it says of them does not leak.
+    """
+
+    kind: ClassVar[str] = "data"
+    whole: Artifact[Dataset]
+    folds: int
+    number: int
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        data = runtime.get(self.whole)
+        fold = pl.col("query_id").map_elements(
+            lambda text: int(hashed_fraction(text, "fold") * self.folds), pl.Int64
+        )
+        counts = {}
+        for name in ("queries.parquet", "judgments.parquet"):
+            frame = pl.read_parquet(data.folder / name)
+            train, mine = frame.filter(pl.col("split") == "train"), fold == self.number
+            held = train.filter(mine).with_columns(split=pl.lit("test"))
+            parts = [train.filter(~mine), held, frame.filter(pl.col("split") == "dev")]
+            pl.concat(parts).write_parquet(folder / name)
+            counts[name.split(".")[0]] = held.height
+        products = folder / "products.parquet"
+        try:
+            os.link(data.folder / "products.parquet", products)
+        except OSError:  # another file system, or none that links
+            products.write_bytes((data.folder / "products.parquet").read_bytes())
+        (folder / "data.json").write_text(json.dumps({"name": data.name}), encoding="utf-8")
+        return {f"held out {key}": value for key, value in counts.items()}
+
+    def load(self, folder: Path) -> Dataset:
+        return Dataset(folder, json.loads((folder / "data.json").read_text("utf-8"))["name"])

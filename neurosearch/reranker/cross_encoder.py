@@ -1,0 +1,151 @@
+"""Cross-encoders: query and product are read together (Nogueira & Cho 2019).
+
+Trained on lists: a train query's judged products, and unjudged ones of the very run that will be
+re-ranked, which count as worth nothing. Objectives: `pointwise` (BCE on the share of the gain),
+`ranknet` (Burges et al. 2005), `lambda` (LambdaLoss), `listwise` (ListNet), `classes` (four
+classes of gain; the score is the expected gain).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from neurosearch.artifact import Artifact
+from neurosearch.encoder.transformer import model_label
+from neurosearch.encoder.weights import weights_digest
+from neurosearch.errors import InputError
+from neurosearch.evaluation.gain import Gain
+from neurosearch.query.base import QueryProcessor
+from neurosearch.recipe import content, within
+from neurosearch.reranker.base import Candidates, PairScores, Reranker
+from neurosearch.retriever.base import Retriever, Topics
+from neurosearch.runtime import Runtime
+from neurosearch.training import Schedule, fit
+from neurosearch.types import Dataset, Run, check_fields
+
+OBJECTIVES = ("pointwise", "ranknet", "lambda", "listwise", "classes")
+
+
+@dataclass(frozen=True)
+class CrossEncoder(Reranker):
+    """Attributes:
+    model: any encoder; the head is new.
+    objective: see above.
+    judged, drawn: judged products and unjudged candidates of a query's list, at most.
+    pool_depth: candidates that unjudged products are drawn from.
+    batch_queries: lists of a step.
+    fields, separator, *_max_length: what is read.
+    dev_queries: of the validation, which re-ranks their candidates.
+    """
+
+    gain: Gain = field(kw_only=True)
+    model: str = content(weights_digest, default="sentence-transformers/all-MiniLM-L6-v2")
+    objective: str = "listwise"
+    judged: int = 4
+    drawn: int = 4
+    pool_depth: int = 50
+    batch_queries: int = 32
+    fields: tuple[str, ...] = ("title",)
+    separator: str = " "
+    query_max_length: int = 24
+    product_max_length: int = 64
+    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=3, lr=5e-5))
+    dev_queries: int = 400
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.objective not in OBJECTIVES:
+            known = ", ".join(OBJECTIVES)
+            raise InputError(f"reranker.objective must be one of {known}, not {self.objective!r}")
+        within("reranker.judged", self.judged, least=1)
+        within("reranker.drawn", self.drawn, least=0)
+        if self.judged + self.drawn < 2:
+            raise InputError("reranker.judged + reranker.drawn: a list has two products or more")
+        for name in ("pool_depth", "batch_queries", "dev_queries"):
+            within(f"reranker.{name}", getattr(self, name), least=1)
+        for name in ("query_max_length", "product_max_length"):
+            within(f"reranker.{name}", getattr(self, name), least=4)
+        check_fields("reranker.fields", self.fields)
+
+    def trained(
+        self, data: Artifact[Dataset], query: QueryProcessor, first: Retriever
+    ) -> Artifact[Path]:
+        """The network after training on what `first` finds for the train queries."""
+        depth = max(self.pool_depth, 10)
+        pools = tuple(
+            Candidates(first.run(data, Topics(split, 200, "catalogue", query)), depth)
+            for split in ("train", "dev")
+        )
+        return TrainedCrossEncoder(self, data, query, pools)
+
+    def scores(
+        self, candidates: Artifact[Run], data: Artifact[Dataset], topics: Topics, first: Retriever
+    ) -> Artifact[Run]:
+        trained = self.trained(data, topics.query, first)
+        return CrossScores(candidates, data, topics, self, trained)
+
+    def serving(self, data: Artifact[Dataset], topics: Topics, first: Retriever) -> list[Any]:
+        return [self.trained(data, topics.query, first)]
+
+    def live(
+        self, data: Artifact[Dataset], topics: Topics, first: Retriever, runtime: Runtime
+    ) -> Callable[..., np.ndarray]:
+        """Scores of pairs of live texts and product rows."""
+        from neurosearch.reranker.cross_network import LiveCross
+
+        cross = LiveCross(self, runtime.get(self.trained(data, topics.query, first)), runtime)
+        products = cross.products(runtime.get(data).catalogue)
+
+        def score(texts: list[str], query: np.ndarray, row: np.ndarray) -> np.ndarray:
+            return cross.scores(cross.queries(texts), products, query, row)
+
+        return score
+
+    def label(self) -> str:
+        return f"cross-encoder ({model_label(self.model)}, {self.objective})"
+
+
+@dataclass(frozen=True)
+class TrainedCrossEncoder(Artifact[Path]):
+    """cross.safetensors, curves.csv."""
+
+    kind: ClassVar[str] = "cross_encoder"
+    resumable: ClassVar[bool] = True
+    reranker: CrossEncoder
+    data: Artifact[Dataset]
+    query: QueryProcessor
+    pools: tuple[Artifact[Run], ...]
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        from safetensors.torch import save_model
+
+        from neurosearch.reranker.cross_training import CrossModule
+
+        data = runtime.get(self.data)
+        train, dev = (runtime.get(pool) for pool in self.pools)
+        module = CrossModule(self.reranker, data, self.query, train, dev, runtime)
+        outcome = fit(module, module.steps, self.reranker.schedule, folder, runtime)
+        save_model(module.network, str(folder / "cross.safetensors"))
+        return {**outcome, "lists": len(module.lists)}
+
+    def load(self, folder: Path) -> Path:
+        return folder
+
+
+@dataclass(frozen=True)
+class CrossScores(PairScores):
+    reranker: CrossEncoder
+    trained: Artifact[Path]
+
+    def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
+        from neurosearch.reranker.cross_network import LiveCross
+
+        data = runtime.get(self.data)
+        cross = LiveCross(self.reranker, runtime.get(self.trained), runtime)
+        asked = cross.queries(self.topics.queries(data).texts)
+        return cross.scores(asked, cross.products(data.catalogue), query, row)

@@ -1,0 +1,218 @@
+"""LambdaMART (Burges 2010) by LightGBM, over words and over scores of models.
+
+It learns from the train queries' candidates, so scores of models that were trained on the same
+queries are taken out of fold: with `folds` K, every such model is trained K times more, each time
+without the queries that it then scores. `folds` 0 takes their scores as they are, which leaks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from neurosearch.artifact import Artifact
+from neurosearch.encoder.base import Encoder
+from neurosearch.errors import InputError
+from neurosearch.evaluation.gain import Gain
+from neurosearch.query.base import QueryProcessor
+from neurosearch.recipe import within
+from neurosearch.reranker.base import Candidates, Fold, PairScores, Reranker
+from neurosearch.reranker.features import Features
+from neurosearch.retriever.base import Retriever, Topics
+from neurosearch.runtime import Runtime
+from neurosearch.types import Dataset, Run
+
+STEPS = 10  # labels are the share of the largest gain in so many steps
+
+
+@dataclass(frozen=True)
+class LambdaMART(Reranker):
+    """Attributes:
+    encoders: whose cosines are features, by name.
+    rerankers: whose scores are features, by name.
+    folds: K of the out-of-fold scores; 0: leaking ones.
+    pool_depth: candidates a train query.
+    trees, leaves, rate, min_data, share, truncation, patience: of LightGBM.
+    """
+
+    gain: Gain = field(kw_only=True)
+    encoders: Mapping[str, Encoder] = field(default_factory=dict)
+    rerankers: Mapping[str, Reranker] = field(default_factory=dict)
+    folds: int = 2
+    pool_depth: int = 50
+    trees: int = 500
+    leaves: int = 31
+    rate: float = 0.05
+    min_data: int = 50
+    share: float = 0.8
+    truncation: int = 20
+    patience: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.folds == 1 or self.folds < 0:
+            raise InputError(f"reranker.folds must be 0, or at least 2, not {self.folds}")
+        for name in ("pool_depth", "trees", "min_data", "truncation", "patience"):
+            within(f"reranker.{name}", getattr(self, name), least=1)
+        within("reranker.leaves", self.leaves, least=2)
+        within("reranker.rate", self.rate, above=0)
+        within("reranker.share", self.share, above=0, most=1)
+
+    def features(
+        self, candidates: Artifact[Run], data: Artifact[Dataset], topics: Topics, first: Retriever
+    ) -> Artifact[pl.DataFrame]:
+        """Features of these candidates, by models that were trained on `data`."""
+        split, query = topics.split, topics.query
+        cosines = {
+            name: (encoder.query_embeddings(data, split, query), encoder.product_embeddings(data))
+            for name, encoder in self.encoders.items()
+        }
+        scored = {
+            name: reranker.scores(candidates, data, topics, first)
+            for name, reranker in self.rerankers.items()
+        }
+        return Features(candidates, data, topics, cosines, scored)
+
+    def trained(
+        self, data: Artifact[Dataset], query: QueryProcessor, first: Retriever
+    ) -> Artifact[Path]:
+        """The trees."""
+
+        def pool(source: Artifact[Dataset], split: str) -> Artifact[pl.DataFrame]:
+            topics = Topics(split, 200, "catalogue", query)
+            candidates = Candidates(first.run(source, topics), self.pool_depth)
+            return self.features(candidates, source, topics, first)
+
+        if self.folds:
+            folds = [Fold(data, self.folds, number) for number in range(self.folds)]
+            train = tuple(pool(fold, "test") for fold in folds)
+        else:
+            train = (pool(data, "train"),)
+        return TrainedTrees(self, data, train, pool(data, "dev"))
+
+    def scores(
+        self, candidates: Artifact[Run], data: Artifact[Dataset], topics: Topics, first: Retriever
+    ) -> Artifact[Run]:
+        features = self.features(candidates, data, topics, first)
+        trained = self.trained(data, topics.query, first)
+        return TreeScores(candidates, data, topics, features, trained)
+
+    def serving(self, data: Artifact[Dataset], topics: Topics, first: Retriever) -> list[Any]:
+        own = [self.trained(data, topics.query, first)]
+        for reranker in self.rerankers.values():
+            own += reranker.serving(data, topics, first)
+        return own
+
+    def label(self) -> str:
+        return "LambdaMART" + ("" if self.folds else ", leaking")
+
+
+@dataclass(frozen=True)
+class TrainedTrees(Artifact[Path]):
+    """trees.txt, importance.csv (gain and splits of each feature)."""
+
+    kind: ClassVar[str] = "lambdamart"
+    reranker: LambdaMART
+    data: Artifact[Dataset]
+    train: tuple[Artifact[pl.DataFrame], ...]
+    dev: Artifact[pl.DataFrame]
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        try:
+            import lightgbm
+        except ImportError:
+            raise InputError(
+                "reranker=lambdamart needs LightGBM: install neurosearch[ltr]"
+            ) from None
+
+        recipe, data = self.reranker, runtime.get(self.data)
+        parts = {
+            "train": pl.concat([runtime.get(features) for features in self.train]),
+            "dev": runtime.get(self.dev),
+        }
+        sets: dict[str, Any] = {}
+        names: list[str] = []
+        for split, frame in parts.items():
+            graded = recipe.gain.graded(data.judgments(split))
+            share = pl.col("gain") / graded["gain"].max()
+            label = (share * STEPS).round().cast(pl.Int32)
+            labels = graded.select("query_id", "product_id", label=label)
+            known = frame.join(
+                labels, on=["query_id", "product_id"], how="left", maintain_order="left"
+            )
+            known = known.with_columns(pl.col("label").fill_null(0))
+            # LightGBM wants the pairs of a query together.
+            known = known.sort("query_id", maintain_order=True)
+            groups = known.group_by("query_id", maintain_order=True).len()["len"].to_list()
+            names = [c for c in frame.columns if c not in ("query_id", "product_id")]
+            sets[split] = lightgbm.Dataset(
+                known.select(names).to_numpy(),
+                known["label"].to_numpy(),
+                group=groups,
+                feature_name=[name.replace(" ", "_") for name in names],
+                reference=sets.get("train"),
+                free_raw_data=False,
+            )
+        options = {
+            "objective": "lambdarank",
+            "metric": "ndcg",
+            "eval_at": [10],
+            "label_gain": list(range(STEPS + 1)),  # linear, as the metric is
+            "lambdarank_truncation_level": recipe.truncation,
+            "learning_rate": recipe.rate,
+            "num_leaves": recipe.leaves,
+            "min_data_in_leaf": recipe.min_data,
+            "bagging_fraction": recipe.share,
+            "bagging_freq": 1,
+            "seed": recipe.seed,
+            "num_threads": runtime.cpu_threads,
+            "deterministic": True,
+            "force_row_wise": True,
+            "verbosity": -1,
+        }
+        trees = lightgbm.train(
+            options,
+            sets["train"],
+            recipe.trees,
+            valid_sets=[sets["dev"]],
+            callbacks=[lightgbm.early_stopping(recipe.patience, verbose=False)],
+        )
+        trees.save_model(str(folder / "trees.txt"), num_iteration=trees.best_iteration)
+        importance = pl.DataFrame(
+            {
+                "feature": names,
+                "gain": trees.feature_importance("gain"),
+                "splits": trees.feature_importance("split"),
+            }
+        ).sort("gain", descending=True)
+        importance.write_csv(folder / "importance.csv")
+        (folder / "features.json").write_text(json.dumps(names), encoding="utf-8")
+        total = max(float(importance["gain"].sum()), 1e-9)
+        shares = {row[0]: round(row[1] / total, 4) for row in importance.iter_rows()}
+        return {"trees": trees.best_iteration, "importance": shares}
+
+    def load(self, folder: Path) -> Path:
+        return folder
+
+
+@dataclass(frozen=True)
+class TreeScores(PairScores):
+    features: Artifact[pl.DataFrame]
+    trained: Artifact[Path]
+
+    def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
+        import lightgbm
+
+        folder = runtime.get(self.trained)
+        names = json.loads((folder / "features.json").read_text(encoding="utf-8"))
+        trees = lightgbm.Booster(model_file=str(folder / "trees.txt"))
+        inputs = runtime.get(self.features).select(names).to_numpy()
+        found = trees.predict(inputs, num_threads=runtime.cpu_threads)
+        return np.asarray(found, dtype=np.float32)

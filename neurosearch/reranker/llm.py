@@ -1,0 +1,132 @@
+"""A language model behind any OpenAI-compatible endpoint grades each candidate.
+
+Off by default: it costs money and sends queries and titles to whoever runs the endpoint. Answers
+are kept under outputs/llm by model and prompt, so that nothing is asked twice; `budget` is how many
+questions may be asked in all, counted before the first one is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from neurosearch.artifact import Artifact, write_whole
+from neurosearch.errors import InputError
+from neurosearch.recipe import within
+from neurosearch.reranker.base import PairScores, Reranker
+from neurosearch.retriever.base import Retriever, Topics
+from neurosearch.runtime import Runtime
+from neurosearch.types import Dataset, Run, check_fields
+
+PROMPT = (
+    "A customer of an online shop searches for: {query}\n"
+    "The shop shows this product: {product}\n"
+    "How well does it fit, from 0 (not at all) to 10 (exactly)? Answer with the number only."
+)
+
+
+@dataclass(frozen=True)
+class LLM(Reranker):
+    """Attributes:
+    model: as the endpoint calls it.
+    endpoint: the base URL; the key is in the environment variable that `key` names.
+    prompt: with {query} and {product}; the first number of the answer is the score.
+    budget: questions that may be asked, at most.
+    fields, separator: of the product.
+    """
+
+    model: str
+    endpoint: str = "http://localhost:8000/v1"
+    key: str = "OPENAI_API_KEY"
+    prompt: str = PROMPT
+    budget: int = 1000
+    fields: tuple[str, ...] = ("title",)
+    separator: str = " "
+    timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("reranker.budget", self.budget, least=0)
+        within("reranker.timeout", self.timeout, above=0)
+        check_fields("reranker.fields", self.fields)
+        for name in ("{query}", "{product}"):
+            if name not in self.prompt:
+                raise InputError(f"reranker.prompt does not say where {name} goes")
+
+    def scores(
+        self, candidates: Artifact[Run], data: Artifact[Dataset], topics: Topics, first: Retriever
+    ) -> Artifact[Run]:
+        return Graded(candidates, data, topics, self)
+
+    def label(self) -> str:
+        return f"LLM {self.model}"
+
+
+@dataclass(frozen=True)
+class Graded(PairScores):
+    reranker: LLM
+
+    def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
+        recipe, data = self.reranker, runtime.get(self.data)
+        texts = self.topics.queries(data).texts
+        batches = data.catalogue.texts(recipe.fields, recipe.separator)
+        products = [text for batch in batches for text in batch]
+        prompts = [
+            recipe.prompt.replace("{query}", texts[q]).replace("{product}", products[r])
+            for q, r in zip(query, row, strict=True)
+        ]
+        folder = runtime.outputs / "llm" / re.sub(r"[^\w.-]", "_", recipe.model)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"{_name(recipe, prompt)}.json" for prompt in prompts]
+        missing = {p: text for p, text in zip(paths, prompts, strict=True) if not p.exists()}
+        if len(missing) > recipe.budget:
+            message = f"{len(missing):,} questions are new, reranker.budget={recipe.budget:,}"
+            raise InputError(f"{recipe.label()}: {message}; nothing was asked")
+        with runtime.progressing("asking the model", len(missing)) as advance:
+            for path, prompt in missing.items():
+                answer = asked(recipe, prompt)
+                told = {"prompt": prompt, "answer": answer}
+                write_whole(path, json.dumps(told).encode())
+                advance(1)
+        return np.array([_number(path) for path in paths], dtype=np.float32)
+
+
+def _name(recipe: LLM, prompt: str) -> str:
+    return hashlib.blake2b(f"{recipe.endpoint}\n{prompt}".encode(), digest_size=16).hexdigest()
+
+
+def _number(path: Path) -> float:
+    answer = json.loads(path.read_text(encoding="utf-8"))["answer"]
+    found = re.search(r"-?\d+(?:\.\d+)?", answer)
+    return float(found.group()) if found else 0.0
+
+
+def asked(recipe: LLM, prompt: str) -> str:
+    """One answer. Raises InputError with what the endpoint said."""
+    import httpx
+
+    headers = {"Authorization": f"Bearer {os.environ.get(recipe.key, '')}"}
+    body = {
+        "model": recipe.model,
+        "temperature": 0,
+        "max_tokens": 8,
+        "messages": [{"role": "user", "content": prompt}],
+    }
+    try:
+        response = httpx.post(
+            f"{recipe.endpoint.rstrip('/')}/chat/completions",
+            json=body,
+            headers=headers,
+            timeout=recipe.timeout,
+        )
+        response.raise_for_status()
+        answer: str = response.json()["choices"][0]["message"]["content"]
+    except (httpx.HTTPError, KeyError, IndexError, ValueError) as error:
+        raise InputError(f"reranker.endpoint={recipe.endpoint}: {error}") from None
+    return answer

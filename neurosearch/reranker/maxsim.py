@@ -1,0 +1,63 @@
+"""Late interaction over any run's candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from neurosearch.artifact import Artifact
+from neurosearch.encoder.colbert import ColBERT
+from neurosearch.reranker.base import PairScores, Reranker
+from neurosearch.retriever.base import Retriever, Topics
+from neurosearch.runtime import Runtime
+from neurosearch.types import Dataset, Run, TokenEmbeddings
+
+
+@dataclass(frozen=True)
+class MaxSim(Reranker):
+    encoder: ColBERT = field(kw_only=True)
+
+    def scores(
+        self, candidates: Artifact[Run], data: Artifact[Dataset], topics: Topics, first: Retriever
+    ) -> Artifact[Run]:
+        queries = self.encoder.query_tokens(data, topics.split, topics.query)
+        return MaxSimScores(candidates, data, topics, queries, self.encoder.product_tokens(data))
+
+    def serving(self, data: Artifact[Dataset], topics: Topics, first: Retriever) -> list[Any]:
+        return [self.encoder.product_tokens(data)]
+
+    def live(
+        self, data: Artifact[Dataset], topics: Topics, first: Retriever, runtime: Runtime
+    ) -> Callable[..., np.ndarray]:
+        """Scores of pairs of live texts and product rows."""
+        from neurosearch.index.maxsim import pair_scores
+        from neurosearch.index.multivector import ragged
+
+        encoder = self.encoder.live(runtime, data)
+        shown = ragged(runtime.get(self.encoder.product_tokens(data)), encoder.device)
+
+        def score(texts: list[str], query: np.ndarray, row: np.ndarray) -> np.ndarray:
+            asked = TokenEmbeddings(*encoder.encode(texts, 0), "")
+            return pair_scores(ragged(asked, encoder.device), shown, query, row)
+
+        return score
+
+    def label(self) -> str:
+        return f"MaxSim of {self.encoder.label()}"
+
+
+@dataclass(frozen=True)
+class MaxSimScores(PairScores):
+    queries: Artifact[TokenEmbeddings]
+    products: Artifact[TokenEmbeddings]
+
+    def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
+        from neurosearch.index.maxsim import pair_scores
+        from neurosearch.index.multivector import ragged
+
+        device = runtime.torch_device()
+        asked, shown = (ragged(runtime.get(x), device) for x in (self.queries, self.products))
+        return pair_scores(asked, shown, query, row)

@@ -1,0 +1,193 @@
+"""A retriever whose first results a re-ranker puts in a new order; stages may be nested.
+
+The re-ranked products come first, by weight · their score + (1 - weight) · the first stage's, both
+scaled to 0..1 within a query's candidates; what lies deeper follows in the first stage's order.
+`weight` null is chosen on dev. A funnel is a re-ranked retriever inside another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from neurosearch.artifact import Artifact
+from neurosearch.errors import InputError
+from neurosearch.evaluation.gain import Gain
+from neurosearch.fusion.normalization import normalised
+from neurosearch.query.base import QueryProcessor
+from neurosearch.recipe import within
+from neurosearch.reranker.base import Candidates, Reranker
+from neurosearch.retriever.base import Retriever, RunArtifact, Searcher, Topics
+from neurosearch.runtime import Runtime
+from neurosearch.types import Dataset, Queries, Run
+
+GRID = tuple(round(0.1 * step, 1) for step in range(11))
+
+
+@dataclass(frozen=True)
+class Reranked(Retriever):
+    """Attributes:
+    retriever: the first stage.
+    depth: how many of its results are re-ranked.
+    weight: of the re-ranker's score; null: chosen on dev by nDCG@10, under `gain`.
+    """
+
+    retriever: Retriever
+    reranker: Reranker
+    gain: Gain
+    depth: int = 100
+    weight: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("retriever.depth", self.depth, least=1)
+        within("retriever.weight", self.weight, least=0, most=1)
+
+    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
+        first, scored = self._stages(data, topics)
+        weight: float | DevWeight = (
+            self.weight if self.weight is not None else self._tuned(data, topics)
+        )
+        return RerankedRun(data, topics, first, scored, weight)
+
+    def _stages(
+        self, data: Artifact[Dataset], topics: Topics
+    ) -> tuple[Artifact[Run], Artifact[Run]]:
+        first = self.retriever.run(data, topics)
+        depth = self.depth if topics.pool == "catalogue" else None
+        candidates = Candidates(first, depth)
+        return first, self.reranker.scores(candidates, data, topics, self.retriever)
+
+    def _tuned(self, data: Artifact[Dataset], topics: Topics) -> DevWeight:
+        dev = replace(topics, split="dev")
+        return DevWeight(data, dev, *self._stages(data, dev), self.gain)
+
+    def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
+        own = self.reranker.serving(data, topics, self.retriever)
+        return [*self.retriever.serving(data, topics), *own]
+
+    @property
+    def is_live(self) -> bool:
+        return self.retriever.is_live and hasattr(self.reranker, "live")
+
+    @contextmanager
+    def searcher(
+        self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
+    ) -> Iterator[Searcher]:
+        live: Any = self.reranker
+        if not self.is_live:
+            raise InputError(f"{self.label()} has no live searcher")
+        weight = self.weight
+        if weight is None:
+            weight = runtime.get(self._tuned(data, topics))
+        with self.retriever.searcher(data, topics, runtime) as first:
+            score = live.live(data, topics, self.retriever, runtime)
+            yield _RerankedSearcher(first, score, weight, self.depth, topics.depth, topics.query)
+
+    def label(self) -> str:
+        told = f"{self.retriever.label()} + {self.reranker.label()}"
+        return told if self.weight == 1.0 else f"{told}, interpolated"
+
+
+@dataclass(frozen=True)
+class RerankedRun(RunArtifact):
+    data: Artifact[Dataset]
+    topics: Topics
+    first: Artifact[Run]
+    scored: Artifact[Run]
+    weight: Any  # a number, or the artifact that chooses one
+
+    def answer(self, runtime: Runtime) -> Run:
+        weight = runtime.get(self.weight) if isinstance(self.weight, Artifact) else self.weight
+        queries = self.topics.queries(runtime.get(self.data))
+        merged = interpolated(runtime.get(self.first), runtime.get(self.scored), weight, queries)
+        depth = self.topics.depth if self.topics.pool == "catalogue" else None
+        return Run.from_frame(merged.frame, queries, depth)
+
+
+@dataclass(frozen=True)
+class DevWeight(Artifact[float]):
+    """weight.json: the weight with the best dev nDCG@10 (the least of equals), and all tried."""
+
+    kind: ClassVar[str] = "weight"
+    data: Artifact[Dataset]
+    topics: Topics
+    first: Artifact[Run]
+    scored: Artifact[Run]
+    gain: Gain
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        from neurosearch.evaluation.metrics import per_query
+
+        data = runtime.get(self.data)
+        queries, judgments = self.topics.queries(data), data.judgments(self.topics.split)
+        first, scored = runtime.get(self.first), runtime.get(self.scored)
+        tried = {}
+        for weight in GRID:
+            run = interpolated(first, scored, weight, queries)
+            found = per_query(run, queries, judgments, self.gain, ("nDCG@10",))
+            tried[weight] = float(found["nDCG@10"].to_numpy().mean())
+        best = max(tried, key=lambda weight: (tried[weight], -weight))
+        told = {"weight": best, "dev nDCG@10": tried[best], "tried": list(tried.items())}
+        (folder / "weight.json").write_text(json.dumps(told), encoding="utf-8")
+        return {"weight": best, "dev nDCG@10": round(tried[best], 6)}
+
+    def load(self, folder: Path) -> float:
+        return float(json.loads((folder / "weight.json").read_text("utf-8"))["weight"])
+
+
+def interpolated(first: Run, scored: Run, weight: float, queries: Queries) -> Run:
+    """Scored products above all others, by weight · scored + (1 - weight) · first, each min-max."""
+    keys = ["query_id", "product_id"]
+    again = scored.frame.select(*keys)
+    own = first.frame.join(again, on=keys, how="semi", maintain_order="left")
+    rest = first.frame.join(again, on=keys, how="anti", maintain_order="left")
+    before = normalised("first", Run(first.split, own), "min-max").select(*keys, before="score")
+    after = normalised("scored", scored, "min-max").select(*keys, after="score")
+    mixed = before.join(after, on=keys).select(
+        *keys, score=2 + weight * pl.col("after") + (1 - weight) * pl.col("before")
+    )
+    below = normalised("rest", Run(first.split, rest), "min-max").select(*keys, "score")
+    return Run.from_frame(pl.concat([mixed, below]), queries)
+
+
+@dataclass(frozen=True)
+class _RerankedSearcher:
+    first: Searcher
+    score: Any  # (processed texts, query numbers, rows) -> scores
+    weight: float
+    depth: int
+    list_depth: int
+    query: QueryProcessor
+
+    def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        rows, scores = self.first.search(texts, max(k, self.list_depth, self.depth))
+        head = rows[:, : self.depth]
+        query, place = np.nonzero(head >= 0)
+        found = np.full(head.shape, -np.inf)
+        found[query, place] = self.score(self.query.process(list(texts)), query, head[query, place])
+        before = np.where(head >= 0, scores[:, : self.depth], -np.inf)
+        mixed = self.weight * _scaled(found) + (1 - self.weight) * _scaled(before)
+        order = np.argsort(-mixed, axis=1, kind="stable")
+        rows = np.concatenate([np.take_along_axis(head, order, 1), rows[:, self.depth :]], axis=1)
+        scores = scores.astype(np.float32)
+        top = 2 + np.take_along_axis(mixed, order, 1)
+        below = _scaled(scores[:, self.depth :]) if scores.shape[1] > self.depth else top[:, :0]
+        return rows[:, :k], np.concatenate([top, below], axis=1)[:, :k].astype(np.float32)
+
+
+def _scaled(scores: np.ndarray) -> np.ndarray:
+    """Min-max within each row; -inf stays."""
+    there = np.isfinite(scores)
+    low = np.where(there, scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)
+    high = np.where(there, scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
+    with np.errstate(invalid="ignore"):
+        found: np.ndarray = np.where(there, (scores - low) / np.maximum(high - low, 1e-9), -np.inf)
+    return found
