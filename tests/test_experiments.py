@@ -30,6 +30,10 @@ WRITER = [
 ]
 # Two views without a network; pictures of half the side.
 VIEWS = [f"encoder@tokenizer.encoder.{view}=hashing" for view in ("text", "image")]
+LATE = [
+    *("retriever.encoder.model=TINY", "retriever.encoder.markers=[null,null]"),
+    *("retriever.encoder.batch_size=32", "retriever.encoder.dimensions=16"),
+]
 PICTURES = ["seed=0", "data.images=true", "data.n_products=500"]
 MORE = {
     "finetuned": ["seed=0"],
@@ -59,6 +63,25 @@ MORE = {
         *("tokenizer@retriever.tokenizer=rqkmeans,mmq_next_item",),
         *(f"encoder@retriever.tokenizer.encoder.{view}=hashing" for view in ("text", "image")),
         *("retriever.generator.schedule.epochs=20", "retriever.generator.shape.layers=1"),
+    ],
+    "late_interaction": [*LATE, "retriever.encoder.query_max_length=8,16"],
+    "late_compression": [*LATE, "retriever.index.bits=null,2", "retriever.encoder.pool_factor=1,2"],
+    "rerank": [
+        *("retriever=reranked_words", "retriever.depth=10,50", "retriever.weight=null"),
+        *("retriever@retriever.retriever=bm25",),
+    ],
+    "rerank_judged": ["seed=0", "retriever=random,oracle,bm25,reranked_words"],
+    "cross_objectives": [
+        *("retriever@retriever.retriever=bm25", "retriever.reranker.model=TINY"),
+        *("retriever.reranker.drawn=2", "retriever.reranker.schedule.epochs=1"),
+        *("retriever.reranker.query_max_length=16", "retriever.reranker.product_max_length=32"),
+    ],
+    "distillation": [
+        *("seed=0", "retriever=distilled_kl", *SMALL, "retriever.encoder.teacher.depth=20"),
+        *("retriever@retriever.encoder.teacher.retriever=bm25",),
+        *("retriever.encoder.teacher.reranker.model=TINY",),
+        *("retriever.encoder.teacher.reranker.query_max_length=16",),
+        *("retriever.encoder.teacher.reranker.product_max_length=32",),
     ],
     "compression_dimensions": [*SMALL, "retriever.index.dimensions=16,8"],
 }

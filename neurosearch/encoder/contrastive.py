@@ -242,29 +242,34 @@ class BiEncoderModule(lightning.LightningModule):
             self._batches.lists[number] = (count, lists)
             self._mined[number] = path
 
-    def _mine(self, source: Any, path: Path) -> None:
-        """The source's lists by the model as it is now, with what was refused."""
+    def _mined_scores(
+        self, k: int, pairs: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For all train queries Q×k places and scores; and the scores of these pairs."""
         asked = self._vectors(self.towers.query, self._queries)
         products = self._vectors(self.towers.product, self._products)
-        places, scores = exact_search(asked, products, source.last, self.device)
+        places, scores = exact_search(asked, products, k, self.device)
+        return places, scores, np.einsum("nd,nd->n", asked[pairs[0]], products[pairs[1]])
+
+    def _mine(self, source: Any, path: Path) -> None:
+        """The source's lists by the model as it is now, with what was refused."""
+        share = self._texts.context.positive_share
+        good = self._graded.filter(pl.col("share") >= share)
+        pairs = good["query"].to_numpy(), good["row"].to_numpy()
+        places, scores, own = self._mined_scores(source.last, pairs)
         depth = places.shape[1]
         candidates = pl.DataFrame(
             {
-                "query": np.repeat(np.arange(len(asked)), depth),
+                "query": np.repeat(np.arange(len(places)), depth),
                 "row": places.ravel(),
                 "score": scores.ravel().astype(np.float64),
-                "rank": np.tile(np.arange(1, depth + 1), len(asked)),
+                "rank": np.tile(np.arange(1, depth + 1), len(places)),
             }
         ).filter(pl.col("rank") >= source.first)
-        share = self._texts.context.positive_share
-        good = self._graded.filter(pl.col("share") >= share)
-        own = np.einsum(
-            "nd,nd->n", asked[good["query"].to_numpy()], products[good["row"].to_numpy()]
-        )
         positives = good.with_columns(score=own.astype(np.float64))
         aware = source.max_ratio is not None or source.margin is not None
         kept, refused = select(candidates, self._graded, positives if aware else None, source)
-        lists = NegativeLists.of(kept["query"].to_numpy(), kept["row"].to_numpy(), len(asked))
+        lists = NegativeLists.of(kept["query"].to_numpy(), kept["row"].to_numpy(), len(places))
         temporary = path.with_suffix(".tmp.npz")
         np.savez(temporary, indptr=lists.indptr, rows=lists.rows)
         temporary.replace(path)

@@ -13,7 +13,7 @@ from neurosearch.encoder.gather import world
 from neurosearch.encoder.token_tower import Ragged, TokenTower
 from neurosearch.encoder.tokens import Tokens
 from neurosearch.errors import InputError
-from neurosearch.index.maxsim import exact_maxsim
+from neurosearch.index.maxsim import exact_maxsim, pair_scores
 
 
 class ColBERTModule(BiEncoderModule):
@@ -23,8 +23,6 @@ class ColBERTModule(BiEncoderModule):
         tower: TokenTower = towers
         if world()[1] > 1:
             raise InputError("late interaction is trained in one process")
-        if any(source.refresh for source in self._objective.negatives.sources()):
-            raise InputError("negatives.refresh: late interaction mines once, before training")
         asked, shown = self._texts.shape.max_lengths
         tower.tower.check_length("encoder.query_max_length", asked)
         tower.tower.check_length("encoder.product_max_length", shown)
@@ -73,12 +71,28 @@ class ColBERTModule(BiEncoderModule):
     def _search(
         self, queries: Tokens, rows: np.ndarray | None, k: int
     ) -> tuple[np.ndarray, np.ndarray]:
+        products = self._products if rows is None else self._products.take(rows)
+        asked, shown = self._as_now(queries, products)
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            return exact_maxsim(asked, shown, k)
+
+    def _mined_scores(
+        self, k: int, pairs: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        asked, shown = self._as_now(self._queries, self._products)
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            places, scores = exact_maxsim(asked, shown, k)
+            return places, scores, pair_scores(asked, shown, *pairs)
+
+    def _as_now(self, queries: Tokens, products: Tokens) -> tuple[Ragged, Ragged]:
+        """Vectors of both by the model as it is now, in half precision where the device has it."""
         was_training = self.towers.training
         self.towers.eval()
-        kind = self.device.type
-        products = self._products if rows is None else self._products.take(rows)
-        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, self._half):
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, torch.bfloat16, self._half),
+        ):
             asked, shown = self._ragged(queries, 0), self._ragged(products, 1)
         self.towers.train(was_training)
-        with torch.inference_mode(), torch.autocast(kind, enabled=False):
-            return exact_maxsim(asked, shown, k)
+        kind = torch.float16 if self.device.type == "cuda" else torch.float32
+        return asked, Ragged(shown.vectors.to(kind), shown.offsets)

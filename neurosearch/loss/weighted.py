@@ -45,9 +45,11 @@ class Weighted(Loss):
                 self.parts = nn.ModuleDict(parts)
 
             def forward(self, queries: Tensor, documents: Tensor, targets: Targets) -> Tensor:
-                total = queries.new_zeros((), dtype=documents.float().dtype)
-                for name, part in self.parts.items():
-                    total = total + recipe.weights[name] * part(queries, documents, targets)
+                terms = [
+                    recipe.weights[name] * part(queries, documents, targets)
+                    for name, part in self.parts.items()
+                ]
+                total: Tensor = sum(terms[1:], start=terms[0])
                 return total
 
         return Objective()

@@ -27,7 +27,7 @@ SOFT = 0.25  # temperature of the gains that `listwise` aims at
 
 
 def list_loss(objective: str, outputs: Tensor, shares: Tensor, known: Tensor) -> Tensor:
-    """One objective over Q×n lists: Q×n×1 (or ×4) outputs, shares of the gain, and which are there."""
+    """One objective over lists: Q×n×1 (or ×4) outputs, Q×n shares of the gain, which are there."""
     if objective == "classes":
         wanted = (shares[..., None] - torch.tensor(CLASSES, device=shares.device)).abs()
         return cross_entropy(outputs[known], wanted.argmin(dim=-1)[known])

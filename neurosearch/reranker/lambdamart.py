@@ -111,7 +111,9 @@ class LambdaMART(Reranker):
         return own
 
     def label(self) -> str:
-        return "LambdaMART" + ("" if self.folds else ", leaking")
+        if not self.encoders and not self.rerankers:
+            return "LambdaMART, words"
+        return "LambdaMART" if self.folds else "LambdaMART, leaking"
 
 
 @dataclass(frozen=True)
