@@ -32,10 +32,11 @@ class Ragged:
     def padded(self) -> tuple[Tensor, Tensor]:
         """N×L×D, zeros behind the end, and N×L, whether there is a vector."""
         lengths = np.diff(self.offsets)
+        if not len(self.vectors):  # empty texts only
+            nothing = self.vectors.new_zeros(len(lengths), 1, self.vectors.shape[1])
+            return nothing, nothing[:, :, 0].bool()
         longest = max(1, int(lengths.max(initial=1)))
-        places = np.minimum(
-            self.offsets[:-1, None] + np.arange(longest), max(len(self.vectors) - 1, 0)
-        )
+        places = np.minimum(self.offsets[:-1, None] + np.arange(longest), len(self.vectors) - 1)
         there = torch.from_numpy(np.arange(longest) < lengths[:, None]).to(self.vectors.device)
         rows = self.vectors[torch.from_numpy(places).to(self.vectors.device)]
         return rows * there[:, :, None], there

@@ -111,7 +111,8 @@ def asked(recipe: LLM, prompt: str) -> str:
     """One answer. Raises InputError with what the endpoint said."""
     import httpx
 
-    headers = {"Authorization": f"Bearer {os.environ.get(recipe.key, '')}"}
+    key = os.environ.get(recipe.key, "").strip()
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     body = {
         "model": recipe.model,
         "temperature": 0,
