@@ -49,10 +49,11 @@ def node_of(group: str, choice: str) -> DictConfig:
         "loss": "retriever.encoder.loss",
         "negatives": "retriever.encoder.negatives",
         "generator": "retriever.generator",
+        "reranker": "retriever.reranker",
     }.get(group)
     if where is not None:
         finetuned = {"loss": "dense_finetuned", "negatives": "dense_finetuned"}
-        others = {"fusion": "hybrid", "generator": "generative"}
+        others = {"fusion": "hybrid", "generator": "generative", "reranker": "reranked"}
         holder = {**others, **finetuned}.get(group, "dense")
         config = composed(f"retriever={holder}", f"{group}@{where}={choice}")
         node = config

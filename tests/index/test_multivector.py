@@ -120,7 +120,7 @@ def asked(tokens: TokenEmbeddings, count: int = 20) -> TokenEmbeddings:
 def test_more_bits_are_nearer(tokens: TokenEmbeddings, tmp_path: Path) -> None:
     queries = asked(tokens)
     exact, _, runtime = built(MultiVector(), tokens, tmp_path / "exact")
-    wanted, scores, counts = exact.search(queries, 10, runtime)
+    wanted, _, counts = exact.search(queries, 10, runtime)
     assert (counts == 400).all()
     overlaps, errors, sizes = [], [], []
     for bits in (1, 2, 4):
