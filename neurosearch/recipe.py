@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -133,6 +134,7 @@ def _checked(owner: str, spec: dataclasses.Field[Any], value: Any) -> Any:
     optional = declared.endswith(" | None")
     allowed = _SCALARS.get(declared.removesuffix(" | None"))
     if allowed is None:
+        _check_member(owner, spec.name, declared, value)
         return _frozen(value)
     if value is None and optional:
         return None
@@ -142,6 +144,17 @@ def _checked(owner: str, spec: dataclasses.Field[Any], value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{owner}.{spec.name} must be a finite number, not {value!r}")
     return float(str(value)) if declared.startswith("float") and isinstance(value, int) else value
+
+
+def _check_member(owner: str, name: str, declared: str, value: Any) -> None:
+    """Raise InputError where a component is wanted, such as `encoder: Encoder`, and a plain value
+    or nothing is given."""
+    kind = declared.removesuffix(" | None")
+    if not re.fullmatch(r"[A-Z]\w*", kind) or kind in ("Any", "Path"):
+        return
+    optional = kind != declared
+    if (value is None and not optional) or isinstance(value, str | int | float):
+        raise InputError(f"{owner}.{name} must be a config of {kind}, not {value!r}")
 
 
 def _frozen(value: Any) -> Any:

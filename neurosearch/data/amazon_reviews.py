@@ -97,10 +97,10 @@ class AmazonReviews(base.Data):
                 query = f"{user}-{place}"
                 latest = [titles[item] or "" for item in history[: -self.shown - 1 : -1]]
                 part = parts.get(items[place], "tail")
-                rows.append((query, " ; ".join(latest), split, " ".join(history), part))
+                rows.append((query, " ; ".join(filter(None, latest)), split, history, part))
                 judged.append((query, items[place], "bought"))
         names = ("query_id", "text", "split", "history", "popularity")
-        return _frame(rows, names), _frame(judged, ("query_id", "product_id", "label"))
+        return _frame(rows, names, "history"), _frame(judged, ("query_id", "product_id", "label"))
 
 
 def _popularity(events: pl.DataFrame) -> dict[str, str]:
@@ -143,9 +143,14 @@ def _compact(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
         folder / "items.parquet",
         base.require_file(folder / "sequences.parquet", "user_id and item_ids"),
     )
-    products, users = pl.read_parquet(items), pl.read_parquet(sequences)
+    products, users = (_parquet(file) for file in (items, sequences))
     base.require_columns(items, products.columns, ("item_id", "title"))
     base.require_columns(sequences, users.columns, ("user_id", "item_ids"))
+    if not isinstance(users.schema["item_ids"], pl.List):
+        kind = users.schema["item_ids"]
+        raise InputError(f"{sequences}: column 'item_ids' holds {kind}, not lists")
+    numbered = users.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64) + 1)
+    base.require_present(sequences, numbered, "user_id", "item_ids")
     products = products.rename({"item_id": "product_id"}).with_row_index("row")
     products = products.with_columns(
         pl.col("row").cast(pl.Int64) + 1, pl.col("product_id").cast(pl.String)
@@ -171,6 +176,13 @@ def _compact(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     )
     base.require_known(sequences, events, "product_id", products["product_id"], items.name)
     return products.with_columns(lists), events.drop("row")
+
+
+def _parquet(file: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(file)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{file}: not readable as parquet: {error}") from None
 
 
 def _published(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -245,5 +257,6 @@ def _text(value: Any, separator: str = " ") -> str | None:
     return None if value in (None, "") else str(value)
 
 
-def _frame(rows: list[Any], names: tuple[str, ...]) -> pl.DataFrame:
-    return pl.DataFrame(rows, dict.fromkeys(names, pl.String), orient="row")
+def _frame(rows: list[Any], names: tuple[str, ...], listed: str = "") -> pl.DataFrame:
+    schema: Any = {name: pl.List(pl.String) if name == listed else pl.String for name in names}
+    return pl.DataFrame(rows, schema, orient="row")

@@ -77,11 +77,19 @@ class Pictures(base.Data):
             raise InputError(f"{file}: not readable as parquet: {error}") from None
         base.require_columns(file, frame.columns, tuple(self.columns.values()))
         named = {theirs: ours for ours, theirs in self.columns.items()}
+        # What else is called as it is here need not be told.
+        known = ("title", "colour", "usage", "department", "category")
+        named |= {c: c for c in known if c in frame.columns and c not in self.columns}
         frame = frame.select(list(named)).rename(named).with_row_index("row")
         texts = [name for name in frame.columns if name not in ("image", "row")]
         frame = frame.with_columns(pl.col("row").cast(pl.Int64) + 1, pl.col(texts).cast(pl.String))
         base.require_present(file, frame, "product_id", "type")
         base.require_unique(file, frame, "product_id")
+        kind = frame.schema["image"]
+        if isinstance(kind, pl.Struct) and any(f.name == "bytes" for f in kind.fields):
+            frame = frame.with_columns(pl.col("image").struct.field("bytes"))
+        elif kind not in (pl.String, pl.Binary):
+            raise InputError(f"{file}: column 'image' holds {kind}, not bytes or names of files")
         if frame.schema["image"] == pl.String:
             frame = frame.with_columns(
                 pl.Series("image", [_read(file, *x) for x in frame.select("row", "image").rows()])
@@ -166,6 +174,8 @@ def _folder(folder: Path) -> pl.DataFrame:
             "image": [f.read_bytes() for f in files],
         }
     ).with_row_index("row")
+    frame = frame.with_columns(pl.col("row").cast(pl.Int64) + 1)
+    base.require_unique(folder, frame, "product_id")
     _check_pictures(folder, frame)
     return frame
 
@@ -185,8 +195,10 @@ def _check_pictures(file: Path, frame: pl.DataFrame) -> None:
 
     for row, data in _rows(frame):
         try:
-            Image.open(io.BytesIO(data)).verify()
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            Image.open(io.BytesIO(data)).load()
+        except UnidentifiedImageError:
+            raise InputError(f"{file} row {row}, column 'image': no picture") from None
+        except (OSError, SyntaxError, ValueError) as error:
             raise InputError(f"{file} row {row}, column 'image': no picture ({error})") from None
 
 

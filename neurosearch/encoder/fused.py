@@ -1,9 +1,10 @@
 """Early fusion: one vector of a product's words and its picture, each with its weight.
 
 z = norm([sqrt(a) w ; sqrt(1 - a) v]), so the inner product of two of them is a · cos(words) +
-(1 - a) · cos(pictures): a mix of scores from one index. Each modality is first centred on the
-catalogue's mean, because cosines within one crowd together and far from the other's (the
-modality gap, Liang et al. 2022). A product without a picture has its words alone, and as a whole.
+(1 - a) · cos(pictures): a mix of scores from one index. Each side of each modality is first centred
+on its own mean (of the catalogue, of the train queries), because vectors of one kind crowd together
+and far from another's (the modality gap, Liang et al. 2022). A product without a picture has its
+words alone, and as a whole.
 
 Late fusion of two lists, with its weight tuned on dev, is a hybrid of two dense retrievers; a
 learnt gate between the modalities is encoder=gated.
@@ -24,6 +25,7 @@ from neurosearch.encoder.base import Encoder, LiveEncoder
 from neurosearch.encoder.trained_heads import save_embeddings
 from neurosearch.encoder.transformer import SentenceEncoder
 from neurosearch.query.base import QueryProcessor
+from neurosearch.query.none import NoProcessing
 from neurosearch.recipe import digest, within
 from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset, Embeddings
@@ -36,7 +38,7 @@ class Fused(Encoder):
     image: the second view: an encoder that queries can be asked with (`aligned`, `clip_text`, or
         `image` where queries have pictures); an encoder of another text field will do as well.
     text_share: a, the weight of the words' cosine.
-    centred: modalities are centred on their mean over the catalogue first.
+    centred: on the means of the catalogue and of the train queries, each side on its own.
     """
 
     text: Encoder = field(default_factory=SentenceEncoder)
@@ -57,19 +59,28 @@ class Fused(Encoder):
         return digest([*spaces, self.text_share, self.centred])
 
     def product_embeddings(self, data: Artifact[Dataset]) -> Artifact[Embeddings]:
-        return self._joined(data, self.views(data))
+        return self._joined(data, self.views(data), self.views(data))
 
     def query_embeddings(
         self, data: Artifact[Dataset], split: str, query: QueryProcessor
     ) -> Artifact[Embeddings]:
-        asked = (view.query_embeddings(data, split, query) for view in (self.text, self.image))
-        return self._joined(data, (next(asked), next(asked)))
+        asked = self._asked(data, split, query)
+        return self._joined(data, asked, self._asked(data, "train", query))
+
+    def _asked(
+        self, data: Artifact[Dataset], split: str, query: QueryProcessor
+    ) -> tuple[Artifact[Embeddings], Artifact[Embeddings]]:
+        text, image = (view.query_embeddings(data, split, query) for view in self._members)
+        return text, image
 
     def _joined(
-        self, data: Artifact[Dataset], parts: tuple[Artifact[Embeddings], Artifact[Embeddings]]
+        self,
+        data: Artifact[Dataset],
+        parts: tuple[Artifact[Embeddings], Artifact[Embeddings]],
+        centres: tuple[Artifact[Embeddings], Artifact[Embeddings]],
     ) -> Artifact[Embeddings]:
-        centres = self.views(data) if self.centred else None
-        return Joined(parts, centres, self.text_share, self.identity(data))
+        about = centres if self.centred else None
+        return Joined(parts, about, self.text_share, self.identity(data))
 
     @property
     def reads_words(self) -> bool:
@@ -79,7 +90,8 @@ class Fused(Encoder):
         members = [(view.loaded(runtime, data), view.query_prefix) for view in self._members]
         means = [np.zeros(1, np.float32)] * 2
         if self.centred:
-            means = [mean_of(runtime.get(view).vectors) for view in self.views(data)]
+            asked = self._asked(data, "train", NoProcessing())
+            means = [mean_of(runtime.get(view).vectors) for view in asked]
         return _LiveFused(members, means, self.text_share)
 
     @property

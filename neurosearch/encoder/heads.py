@@ -187,8 +187,12 @@ def tower_vectors(tower: nn.Module, parts: Parts, device: Any = "cpu") -> np.nda
     return vectors
 
 
-def own_pairs(graded: pl.DataFrame, asked: int, products: int) -> pl.DataFrame:
-    """Judged pairs, and every product as a query (after the `asked` train queries) for itself."""
-    rows = pl.int_range(products, dtype=pl.Int64, eager=True)
+def own_pairs(graded: pl.DataFrame, asked: int, pictured: np.ndarray) -> pl.DataFrame:
+    """Judged pairs, and every product that has a picture as a query for itself.
+
+    Only `pictured` rows are positives; queries are numbered after the `asked` train queries.
+    """
+    rows = pl.Series(pictured.astype(np.int64))
     own = pl.DataFrame({"query": rows + asked, "row": rows}).with_columns(share=pl.lit(1.0))
-    return pl.concat([graded.select("query", "row", "share"), own])
+    seen = graded.filter(pl.col("row").is_in(rows.implode()))
+    return pl.concat([seen.select("query", "row", "share"), own])

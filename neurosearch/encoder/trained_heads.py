@@ -143,7 +143,8 @@ class TrainedHeads(Artifact[Any]):
         widths = products[0].shape[1], products[1].shape[1]
         train, dev = (loaded_parts(p, runtime, widths) for p in (self.train, self.dev))
         graded = graded_pairs(data, data.judgments("train"), recipe.gain)
-        pairs_of = own_pairs(graded, len(train[0]), len(products[0]))
+        there = np.flatnonzero((products[1] != 0).any(dim=1).numpy())
+        pairs_of = own_pairs(graded, len(train[0]), there)
         titles = [text for batch in data.catalogue.texts(("title",)) for text in batch]
         asked = recipe.query.process(data.queries("train").texts)
         pairs = TrainingPairs.of(pairs_of, titles, [*asked, *titles], recipe.positive_share)

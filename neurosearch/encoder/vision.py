@@ -75,8 +75,9 @@ class PretrainedVision(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         if hasattr(self.network, "get_image_features"):
             return pooled(self.network.get_image_features(pixel_values=pixels))
-        output = self.network(pixel_values=pixels)
-        return pooled(output)
+        # Not the pooler: a checkpoint of a classifier has no weights for it, and it is random then.
+        states: Tensor = self.network(pixel_values=pixels).last_hidden_state
+        return states.mean((2, 3)) if states.ndim == 4 else states.mean(1)
 
 
 def pooled(output: Any) -> Tensor:

@@ -25,10 +25,14 @@ REDUCTIONS = ("none", "truncate", "pca")
 
 @dataclass(frozen=True)
 class LiveIndex:
-    """A loaded FAISS index over N vectors of one encoder; scores are inner products."""
+    """A loaded FAISS index over N vectors of one encoder; scores are inner products.
+
+    `rows`: the products of its vectors, where some have none (a missing picture); else None.
+    """
 
     index: Any
     encoder: str
+    rows: np.ndarray | None = None
 
     def search(self, queries: Embeddings, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Q×k rows (int64, -1 padded) and scores (float32), best first.
@@ -41,7 +45,11 @@ class LiveIndex:
                 f"but was asked with vectors of encoder {queries.encoder[:8]}"
             )
         vectors = np.ascontiguousarray(queries.vectors, dtype=np.float32)
-        return self.nearest(vectors, min(k, self.index.ntotal))
+        rows, scores = self.nearest(vectors, min(k, self.index.ntotal))
+        if self.rows is not None:
+            rows = np.where(rows >= 0, self.rows[rows], -1)
+        asks = (vectors != 0).any(axis=1)[:, None]  # nothing is asked by a missing picture
+        return np.where(asks, rows, -1), scores
 
     def nearest(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """As `search`, of plain vectors and a k that the index has."""
@@ -76,9 +84,9 @@ class Index(Recipe):
         """A FAISS index holding `vectors` (N×D float32), inner product."""
         raise TypeError(f"{type(self).__name__} does not say how it is built")
 
-    def live(self, index: Any, encoder: str) -> LiveIndex:
+    def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
         """The loaded index."""
-        return LiveIndex(index, encoder)
+        return LiveIndex(index, encoder, rows)
 
     def label(self) -> str:
         name = type(self).__name__
@@ -98,7 +106,12 @@ class IndexArtifact(Artifact[LiveIndex]):
 
         faiss.omp_set_num_threads(runtime.cpu_threads)
         embeddings = runtime.get(self.embeddings)
-        built = reduced(self.index, np.asarray(embeddings.vectors, dtype=np.float32))
+        vectors = np.asarray(embeddings.vectors, dtype=np.float32)
+        there = (vectors != 0).any(axis=1)
+        if not there.all():
+            np.save(folder / "rows.npy", np.flatnonzero(there))
+            vectors = vectors[there]
+        built = reduced(self.index, vectors)
         faiss.write_index(built, str(folder / "index.faiss"))
         meta = {"encoder": embeddings.encoder}
         (folder / "index.json").write_text(json.dumps(meta), encoding="utf-8")
@@ -110,7 +123,8 @@ class IndexArtifact(Artifact[LiveIndex]):
 
         meta = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         index = faiss.read_index(str(folder / "index.faiss"))
-        return self.index.live(index, meta["encoder"])
+        rows = np.load(folder / "rows.npy") if (folder / "rows.npy").exists() else None
+        return self.index.live(index, meta["encoder"], rows)
 
 
 def reduced(recipe: Index, vectors: np.ndarray) -> Any:

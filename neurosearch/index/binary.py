@@ -42,13 +42,13 @@ class Binary(Index):
         index.add(np.ascontiguousarray(vectors))
         return index
 
-    def live(self, index: Any, encoder: str) -> LiveIndex:
-        return LiveBinary(index, encoder, self.oversample)
+    def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
+        return LiveBinary(index, encoder, rows, self.oversample)
 
 
 @dataclass(frozen=True)
 class LiveBinary(LiveIndex):
-    oversample: int
+    oversample: int = 1
 
     def nearest(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         import faiss

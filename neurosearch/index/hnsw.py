@@ -53,14 +53,14 @@ class HNSW(Index):
         index.add(vectors)
         return index
 
-    def live(self, index: Any, encoder: str) -> LiveIndex:
+    def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
         import faiss
 
         inner = index
         while hasattr(inner, "chain"):
             inner = faiss.downcast_index(inner.index)
         inner.hnsw.efSearch = self.search
-        return LiveHNSW(index, encoder)
+        return LiveHNSW(index, encoder, rows)
 
     def label(self) -> str:
         return f"{super().label()}{self.neighbours} ef {self.search}"

@@ -54,11 +54,11 @@ class IVF(Index):
         index.add(vectors)
         return index
 
-    def live(self, index: Any, encoder: str) -> LiveIndex:
+    def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
         import faiss
 
         faiss.extract_index_ivf(index).nprobe = self.probes
-        return LiveIVF(index, encoder)
+        return LiveIVF(index, encoder, rows)
 
     def label(self) -> str:
         return f"{super().label()}{self.cells} probes {self.probes}"

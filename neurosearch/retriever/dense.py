@@ -127,6 +127,7 @@ class PoolRun(RunArtifact):
         asked = runtime.get(self.queries).vectors[pool["query"].to_numpy()]
         products = runtime.get(self.products).vectors[pool["row"].to_numpy()]
         scores = np.einsum("nd,nd->n", asked, products)
+        scores = np.where((products != 0).any(axis=1), scores, FLOOR)  # a missing picture
         frame = pool.select(
             queries.ids.gather(pool["query"]).alias("query_id"),
             data.catalogue.ids.gather(pool["row"]).alias("product_id"),

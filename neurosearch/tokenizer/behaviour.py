@@ -66,7 +66,8 @@ class Behaviour(Recipe):
         for name, known in (("task", TASKS), ("index", INDICES)):
             if getattr(self, name) not in known:
                 raise InputError(f"tokenizer.behaviour.{name} must be one of {', '.join(known)}")
-        for name in ("temperature", "task_temperature", "width", "batch_size"):
+        within("tokenizer.behaviour.batch_size", self.batch_size, least=2)
+        for name in ("temperature", "task_temperature", "width"):
             within(f"tokenizer.behaviour.{name}", getattr(self, name), above=0)
         for name in ("reconstruction", "negatives", "rate"):
             within(f"tokenizer.behaviour.{name}", getattr(self, name), least=0)
@@ -138,10 +139,22 @@ class Examples:
     """Attributes:
     target: row of the product that each example is about.
     asked: E×D vectors of queries; or E×T rows of histories, oldest first, -1 before the first.
+    query: number of the query behind each example.
+    positives: query · products + row of all positive pairs, ascending.
     """
 
     target: np.ndarray
     asked: np.ndarray
+    query: np.ndarray
+    positives: np.ndarray
+
+    def refused(self, chosen: np.ndarray, rows: np.ndarray, products: int) -> np.ndarray:
+        """len(chosen)×len(rows): other positives of an example's query, which are no negatives."""
+        wanted = self.query[chosen][:, None] * products + rows[None, :]
+        places = np.minimum(np.searchsorted(self.positives, wanted), len(self.positives) - 1)
+        known: np.ndarray = self.positives[places] == wanted
+        others: np.ndarray = known & (rows[None, :] != self.target[chosen][:, None])
+        return others
 
 
 def examples_of(
@@ -151,10 +164,11 @@ def examples_of(
     graded = graded_pairs(data, data.judgments(split), recipe.gain)
     good = graded.filter(pl.col("share") >= recipe.positive_share)
     query, target = good["query"].to_numpy(), good["row"].to_numpy()
-    if vectors is not None:
-        return Examples(target, vectors[query])
-    rows = history_rows(data.queries(split).frame, data.catalogue)
-    return Examples(target, rows[query])
+    positives = np.sort(query * len(data.catalogue) + target)
+    asked = vectors
+    if asked is None:
+        asked = history_rows(data.queries(split).frame, data.catalogue)
+    return Examples(target, asked[query], query, positives)
 
 
 def history_rows(frame: pl.DataFrame, catalogue: Catalogue, longest: int = 20) -> np.ndarray:
@@ -166,7 +180,7 @@ def history_rows(frame: pl.DataFrame, catalogue: Catalogue, longest: int = 20) -
         raise InputError("the queries have no history of products (data=amazon_reviews has)")
     ids = pl.DataFrame({"history": catalogue.ids}).with_row_index("row")
     flat = frame.select("history").with_row_index("query")
-    flat = flat.with_columns(pl.col("history").str.split(" ")).explode("history")
+    flat = flat.explode("history")
     found = flat.join(ids, on="history", how="inner", maintain_order="left")
     query, row = found["query"].to_numpy(), found["row"].to_numpy().astype(np.int64)
     count = np.bincount(query, minlength=frame.height)

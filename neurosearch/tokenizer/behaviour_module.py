@@ -105,9 +105,11 @@ class BehaviourModule(lightning.LightningModule):
             asked = local
         query = self.asking(torch.from_numpy(asked).to(self.device), found)
         # Products that are there for their history only don't compete.
-        candidates = torch.unique(torch.from_numpy(places[: len(target) + len(others)]))
-        candidates = candidates.to(self.device)
+        compete = np.unique(places[: len(target) + len(others)])
+        candidates = torch.from_numpy(compete).to(self.device)
         scores = query @ found[candidates].T / self._recipe.task_temperature
+        refused = examples.refused(chosen, rows[compete], len(self._vectors))
+        scores = scores.masked_fill(torch.from_numpy(refused).to(self.device), float("-inf"))
         return cross_entropy(scores, torch.searchsorted(candidates, own)), parts, latents, codes
 
     def on_validation_epoch_end(self) -> None:

@@ -147,6 +147,29 @@ def test_clip_is_transformers_clip(
         ClipText(model=clip, queries="sound")
 
 
+def test_a_classifier_gives_the_same_vectors_each_time(tmp_path: Path, runtime: Runtime) -> None:
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    config = ViTConfig(**small, num_attention_heads=2, image_size=32, patch_size=16)
+    ViTForImageClassification(config).save_pretrained(tmp_path)  # no weights of a pooler
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    one, two = (LivePictures(str(tmp_path), 64, runtime).encode([png(10)]) for _ in range(2))
+    assert np.allclose(one, two, atol=1e-6)
+
+
+def test_products_without_pictures_are_not_found_by_pictures() -> None:
+    from neurosearch.index.base import reduced
+    from neurosearch.index.flat import Flat
+    from neurosearch.types import Embeddings
+
+    vectors = np.array([[0.0, 0], [0.6, 0.8], [0, 0], [-1, 0]], np.float32)
+    rows = np.array([1, 3])
+    live = Flat().live(reduced(Flat(), vectors[rows]), "e", rows)
+    found, _ = live.search(Embeddings(np.array([[1.0, 0], [0, 0]], np.float32), "e"), 4)
+    assert found.tolist() == [[1, 3], [-1, -1]]  # and a query without one finds nothing
+
+
 def test_a_model_without_words_is_refused(tiny_model: str, runtime: Runtime) -> None:
     with pytest.raises(InputError, match="without a tower for words"):
         ClipText(model=tiny_model).live(runtime)

@@ -148,7 +148,9 @@ def test_only_soft_indices_teach_the_experts(index: str) -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(80, 12)).astype(np.float32)
     network = mmq().network((7, 5), 16)
-    examples = Examples(rng.integers(0, 80, 60), rng.normal(size=(60, 9)).astype(np.float32))
+    target = rng.integers(0, 80, 60)
+    asked = rng.normal(size=(60, 9)).astype(np.float32)
+    examples = Examples(target, asked, np.arange(60), np.arange(60) * 80 + target)
     module = BehaviourModule(network, mmq(), behaviour(index=index), vectors, [examples] * 2, 1)
     task, *_ = module._losses(examples, np.arange(60), np.arange(80))
     task.backward()
@@ -163,6 +165,16 @@ def test_only_soft_indices_teach_the_experts(index: str) -> None:
     found = module.products(latents, codes)
     rows = torch.stack([module.table[m, codes[m]] for m in range(4)]).sum(dim=0)
     assert torch.allclose(found, torch.nn.functional.normalize(rows, dim=1), atol=1e-5)
+
+
+def test_other_positives_of_a_query_are_no_negatives() -> None:
+    from neurosearch.tokenizer.behaviour import Examples
+
+    # Query 0 has products 3 and 5, query 1 has 5.
+    pairs = np.array([0 * 10 + 3, 0 * 10 + 5, 1 * 10 + 5])
+    examples = Examples(np.array([3, 5, 5]), np.zeros((3, 2)), np.array([0, 0, 1]), pairs)
+    refused = examples.refused(np.array([0, 2]), np.array([3, 4, 5]), 10)
+    assert refused.tolist() == [[False, False, True], [False, False, False]]
 
 
 def test_stage_two_changes_ids_and_says_how_many(
@@ -190,7 +202,7 @@ def test_history_rows_by_hand(shop: Artifact[Dataset], shop_runtime: Runtime) ->
 
     catalogue = shop_runtime.get(shop).catalogue
     ids = catalogue.ids.to_list()
-    frame = pl.DataFrame({"history": [f"{ids[4]} {ids[2]} {ids[9]}", ids[7], "unknown"]})
+    frame = pl.DataFrame({"history": [[ids[4], ids[2], ids[9]], [ids[7]], ["unknown"]]})
     rows = history_rows(frame, catalogue, 2)
     assert rows.tolist() == [[2, 9], [-1, 7], [-1, -1]]
     assert history_rows(frame, catalogue).tolist() == [[4, 2, 9], [-1, -1, 7], [-1, -1, -1]]
