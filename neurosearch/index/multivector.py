@@ -34,6 +34,8 @@ class MultiVector(Recipe):
         more than one for 39 of them.
     probes: centroids a query vector.
     threshold: cosine under which a centroid is of no interest to candidates.
+    common: cells with vectors of more than this share of the products give no candidates (those
+        of [CLS] and of markers are in every product), unless no others are probed.
     rescored: products that are decompressed for a query.
     """
 
@@ -41,6 +43,7 @@ class MultiVector(Recipe):
     centroids: int | None = None
     probes: int = 4
     threshold: float = 0.3
+    common: float = 0.2
     rescored: int = 1024
     seed: int = 0
 
@@ -51,6 +54,7 @@ class MultiVector(Recipe):
         for name in ("centroids", "probes", "rescored"):
             within(f"index.{name}", getattr(self, name), least=1)
         within("index.threshold", self.threshold, least=-1, most=1)
+        within("index.common", self.common, above=0, most=1)
 
     def build(self, tokens: Artifact[TokenEmbeddings]) -> Artifact[Any]:
         """The index of these vectors."""
@@ -244,6 +248,9 @@ class LiveCompressed(LiveTokensIndex):
         near = asked @ self.centroids.T  # L×C
         probes = min(recipe.probes, near.shape[1])
         probed = np.unique(np.argpartition(-near, probes - 1, axis=1)[:, :probes])
+        sizes = self._begin[probed + 1] - self._begin[probed]
+        telling = probed[sizes <= recipe.common * (len(self.offsets) - 1)]
+        probed = telling if len(telling) else probed
         lists = [self._members[self._begin[c] : self._begin[c + 1]] for c in probed]
         candidates = np.unique(np.concatenate(lists)) if lists else np.empty(0, np.int64)
         kept = candidates

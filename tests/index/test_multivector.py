@@ -124,7 +124,9 @@ def test_more_bits_are_nearer(tokens: TokenEmbeddings, tmp_path: Path) -> None:
     assert (counts == 400).all()
     overlaps, errors, sizes = [], [], []
     for bits in (1, 2, 4):
-        recipe = MultiVector(bits=bits, centroids=16, probes=16, rescored=400, threshold=-1.0)
+        recipe = MultiVector(
+            bits=bits, centroids=16, probes=16, rescored=400, threshold=-1.0, common=1.0
+        )
         live, details, runtime = built(recipe, tokens, tmp_path / f"b{bits}")
         rows, _, looked = live.search(queries, 10, runtime)
         assert (looked == 400).all()  # every cell is probed
@@ -139,7 +141,7 @@ def test_more_bits_are_nearer(tokens: TokenEmbeddings, tmp_path: Path) -> None:
 
 
 def test_candidates_are_those_of_the_probed_cells(tokens: TokenEmbeddings, tmp_path: Path) -> None:
-    recipe = MultiVector(bits=4, centroids=16, probes=1, rescored=400, threshold=-1.0)
+    recipe = MultiVector(bits=4, centroids=16, probes=1, rescored=400, threshold=-1.0, common=1.0)
     live, _, runtime = built(recipe, tokens, tmp_path / "i")
     queries = asked(tokens, 5)
     rows, scores, counts = live.search(queries, 400, runtime)
@@ -156,6 +158,23 @@ def test_candidates_are_those_of_the_probed_cells(tokens: TokenEmbeddings, tmp_p
         own = live.vectors(np.arange(tokens.offsets[first], tokens.offsets[first + 1]))
         value = (queries.of(query) @ own.T).max(axis=1).mean()
         assert scores[query, 0] == pytest.approx(value, abs=1e-5)
+
+
+def test_cells_that_all_products_have_give_no_candidates(
+    tokens: TokenEmbeddings, tmp_path: Path
+) -> None:
+    # Every product starts with one and the same vector, as with [CLS].
+    first = np.zeros(16, np.float16)
+    first[0] = 1
+    vectors = np.array(tokens.vectors)
+    vectors[tokens.offsets[:-1]] = first
+    marked = TokenEmbeddings(vectors, tokens.offsets, "same")
+    shares = []
+    for common in (1.0, 0.5):
+        recipe = MultiVector(bits=4, centroids=32, probes=1, threshold=-1.0, common=common)
+        live, _, runtime = built(recipe, marked, tmp_path / str(common))
+        shares.append(live.search(asked(marked, 10), 5, runtime)[2].mean() / 400)
+    assert shares[0] > 0.9 and shares[1] < shares[0] - 0.1
 
 
 def test_another_encoder_is_refused(tokens: TokenEmbeddings, tmp_path: Path) -> None:
