@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python -W ignore -m neurosearch
 
-.PHONY: setup table test lint doctor expected results
+.PHONY: setup table test lint doctor expected experiments results
 
 setup: $(VENV)/installed
 
@@ -31,8 +31,13 @@ doctor: setup
 expected: setup
 	UPDATE_EXPECTED=1 $(VENV)/bin/python -m pytest tests/test_experiments.py
 
+# The toy tier of all experiments, as the tests replay it.
+experiments: setup
+	$(VENV)/bin/python -m pytest -n auto tests/test_experiments.py
+
 DATA ?= shop
 results: setup
 	for name in $(notdir $(basename $(wildcard conf/experiment/*.yaml))); do \
 	  $(RUN) -m experiment=$$name data=$(DATA) report.publish=experiments/$$name/results || exit 1; \
 	done
+	$(VENV)/bin/python experiments/overview.py

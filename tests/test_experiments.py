@@ -135,6 +135,17 @@ def test_toy_table(name: str, outputs: Path, tiny_model: str, bought: str) -> No
         assert got[system] == pytest.approx(metrics, abs=wanted["tolerance"]), system
 
 
+def test_the_page_of_what_won_is_made_of_the_tables() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", "import overview; print(overview.page(), end='')"],
+        cwd=ROOT / "experiments",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == (ROOT / "experiments" / "RESULTS.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_each_experiment_has_its_page(name: str) -> None:
     page = (ROOT / "experiments" / name / "README.md").read_text()

@@ -1,0 +1,117 @@
+"""Delete artifacts that no kept job refers to: what a deleted job's folder leaves behind.
+
+A job keeps what its record names, and all that stands below it. Delete jobs' folders first (or keep
+them all: then only what failed or was tried without a record goes). Says what it would do, unless
+`task.delete=true`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neurosearch.artifact import MANIFEST
+from neurosearch.recipe import within
+from neurosearch.runtime import log
+from neurosearch.task.base import Job, Task
+
+Key = tuple[str, str]  # kind and fingerprint
+
+
+@dataclass(frozen=True)
+class Prune(Task):
+    """Attributes:
+    delete: do it; else only say what would go.
+    hours: what is younger stays, whoever refers to it; another process may be about to.
+    """
+
+    delete: bool = False
+    hours: float = 24.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("task.hours", self.hours, least=0)
+
+    def run(self, job: Job) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        outputs = job.runtime.outputs
+        going = list(unreferenced(outputs, self.hours))
+        table = Table("kind", "artifacts", "MB")
+        for kind in sorted({path.parent.name for path in going}):
+            own = [path for path in going if path.parent.name == kind]
+            table.add_row(kind, str(len(own)), f"{sum(map(_bytes, own)) / 1e6:,.1f}")
+        freed = sum(map(_bytes, going)) / 1e6
+        gone = sum(remove(path) for path in going) if self.delete else 0
+        console = Console(width=100, highlight=False)
+        console.print(table)
+        if self.delete:
+            console.print(f"{gone} of {len(going)} artifacts deleted, {freed:,.1f} MB")
+        else:
+            console.print(f"{len(going)} artifacts, {freed:,.1f} MB; task.delete=true deletes them")
+
+
+def unreferenced(outputs: Path, hours: float) -> Iterator[Path]:
+    """Folders of artifacts, and of builds that were given up, older than `hours`, that go."""
+    kept = referenced(outputs)
+    latest = time.time() - 3600 * hours
+    for folder in sorted((outputs / "artifacts").glob("*/*")):
+        if not folder.is_dir() or folder.stat().st_mtime > latest:
+            continue
+        if folder.name.endswith(".building") or (folder.parent.name, folder.name) not in kept:
+            yield folder
+
+
+def referenced(outputs: Path) -> set[Key]:
+    """What the records of all jobs name, and everything below it."""
+    waiting: list[Key] = []
+    for path in (outputs / "jobs").rglob("*.json"):
+        try:
+            record: Any = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        for event in record.get("artifacts") or [] if isinstance(record, dict) else []:
+            waiting.append((event["kind"], event["fingerprint"]))
+    kept: set[Key] = set()
+    while waiting:
+        key = waiting.pop()
+        if key in kept:
+            continue
+        kept.add(key)
+        manifest = outputs / "artifacts" / key[0] / key[1] / MANIFEST
+        if manifest.exists():
+            told = json.loads(manifest.read_text(encoding="utf-8"))
+            waiting += [(kind, name) for kind, name in told["inputs"]]
+    return kept
+
+
+def remove(folder: Path) -> bool:
+    """Delete a folder under its artifact's lock; not where another process holds that."""
+    from filelock import FileLock, Timeout
+
+    name = folder.name.removesuffix(".building").lstrip(".")
+    lock = FileLock(str(folder.parent / f".{name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("in use: %s", folder)
+        return False
+    try:
+        # Renamed first: nobody ever finds a part of it.
+        away = folder.with_name(f".{name}.pruned")
+        shutil.rmtree(away, ignore_errors=True)
+        folder.rename(away)
+        shutil.rmtree(away)
+    finally:
+        lock.release()
+    return True
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
