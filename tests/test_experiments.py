@@ -49,7 +49,12 @@ MORE = {
     "multiphase_probes": [*PREFIXES, "retriever.probes=1,8"],
     "generative": ["seed=0", *WRITER],
     "generative_search": [*WRITER, "retriever.beam=1,100"],
-    "main": ["seed=0"],
+    # Late interaction and re-rankers have toys of their own.
+    "main": [
+        "seed=0",
+        "retriever=bm25,dense,dense_finetuned,generative_finetuned,generative_cosine,"
+        "finetuned_convex,hybrid_three",
+    ],
     "scaling": ["data.share=0.5", "retriever=bm25,generative_finetuned"],
     "multimodal": [*PICTURES, "retriever=bm25,dense,words_to_pictures,late,early_both,gated"],
     "crossmodal": [*PICTURES, "retriever=random,words_to_pictures,pictures_to_titles,image"],
