@@ -83,12 +83,7 @@ class BiEncoder(Encoder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("encoder.batch_size", self.batch_size, least=2)
-        within("encoder.chunk", self.chunk, least=0)
-        within("encoder.positive_share", self.positive_share, above=0, most=1)
-        within("encoder.dev_products", self.dev_products, least=1)
-        if self.loss.needs_teacher and self.teacher is None:
-            raise InputError("this loss learns from a teacher, and encoder.teacher is null")
+        check_training(self)
         _ = self.shape
 
     @property
@@ -98,23 +93,8 @@ class BiEncoder(Encoder):
         return TowerShape(self.pooling, self.towers, self.projection, *lengths, self.model)
 
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path]:
-        context = TrainingContext(data, self.query, self.gain, self.positive_share)
-        objective = Objective(self.loss, self.negatives, self.batch_size, self.chunk, self.mask)
-        lists = self.negatives.lists(context)
-        teacher = None
-        if self.teacher is not None:
-            teacher = self.teacher.run(data, Topics("train", 200, "catalogue", self.query))
-        return TrainedBiEncoder(
-            context,
-            self.shape,
-            objective,
-            self.schedule,
-            (tuple(self.fields), self.separator, self.query_prefix, self.product_prefix),
-            self.dev_products,
-            tuple(artifact for _, artifact in lists),
-            tuple(count for count, _ in lists),
-            teacher,
-        )
+        prefixes = self.query_prefix, self.product_prefix
+        return TrainedBiEncoder.of(self, data, (tuple(self.fields), self.separator, *prefixes))
 
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
         assert weights is not None, "a trained encoder is loaded with its weights"
@@ -128,6 +108,16 @@ class BiEncoder(Encoder):
 
     def label(self) -> str:
         return f"{model_label(self.model)} fine-tuned ({self.loss.label()})"
+
+
+def check_training(recipe: Any) -> None:
+    """Raise InputError for a contrastive training of an encoder that can't be."""
+    within("encoder.batch_size", recipe.batch_size, least=2)
+    within("encoder.chunk", recipe.chunk, least=0)
+    within("encoder.positive_share", recipe.positive_share, above=0, most=1)
+    within("encoder.dev_products", recipe.dev_products, least=1)
+    if recipe.loss.needs_teacher and recipe.teacher is None:
+        raise InputError("this loss learns from a teacher, and encoder.teacher is null")
 
 
 @dataclass(frozen=True)
@@ -145,6 +135,28 @@ class TrainedBiEncoder(Artifact[Path]):
     negatives: tuple[Artifact[Any], ...]
     counts: tuple[int, ...]
     teacher: Artifact[Run] | None
+
+    @classmethod
+    def of(cls, recipe: Any, data: Artifact[Dataset], texts: tuple[Any, ...]) -> TrainedBiEncoder:
+        """The training that an encoder's recipe describes; `texts`: fields, separator, prefixes."""
+        context = TrainingContext(data, recipe.query, recipe.gain, recipe.positive_share)
+        batch = recipe.batch_size, recipe.chunk, recipe.mask
+        objective = Objective(recipe.loss, recipe.negatives, *batch)
+        lists = recipe.negatives.lists(context)
+        teacher = None
+        if recipe.teacher is not None:
+            teacher = recipe.teacher.run(data, Topics("train", 200, "catalogue", recipe.query))
+        return cls(
+            context,
+            recipe.shape,
+            objective,
+            recipe.schedule,
+            texts,
+            recipe.dev_products,
+            tuple(artifact for _, artifact in lists),
+            tuple(count for count, _ in lists),
+            teacher,
+        )
 
     def inputs(self) -> list[Artifact[Any]]:
         # The context is no artifact, but it holds one.

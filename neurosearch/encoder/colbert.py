@@ -18,18 +18,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.artifact import Artifact
-from neurosearch.encoder.biencoder import Objective, TrainedBiEncoder
+from neurosearch.encoder.biencoder import TrainedBiEncoder, check_training
 from neurosearch.encoder.transformer import model_label
 from neurosearch.encoder.weights import weights_digest
 from neurosearch.evaluation.gain import Gain
 from neurosearch.loss.base import Loss
 from neurosearch.loss.infonce import InfoNCE
-from neurosearch.negatives.base import Negatives, TrainingContext
+from neurosearch.negatives.base import Negatives
 from neurosearch.negatives.in_batch import InBatch
 from neurosearch.query.base import QueryProcessor
 from neurosearch.query.none import NoProcessing
 from neurosearch.recipe import Recipe, content, digest, within
-from neurosearch.retriever.base import Retriever, Topics
+from neurosearch.retriever.base import Retriever
 from neurosearch.runtime import Runtime
 from neurosearch.training import Schedule
 from neurosearch.types import Dataset, TokenEmbeddings, check_fields
@@ -103,10 +103,8 @@ class ColBERT(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("encoder.batch_size", self.batch_size, least=2)
-        within("encoder.chunk", self.chunk, least=0)
+        check_training(self)
         within("encoder.pool_factor", self.pool_factor, least=1)
-        within("encoder.positive_share", self.positive_share, above=0, most=1)
         check_fields("encoder.fields", self.fields)
         _ = self.shape
 
@@ -126,23 +124,7 @@ class ColBERT(Recipe):
 
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path]:
         """The network's weights after training on `data`."""
-        context = TrainingContext(data, self.query, self.gain, self.positive_share)
-        objective = Objective(self.loss, self.negatives, self.batch_size, self.chunk, self.mask)
-        lists = self.negatives.lists(context)
-        teacher = None
-        if self.teacher is not None:
-            teacher = self.teacher.run(data, Topics("train", 200, "catalogue", self.query))
-        return TrainedColBERT(
-            context,
-            self.shape,
-            objective,
-            self.schedule,
-            (tuple(self.fields), self.separator, "", ""),
-            self.dev_products,
-            tuple(artifact for _, artifact in lists),
-            tuple(count for count, _ in lists),
-            teacher,
-        )
+        return TrainedColBERT.of(self, data, (tuple(self.fields), self.separator, "", ""))
 
     def identity(self, data: Artifact[Dataset]) -> str:
         """Names the space of token vectors."""

@@ -78,15 +78,25 @@ def _on(values: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(values).to(device, non_blocking=True)
 
 
+def check_length(network: Any, key: str, length: int) -> None:
+    """Raise InputError where a text of `length` tokens is longer than the network reads."""
+    most = getattr(network.config, "max_position_embeddings", None)
+    if most is not None and length > most:
+        raise InputError(f"{key}={length}, but the model reads {most} tokens at most")
+
+
+def packs(network: Any, device: torch.device, half: bool) -> bool:
+    """Whether batches of a network on `device` are packed."""
+    kernel = importlib.util.find_spec("torch.nn.attention.varlen") is not None
+    return kernel and half and network.config.model_type == "bert" and device.type == "cuda"
+
+
 class TextTower(nn.Module):
     """Texts to unit vectors. Attention weights are never dropped out: not every kernel can."""
 
     def __init__(self, model: str, pooling: str, projection: int | None = None) -> None:
         super().__init__()
         self.network, self.tokenizer = load_pretrained(model)
-        # The pooler head of BERT is never used: it must not count as untrained.
-        if getattr(self.network, "pooler", None) is not None:
-            self.network.pooler = None
         width: int = self.network.config.hidden_size
         self.pooling = pooling
         self.dimensions = projection or width
@@ -94,15 +104,11 @@ class TextTower(nn.Module):
 
     def check_length(self, key: str, length: int) -> None:
         """Raise InputError where a text of `length` tokens is longer than the network reads."""
-        most = getattr(self.network.config, "max_position_embeddings", None)
-        if most is not None and length > most:
-            raise InputError(f"{key}={length}, but the model reads {most} tokens at most")
+        check_length(self.network, key, length)
 
     def packs(self, device: torch.device, half: bool) -> bool:
         """Whether batches on `device` are packed."""
-        kernel = importlib.util.find_spec("torch.nn.attention.varlen") is not None
-        is_bert = self.network.config.model_type == "bert"
-        return kernel and half and is_bert and device.type == "cuda"
+        return packs(self.network, device, half)
 
     def forward(self, batch: Batch) -> Tensor:
         """B×D float32 unit vectors."""
@@ -192,6 +198,8 @@ def load_pretrained(model: str) -> tuple[Any, Any]:
         if hasattr(config, "attention_probs_dropout_prob"):
             config.attention_probs_dropout_prob = 0.0
         known = AutoModel.from_pretrained(source, config=config, attn_implementation=ATTENTION)
+        if getattr(known, "pooler", None) is not None:
+            known.pooler = None  # BERT's pooler is never used: it must not count as untrained.
         return known, load_tokenizer(source)
 
 

@@ -10,9 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neurosearch.encoder.network import load_pretrained, packed, padded, pool, pool_packed
+from neurosearch.encoder.network import (
+    check_length,
+    load_pretrained,
+    packed,
+    packs,
+    padded,
+    pool,
+    pool_packed,
+)
 from neurosearch.encoder.tokens import Tokens, batches_by_budget, tokenize
-from neurosearch.errors import InputError
 from neurosearch.runtime import Runtime
 from neurosearch.types import Catalogue
 
@@ -25,13 +32,10 @@ class CrossTower(nn.Module):
     def __init__(self, recipe: Any) -> None:
         super().__init__()
         self.network, self.tokenizer = load_pretrained(recipe.model)
-        if getattr(self.network, "pooler", None) is not None:
-            self.network.pooler = None
         config = self.network.config
         longest = recipe.query_max_length + recipe.product_max_length
-        most = getattr(config, "max_position_embeddings", longest)
-        if longest > most:
-            raise InputError(f"reranker: pairs of {longest} tokens, but the model reads {most}")
+        told = "reranker.query_max_length + reranker.product_max_length"
+        check_length(self.network, told, longest)
         self.segments = getattr(config, "type_vocab_size", 1) > 1
         outputs = len(CLASSES) if recipe.objective == "classes" else 1
         self.head = nn.Linear(config.hidden_size, outputs)
@@ -50,9 +54,7 @@ class CrossTower(nn.Module):
 
     def forward(self, pairs: Tokens, firsts: np.ndarray, device: Any, half: bool) -> Tensor:
         """N×outputs of N pairs, the first `firsts` tokens of each being the query's."""
-        kernel = hasattr(torch.nn.attention, "varlen") or _has_varlen()
-        is_packed = kernel and half and self.network.config.model_type == "bert"
-        is_packed = is_packed and device.type == "cuda"
+        is_packed = packs(self.network, device, half)
         batch = (packed if is_packed else padded)(pairs, device)
         options: dict[str, Any] = {}
         lengths = pairs.lengths
@@ -104,12 +106,6 @@ class CrossTower(nn.Module):
             found.append(self(whole, asked.lengths, device, half))
         back = torch.from_numpy(np.argsort(np.concatenate(batches))).to(device)
         return torch.cat(found)[back]
-
-
-def _has_varlen() -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec("torch.nn.attention.varlen") is not None
 
 
 class LiveCross:
