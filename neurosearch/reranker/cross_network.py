@@ -81,7 +81,8 @@ class CrossTower(nn.Module):
         """N: the logit, or the expected gain of the classes."""
         if outputs.shape[1] == 1:
             return outputs[:, 0]
-        return outputs.softmax(dim=1) @ self.worth
+        # In whole floats: under autocast a product of matrices would be halves again.
+        return (outputs.float().softmax(dim=1) * self.worth.float()).sum(dim=1)
 
     def of_pairs(
         self,
