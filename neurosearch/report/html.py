@@ -1,21 +1,31 @@
-"""The table as one self-contained page: sortable, intervals on hover, no network."""
+"""The table as one self-contained page: sortable, with what lies beneath it; no network.
+
+Beneath: quality against cost, any two systems query by query with their lists, kinds of queries,
+and how each row was made (config, training curves, health of semantic IDs, importances).
+"""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from neurosearch.report.evidence import HEADLINE, evidence
 from neurosearch.report.form import interval, mark, note, number, places, shown
+from neurosearch.report.making import making
 from neurosearch.report.table import Row, Table
 
-TEMPLATE = Path(__file__).with_name("table.html.j2")
+HERE = Path(__file__).parent
+COSTS = ("p50 ms", "index MB", "bytes/product", "build s")
+QUERIES = 400  # whose lists are in the page
 
 
 def write(table: Table, columns: Sequence[str]) -> str:
     """The page."""
     from jinja2 import Environment
+    from markupsafe import Markup
 
     names = shown(table, columns)
     ranks = {name: places(table, name) for name in names}
@@ -28,13 +38,72 @@ def write(table: Table, columns: Sequence[str]) -> str:
         }
         for row in table.rows
     ]
-    template = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(table=table, names=names, rows=rows, note=note(table))
+    found, made = evidence(table, QUERIES), making(table)
+    panels = [panel for name in COSTS if (panel := _pareto(table, name))]
+    titles = {"table": "Table"}
+    titles |= {"pareto": "Quality against cost"} if panels else {}
+    titles |= {"queries": "Query by query"} if len(found.get("systems", ())) > 1 else {}
+    titles |= {"made": "How each row was made"} if made else {}
+    facts = {
+        "pareto": panels,
+        "queries": found,
+        "pair": _pair(table, found),
+        "curves": [row["curves"] for row in made],
+    }
+    # Nothing in a script element may look like a tag.
+    data = json.dumps(facts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    template = Environment(autoescape=True).from_string(_read("table.html.j2"))
+    return template.render(
+        table=table,
+        names=names,
+        rows=rows,
+        note=note(table),
+        making=made,
+        sections=list(titles.items()),
+        ids=titles,
+        listed=len(found.get("listed", ())),
+        facts=Markup(data),
+        style=Markup(_read("table.css")),
+        script=Markup(_read("table.js")),
+    )
+
+
+def _read(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def _pair(table: Table, found: dict[str, Any]) -> list[int]:
+    """The best system and the baseline, by number: what is compared first."""
+    systems = found.get("systems", [])
+    if len(systems) < 2:
+        return [0, 0]
+    best = next((s for s in table.ranked(HEADLINE) if s in systems and s != table.baseline), "")
+    first = systems.index(best) if best in systems else 1
+    second = systems.index(table.baseline) if table.baseline in systems else 0
+    return [first, second if second != first else int(first == 0)]
+
+
+def _pareto(table: Table, cost: str) -> dict[str, Any]:
+    """Systems as points; `front`: no other one is as good and as cheap, and better in either."""
+    rows = [r for r in table.rows if {HEADLINE, cost} <= set(r.cells) and not r.floor]
+    points = [(r.system, round(r.cells[cost].mean, 3), r.cells[HEADLINE].mean) for r in rows]
+    if len(points) < 2:
+        return {}
+    drawn = [
+        {
+            "system": system,
+            "x": x,
+            "y": y,
+            "front": not any(a <= x and b >= y and (a < x or b > y) for _, a, b in points),
+        }
+        for system, x, y in points
+    ]
+    return {"name": cost, "metric": HEADLINE, "points": drawn}
 
 
 def _cell(row: Row, metric: str, places: tuple[set[str], set[str]]) -> dict[str, Any]:
     if metric not in row.cells:
-        return {"text": "", "sort": "", "title": "", "rank": ""}
+        return {"text": "", "sort": "", "title": "", "rank": "", "ends": ""}
     cell = row.cells[metric]
     facts = [f"95 % {interval(row, metric)}"] if interval(row, metric) else []
     if not math.isnan(cell.p_holm):
@@ -48,4 +117,5 @@ def _cell(row: Row, metric: str, places: tuple[set[str], set[str]]) -> dict[str,
         "sort": cell.mean,
         "title": "; ".join(facts),
         "rank": rank,
+        "ends": interval(row, metric),
     }

@@ -60,6 +60,7 @@ class Row:
     commit: str = ""
     failed: str = ""
     flags: tuple[str, ...] = ()  # such as `collapsed`, of a tokenizer that it stands on
+    records: tuple[dict[str, Any], ...] = field(default=(), repr=False)  # of its jobs
 
     @property
     def caption(self) -> str:
@@ -200,7 +201,8 @@ def _measured(name: str, group: list[dict[str, Any]]) -> Row:
 def _provenance(group: list[dict[str, Any]]) -> dict[str, Any]:
     flags = sorted({flag for record in group for flag in record.get("flags", [])})
     first = group[0]
-    return {"hardware": first["hardware"], "commit": first["commit"], "flags": tuple(flags)}
+    said = {"hardware": first["hardware"], "commit": first["commit"], "flags": tuple(flags)}
+    return {**said, "records": tuple(group)}
 
 
 def _by_system(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

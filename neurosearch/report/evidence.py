@@ -1,0 +1,123 @@
+"""What a page shows beneath its table, read from the jobs' artifacts: queries, lists, slices.
+
+Everything is of the headline metric. Numbers of a system are means over its seeds; the lists are
+those of its first job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from neurosearch.report.slices import slices_of
+from neurosearch.report.table import Row, Table
+from neurosearch.types import Dataset
+
+SHOWN = 10  # products of a list
+HEADLINE = "nDCG@10"
+
+
+def evidence(table: Table, queries: int) -> dict[str, Any]:
+    """Scores of every query and system, and of the `queries` that systems differ on most, lists.
+
+    Empty where artifacts that it is read from are gone, or rows are no means over queries.
+    """
+    rows = [row for row in table.rows if HEADLINE in row.cells and _runs(row)]
+    if not rows or not (source := _dataset(rows[0])):
+        return {}
+    asked = source.queries(table.split).frame
+    asked = asked.with_row_index("place").with_columns(pl.col("place").cast(pl.Int32))
+    scores = np.full((len(rows), asked.height), np.nan)
+    for number, row in enumerate(rows):
+        parts = pl.concat(
+            pl.read_parquet(record["metrics"], columns=["query_id", HEADLINE])
+            for record in row.records
+        )
+        means = parts.group_by("query_id").agg(pl.col(HEADLINE).mean())
+        placed = asked.join(means, on="query_id", how="left", maintain_order="left")
+        scores[number] = placed[HEADLINE].fill_null(np.nan).to_numpy()
+    evaluated = np.isfinite(scores).any(axis=0)
+    asked, scores = asked.filter(pl.Series(evaluated)), scores[:, evaluated]
+    spread = np.nanmax(scores, axis=0) - np.nanmin(scores, axis=0)
+    listed = np.sort(np.argsort(-spread, kind="stable")[:queries])
+    return {
+        "metric": HEADLINE,
+        "systems": [row.system for row in rows],
+        "queries": asked["text"].to_list(),
+        "scores": [[_rounded(value) for value in own] for own in scores],
+        "slices": slices_of(asked, source, table.split),
+        "listed": listed.tolist(),
+        **_lists(rows, asked[listed], source, table.split),
+    }
+
+
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 4)
+
+
+def _root(row: Row) -> Path:
+    """The artifacts' folder."""
+    return Path(row.records[0]["metrics"]).parents[2]
+
+
+def _runs(row: Row) -> bool:
+    places = [Path(record["metrics"] or "") for record in row.records]
+    return bool(places) and all(place.is_file() for place in places)
+
+
+def _dataset(row: Row) -> Dataset | None:
+    for event in row.records[0].get("artifacts", ()):
+        folder = _root(row) / "data" / event["fingerprint"]
+        if event["kind"] == "data" and (folder / "manifest.json").is_file():
+            return Dataset(folder, row.records[0]["data"])
+    return None
+
+
+def _lists(rows: Sequence[Row], asked: pl.DataFrame, source: Dataset, split: str) -> dict[str, Any]:
+    """`lists`: by system, by listed query, numbers of titles; `grades`: label and relevance."""
+    tops = []
+    for row in rows:
+        path = _root(row) / "run" / row.records[0]["run"] / "run.parquet"
+        if not path.is_file():
+            return {"lists": [], "titles": [], "grades": []}
+        run = pl.read_parquet(path, columns=["query_id", "product_id", "rank"])
+        tops.append(run.filter(pl.col("rank") <= SHOWN).sort("rank"))
+    wanted = asked.select("query_id")
+    tops = [top.join(wanted, on="query_id", how="semi", maintain_order="left") for top in tops]
+    shown = pl.concat([top.select("product_id") for top in tops]).unique().sort("product_id")
+    titles = pl.read_parquet(source.catalogue.path, columns=["product_id", "title"])
+    named = shown.join(titles, on="product_id", how="left", maintain_order="left")
+    numbers = named.select("product_id").with_row_index("number")
+    lists = []
+    for top in tops:
+        numbered = top.join(numbers, on="product_id", maintain_order="left")
+        grouped = numbered.group_by("query_id", maintain_order=True).agg("number")
+        placed = wanted.join(grouped, on="query_id", how="left", maintain_order="left")
+        lists.append([found or [] for found in placed["number"].to_list()])
+    graded = _graded(rows[0], source, split).join(numbers, on="product_id")
+    own = graded.group_by("query_id", maintain_order=True).agg("number", "label", "relevant")
+    placed = wanted.join(own, on="query_id", how="left", maintain_order="left")
+    grades = [
+        {str(n): [label, good] for n, label, good in zip(*parts, strict=True)} if parts[0] else {}
+        for parts in placed.select("number", "label", "relevant").iter_rows()
+    ]
+    return {
+        "lists": lists,
+        "titles": [(title or "")[:90] for title in named["title"].to_list()],
+        "grades": grades,
+    }
+
+
+def _graded(row: Row, source: Dataset, split: str) -> pl.DataFrame:
+    """The judgments, with what the job's gain counts as relevant."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    config: Any = OmegaConf.load(Path(row.records[0]["folder"]) / "config.yaml")
+    gain = instantiate(config.evaluation.gain, _convert_="all")
+    judgments = source.judgments(split)
+    return judgments.frame.hstack(gain.values(judgments.frame["label"]).select("relevant"))
