@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from neurosearch.errors import InputError
+from neurosearch.pruning import Pruned
 from neurosearch.sweep import count_failures
 from neurosearch.task.base import Job, Task, build
 
@@ -50,8 +51,8 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 @hydra.main(  # type: ignore[untyped-decorator]
     version_base="1.3", config_path="pkg://neurosearch.conf", config_name="config"
 )
-def main(config: DictConfig) -> None:
-    """One job. What it raises is recorded and reported; the sweep goes on."""
+def main(config: DictConfig) -> float | None:
+    """One job; returns what a search goes by. What it raises is recorded; the sweep goes on."""
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
     number = settings.job.num if settings.mode == RunMode.MULTIRUN else 0
@@ -59,12 +60,16 @@ def main(config: DictConfig) -> None:
     task: Task | None = None
     try:
         task = build(config, "task")
-        task.run(Job.compose(config, overrides, number, folder))
+        return task.run(Job.compose(config, overrides, number, folder))
+    except Pruned as error:
+        _report(config, folder, number, overrides, str(error), None, "pruned")
+        return error.value
     except InputError as error:
         _report(config, folder, number, overrides, str(error), None)
     except Exception as error:
         trace = traceback.format_exc()
         _report(config, folder, number, overrides, f"{type(error).__name__}: {error}", trace)
+    return None
 
 
 def _report(
@@ -74,20 +79,21 @@ def _report(
     overrides: list[str],
     message: str,
     trace: str | None,
+    status: str = "failed",
 ) -> None:
     from neurosearch.task.base import write_record
 
-    log.error("error: %s", message)
+    log.error("%s: %s", "error" if status == "failed" else status, message)
     if trace:
         log.error("%s", trace)
     record = {
         "experiment": config.name,
         "overrides": overrides,
         "number": number,
-        "status": "failed",
+        "status": status,
         "error": message,
         "traceback": trace,
     }
     write_record(folder, record)
-    if HydraConfig.get().mode != RunMode.MULTIRUN:
+    if status == "failed" and HydraConfig.get().mode != RunMode.MULTIRUN:
         count_failures(1)  # of a multirun the callback counts, whoever ran the jobs

@@ -50,7 +50,7 @@ class CollectTables(Callback):  # type: ignore[misc]
         folder = sweep_folder(Path(config.hydra.sweep.dir).absolute(), str(sweep))
         records = read_records(folder)
         shutil.rmtree(folder, ignore_errors=True)
-        unfinished = [record for record in records if record["status"] != "done"]
+        unfinished = [r for r in records if r["status"] not in ("done", "pruned")]
         count_failures(len(unfinished))
         report, tracking = build(config, "report"), build(config, "tracking")
         tables = make_tables(records)

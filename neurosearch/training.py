@@ -154,7 +154,17 @@ def fit(
                 resume.with_suffix(".tmp").replace(resume)
                 self.saved = time.monotonic()
 
+    class Searched(pl.Callback):
+        """Tells a search how the training goes; `on_validation_end` comes after the score."""
+
+        def on_validation_end(self, trainer: Any, *_: Any) -> None:
+            score = trainer.callback_metrics.get(monitor)
+            if score is not None:
+                runtime.pruner.report(int(trainer.global_step), float(score))
+
     callbacks: list[Any] = [best, ResumePoint()]
+    if runtime.pruner is not None and monitor == MONITOR:
+        callbacks.append(Searched())
     if schedule.patience:
         callbacks.append(EarlyStopping(monitor, mode="max", patience=schedule.patience))
     trainer = pl.Trainer(

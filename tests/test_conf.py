@@ -17,7 +17,7 @@ from neurosearch.task.base import build
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
-CONFIG_ONLY = {"trainer", "experiment", "debug", "sweep", "hydra"}
+CONFIG_ONLY = {"trainer", "experiment", "debug", "search", "hydra"}
 ROLES = sorted(p.name for p in CONF.iterdir() if p.is_dir() and p.name != "__pycache__")
 CHOICES = sorted(
     (path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.glob("*/**/*.yaml")
@@ -103,6 +103,23 @@ def test_experiments_are_short_and_open_with_their_claim(choice: str) -> None:
     config = composed(f"experiment={choice}")
     assert config.name == choice
     assert config.hydra.sweeper.params
+
+
+@pytest.mark.parametrize("choice", ["slurm", "joblib", "submitit_local"])
+def test_launchers_compose(choice: str) -> None:
+    launcher = composed(f"hydra/launcher={choice}").hydra.launcher
+    assert launcher._target_.rpartition(".")[2].endswith("Launcher")
+    if choice == "slurm":
+        assert launcher.gpus_per_node == 1 and launcher.timeout_min == 240
+
+
+@pytest.mark.parametrize("choice", [name for group, name in CHOICES if group == "search"])
+def test_searches_go_by_dev_and_can_be_resumed(choice: str) -> None:
+    config = composed(f"search={choice}")
+    assert config.evaluation.split == "dev"
+    sweeper = config.hydra.sweeper
+    assert sweeper._target_.endswith("OptunaSweeper") and sweeper.direction == "maximize"
+    assert sweeper.storage.startswith("sqlite:///") and config.name in sweeper.study_name
 
 
 def test_roles_are_packages() -> None:

@@ -86,8 +86,11 @@ class Job:
 class Task(Recipe):
     """Base of tasks."""
 
-    def run(self, job: Job) -> None:
-        """Do it. Raises InputError for what the user can mend."""
+    def run(self, job: Job) -> float | None:
+        """Do it. Returns what a search goes by, where the task has such a number.
+
+        Raises InputError for what the user can mend.
+        """
         raise TypeError(f"{type(self).__name__} does not say what it does")
 
     def on_error(self, config: DictConfig, error: BaseException) -> None:

@@ -19,7 +19,7 @@ class Evaluate(Task):
 
     trec: bool = True
 
-    def run(self, job: Job) -> None:
+    def run(self, job: Job) -> float | None:
         start = time.perf_counter()
         identity = self._identity(job)
         job.folder.mkdir(parents=True, exist_ok=True)
@@ -38,6 +38,7 @@ class Evaluate(Task):
             "%s: nDCG@10 %.3f (%d artifacts reused, %d built, %.1f s)",
             *(identity["label"], headline, len(events) - built, built, seconds),
         )
+        return float(headline)
 
     def _identity(self, job: Job) -> dict[str, Any]:
         from hydra.core.hydra_config import HydraConfig

@@ -19,6 +19,7 @@ from neurosearch.loss.matryoshka import Matryoshka
 from neurosearch.negatives.base import Negatives
 from neurosearch.negatives.judged import Judged
 from neurosearch.negatives.retrieved import Retrieved
+from neurosearch.pruning import Pruned
 from neurosearch.query.none import NoProcessing
 from neurosearch.retriever.dense import Dense
 from neurosearch.runtime import Runtime
@@ -123,6 +124,28 @@ def test_a_diverged_training_says_so(tiny_model: str, shop, tmp_path: Path) -> N
     with pytest.raises(InputError, match=r"training diverged: the loss of step \d+ is not finite"):
         runtime.get(recipe(tiny_model, schedule=wild).trained(shop))
     assert not list(runtime.outputs.rglob("*.ckpt"))  # nobody goes on from there
+
+
+def test_a_pruned_training_is_not_stored_and_can_be_gone_on_with(
+    tiny_model: str, shop, tmp_path: Path
+) -> None:
+    told = []
+
+    class Stern:
+        def report(self, step: int, value: float) -> None:
+            told.append((step, value))
+            raise Pruned(value, step)
+
+    made = recipe(tiny_model, schedule=Schedule(epochs=1.0, validations=2)).trained(shop)
+    searched = Runtime(tmp_path, device="cpu", progress=False, pruner=Stern())
+    with pytest.raises(Pruned):
+        searched.get(made)
+    assert len(told) == 1 and 0 <= told[0][1] <= 1
+    assert searched.store.manifest(made) is None
+    alone = Runtime(tmp_path, device="cpu", progress=False)
+    folder = alone.get(made)
+    assert (folder / "towers.safetensors").exists()
+    assert alone.store.manifest(made)["details"]["steps"] > told[0][0]
 
 
 def test_the_rate_rises_and_falls() -> None:
