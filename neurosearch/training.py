@@ -7,6 +7,7 @@ order and dropout are functions of (seed, step), so a resumed run sees what it w
 
 from __future__ import annotations
 
+import csv
 import logging
 import shutil
 import time
@@ -217,6 +218,18 @@ def _join_curves(folder: Path) -> None:
         joined = pl.concat(segments, how="diagonal_relaxed").sort("step", maintain_order=True)
         joined.write_csv(folder / "curves.csv")
     shutil.rmtree(folder / "segments", ignore_errors=True)
+
+
+def curves_of(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """(step, value) points by metric, of a training's curves.csv; none where there is no file."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as handle:
+            for line in csv.DictReader(handle):
+                for metric, value in line.items():
+                    if value and metric not in ("step", "epoch"):
+                        points.setdefault(metric, []).append((float(line["step"]), float(value)))
+    return points
 
 
 def _steps_of(checkpoint: Path) -> int:

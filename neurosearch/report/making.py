@@ -6,13 +6,13 @@ that the row's jobs stand on.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from neurosearch.report.table import Row, Table
+from neurosearch.training import curves_of
 
 POINTS = 200  # of a curve, at most
 UNSAID = ("paths", "hydra", "trainer", "tracking", "report", "name", "task", "experiment")
@@ -87,13 +87,7 @@ def _files(row: Row, name: str) -> list[Path]:
 
 def _curve(path: Path) -> dict[str, Any]:
     """Points by metric, thinned."""
-    points: dict[str, list[list[float]]] = {}
-    with path.open(newline="", encoding="utf-8") as handle:
-        for line in csv.DictReader(handle):
-            for metric, value in line.items():
-                if value and metric not in ("step", "epoch"):
-                    points.setdefault(metric, []).append([float(line["step"]), float(value)])
-    thinned = {name: own[:: -(-len(own) // POINTS)] for name, own in points.items()}
+    thinned = {name: own[:: -(-len(own) // POINTS)] for name, own in curves_of(path).items()}
     name = f"{path.parent.parent.name} {path.parent.name[:8]}"
     return {"name": name, "metrics": thinned} if thinned else {}
 

@@ -28,6 +28,7 @@ class Evaluate(Task):
         with tracking.job(job, identity) as tracker:
             outcome = self._evaluate(job)
             tracker.log(outcome["means"] | (outcome["latency"] or {}))
+            tracker.artifacts(outcome["artifacts"], job.runtime.store.root)
             seconds = round(time.perf_counter() - start, 2)
             memory = round(peak_memory_mb(), 1)
             job.record(**identity, status="done", seconds=seconds, peak_memory_mb=memory, **outcome)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,9 @@ class Tracker(Protocol):
 
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Numbers of the job (`step` None), or a point of its curves."""
+
+    def artifacts(self, events: Sequence[Mapping[str, Any]], root: Path) -> None:
+        """What the job stands on, as the store noted it; `root` is the artifacts' folder."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,3 +38,6 @@ class CsvTracker:
             for name, value in metrics.items():
                 writer.writerow(["" if step is None else step, name, value])
         self._started = True
+
+    def artifacts(self, events: Sequence[Mapping[str, Any]], root: Path) -> None:
+        """Nothing: the job's record names them."""

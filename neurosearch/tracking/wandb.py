@@ -6,7 +6,7 @@ the job's record.json and curves.csv, so no table depends on W&B.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from neurosearch.errors import InputError
 from neurosearch.tracking.base import Tracker, Tracking
 from neurosearch.tracking.csv import CsvTracker
+from neurosearch.training import curves_of
 
 if TYPE_CHECKING:
     from neurosearch.task.base import Job
@@ -99,3 +100,20 @@ class WandbTracker:
             self.run.summary.update(dict(metrics))
         else:
             self.run.log(dict(metrics), step=step)
+
+    def artifacts(self, events: Sequence[Mapping[str, Any]], root: Path) -> None:
+        """References to them by fingerprint, and the curves of trainings among them as history."""
+        import wandb
+
+        self.files.artifacts(events, root)
+        for event in events:
+            kind, fingerprint = str(event["kind"]), str(event["fingerprint"])
+            folder = root / kind / fingerprint
+            facts = {key: event[key] for key in ("seconds", "bytes", "event")}
+            reference = wandb.Artifact(f"{kind}-{fingerprint}", type=kind, metadata=facts)
+            reference.add_reference(folder.as_uri(), checksum=False)
+            self.run.log_artifact(reference)
+            for name, points in curves_of(folder / "curves.csv").items():
+                self.run.define_metric(f"{kind}/{name}", step_metric=f"{kind}/step")
+                for step, value in points:
+                    self.run.log({f"{kind}/{name}": value, f"{kind}/step": step})

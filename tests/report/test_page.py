@@ -122,7 +122,7 @@ def test_how_rows_were_made(table: Table) -> None:
     assert base["is_baseline"] and base["differences"] == []
     assert ["retriever.k1", "0.1", "3.0"] in other["differences"]
     (curve,) = other["curves"]
-    assert curve["metrics"] == {"dev nDCG@10": [[1.0, 0.25]], "loss": [[1.0, 4.5], [2.0, 2.5]]}
+    assert curve["metrics"] == {"dev nDCG@10": [(1.0, 0.25)], "loss": [(1.0, 4.5), (2.0, 2.5)]}
     assert other["importance"] == [["bm25", 0.75], ["coverage", 0.25]]
 
 

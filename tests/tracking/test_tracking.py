@@ -13,7 +13,7 @@ import pytest
 
 from neurosearch.errors import InputError
 from neurosearch.tracking.csv import CsvTracker
-from neurosearch.tracking.wandb import WandbTracking
+from neurosearch.tracking.wandb import WandbTracker, WandbTracking
 from tests.test_app import BM25, run
 
 
@@ -59,7 +59,7 @@ def test_wandb_offline_runs_are_grouped_and_readable(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     files = sorted((tmp_path / "wandb").rglob("*.wandb"))
     assert len(files) == 3  # two jobs and the table
-    groups, names, summaries = set(), [], {}
+    groups, names, types, summaries, artifacts, configs = set(), [], [], {}, set(), set()
     for file in files:
         kinds = set()
         for record in records_of(file):
@@ -68,15 +68,50 @@ def test_wandb_offline_runs_are_grouped_and_readable(tmp_path: Path) -> None:
             if kind == "run":
                 groups.add(record.run.run_group)
                 names.append(record.run.display_name)
+                types.append(record.run.job_type)
+                configs |= {item.key for item in record.run.config.update}
             elif kind == "summary":
                 for item in record.summary.update:
-                    key = item.key or item.nested_key[0]
+                    key = item.key or "/".join(item.nested_key)
                     summaries[key] = json.loads(item.value_json)
+            elif kind == "artifact":
+                artifacts.add((record.artifact.type, record.artifact.name))
         assert "exit" in kinds, file
     assert len(groups) == 1
     assert sum(name.startswith("BM25 (bm25s)") for name in names) == 2
-    assert "table adhoc" in names
+    assert "table adhoc" in names and sorted(types) == ["adhoc", "adhoc", "table"]
+    assert {"retriever", "evaluation", "data", "seed", "identity"} <= configs
     assert 0 < summaries["nDCG@10"] < 1
+    assert summaries["adhoc/_type"] == "table-file" and summaries["adhoc/nrows"] > 10
+    # What a job stands on, by fingerprint.
+    path = next((tmp_path / "jobs" / "adhoc").glob("*/record.json"))
+    stood = {(e["kind"], f"{e['kind']}-{e['fingerprint']}") for e in _events(path)}
+    assert len(stood) >= 4 and stood <= artifacts
+
+
+def _events(record: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(record.read_text())["artifacts"]
+    return found
+
+
+def test_curves_of_trainings_go_to_wandb(tmp_path: Path) -> None:
+    folder = tmp_path / "biencoder" / "f00d"
+    folder.mkdir(parents=True)
+    (folder / "curves.csv").write_text("dev nDCG@10,loss,step\n,4.5,1\n0.25,,2\n")
+    tracking = WandbTracking(folder=str(tmp_path))
+    with tracking._run("sweep", "name", "type", {}) as live:
+        tracker = WandbTracker(live, CsvTracker(tmp_path / "job.csv"))
+        event = {"kind": "biencoder", "fingerprint": "f00d", "event": "built"}
+        tracker.artifacts([{**event, "seconds": 1.0, "bytes": 2}], tmp_path)
+    (file,) = (tmp_path / "wandb").rglob("*.wandb")
+    points = []
+    for record in records_of(file):
+        if record.WhichOneof("record_type") == "history":
+            items = record.history.item
+            points.append({i.key or i.nested_key[0]: json.loads(i.value_json) for i in items})
+    told = [{k: v for k, v in p.items() if k.startswith("biencoder/")} for p in points]
+    assert {"biencoder/loss": 4.5, "biencoder/step": 1.0} in told
+    assert {"biencoder/dev nDCG@10": 0.25, "biencoder/step": 2.0} in told
 
 
 def test_a_wrong_mode_is_refused() -> None:
