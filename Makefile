@@ -41,3 +41,4 @@ results: setup
 	  $(RUN) -m experiment=$$name data=$(DATA) report.publish=experiments/$$name/results || exit 1; \
 	done
 	$(VENV)/bin/python experiments/overview.py
+	$(VENV)/bin/python experiments/claims.py

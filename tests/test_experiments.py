@@ -140,15 +140,16 @@ def test_toy_table(name: str, outputs: Path, tiny_model: str, bought: str) -> No
         assert got[system] == pytest.approx(metrics, abs=wanted["tolerance"]), system
 
 
-def test_the_page_of_what_won_is_made_of_the_tables() -> None:
+@pytest.mark.parametrize("script, page", [("overview", "RESULTS.md"), ("claims", "CLAIMS.md")])
+def test_pages_are_made_of_the_tables(script: str, page: str) -> None:
     found = subprocess.run(
-        [sys.executable, "-c", "import overview; print(overview.page(), end='')"],
+        [sys.executable, "-c", f"import {script}; print({script}.page(), end='')"],
         cwd=ROOT / "experiments",
         capture_output=True,
         text=True,
         check=True,
     )
-    assert found.stdout == (ROOT / "experiments" / "RESULTS.md").read_text(encoding="utf-8")
+    assert found.stdout == (ROOT / "experiments" / page).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", NAMES)
