@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import cProfile
 import hashlib
 import logging
 import os
+import pstats
 import re
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
@@ -60,7 +64,11 @@ def main(config: DictConfig) -> float | None:
     task: Task | None = None
     try:
         task = build(config, "task")
-        return task.run(Job.compose(config, overrides, number, folder))
+        job = Job.compose(config, overrides, number, folder)
+        if not job.runtime.profile:
+            return task.run(job)
+        with profiled(folder):
+            return task.run(job)
     except Pruned as error:
         _report(config, folder, number, overrides, str(error), None, "pruned")
         return error.value
@@ -70,6 +78,18 @@ def main(config: DictConfig) -> float | None:
         trace = traceback.format_exc()
         _report(config, folder, number, overrides, f"{type(error).__name__}: {error}", trace)
     return None
+
+
+@contextmanager
+def profiled(folder: Path) -> Iterator[None]:
+    """Write profile.txt (the 60 costliest functions) and profile.pstats into `folder`."""
+    with cProfile.Profile() as profile:
+        yield
+    folder.mkdir(parents=True, exist_ok=True)
+    profile.dump_stats(folder / "profile.pstats")
+    with (folder / "profile.txt").open("w", encoding="utf-8") as handle:
+        pstats.Stats(profile, stream=handle).sort_stats("cumulative").print_stats(60)
+    log.info("profile: %s", folder / "profile.txt")
 
 
 def _report(

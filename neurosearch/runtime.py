@@ -38,6 +38,7 @@ class Runtime:
             fastest of 1,024 to 16,384 on two cores with AVX-512) and 65,536 on a GPU.
         checkpoint_seconds: a training in progress can be gone on with from so long ago.
         java_memory: heap of the Lucene process.
+        profile: write where a job's time goes beside its record.
         pruner: ends trainings of a search that are behind (`pruning.Pruner`); None for none.
     """
 
@@ -49,6 +50,7 @@ class Runtime:
     checkpoint_seconds: float = 60.0
     java_memory: str = "2g"
     progress: bool = True
+    profile: bool = False
     pruner: Any = None
     _store: Store | None = field(default=None, init=False, repr=False)
 

@@ -35,6 +35,7 @@ class Schedule(Recipe):
         clip: norm of the gradient.
         validations: evenly spread over the training; the last step is always one.
         patience: validations without improvement before stopping; 0 for never.
+        overfit: every step is the first one's batch again, to see whether a model can learn it.
     """
 
     epochs: float = 3.0
@@ -46,6 +47,7 @@ class Schedule(Recipe):
     validations: int = 4
     patience: int = 3
     seed: int = 0
+    overfit: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -186,7 +188,7 @@ def fit(
 
     class FromStep(IterableDataset):  # type: ignore[type-arg]
         def __iter__(self) -> Any:
-            return iter(range(start, steps))
+            return iter([0] * (steps - start) if schedule.overfit else range(start, steps))
 
     loader: Any = DataLoader(FromStep(), batch_size=None)
     nothing: Any = [0]  # validation retrieves at its end and needs no batches
@@ -206,6 +208,11 @@ def fit(
     score = None if best.best_model_score is None else float(best.best_model_score)
     _join_curves(folder)
     shutil.rmtree(checkpoints, ignore_errors=True)
+    losses = [value for _, value in curves_of(folder / "curves.csv").get("loss", [])]
+    if schedule.overfit and losses:
+        runtime.say(
+            f"overfitting one batch: the loss went from {losses[0]:.4f} to {losses[-1]:.4f}"
+        )
     return {"steps": done, "planned steps": steps, f"best {monitor}": score, "resumed at": start}
 
 

@@ -51,6 +51,13 @@ def test_a_job_records_itself(outputs: Path) -> None:
     assert "hardware" in record and record["peak_memory_mb"] > 0
 
 
+def test_a_job_can_be_profiled(outputs: Path) -> None:
+    done = run(outputs, *BM25, "trainer.profile=true", "name=profiled")
+    assert done.returncode == 0, done.stderr
+    (path,) = (outputs / "jobs" / "profiled").glob("*/profile.txt")
+    assert "evaluate.py" in path.read_text() and path.with_suffix(".pstats").stat().st_size > 1000
+
+
 def test_a_warm_sweep_imports_neither_ranx_nor_torch_and_is_the_same(outputs: Path) -> None:
     words = ["-m", *BM25, "retriever.k1=0.6,1.2", 'evaluation.baseline="BM25 (bm25s) · k1=0.6"']
     first = run(outputs, *words)

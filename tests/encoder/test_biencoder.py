@@ -23,7 +23,7 @@ from neurosearch.pruning import Pruned
 from neurosearch.query.none import NoProcessing
 from neurosearch.retriever.dense import Dense
 from neurosearch.runtime import Runtime
-from neurosearch.training import Schedule, learning_rate_factor
+from neurosearch.training import Schedule, curves_of, learning_rate_factor
 
 GAIN = LabelGain(
     "esci", {"E": 1, "S": 0.1, "C": 0.01, "I": 0}, {"E": 3, "S": 2, "C": 1, "I": 0}, ("E",)
@@ -146,6 +146,20 @@ def test_a_pruned_training_is_not_stored_and_can_be_gone_on_with(
     folder = alone.get(made)
     assert (folder / "towers.safetensors").exists()
     assert alone.store.manifest(made)["details"]["steps"] > told[0][0]
+
+
+def test_one_batch_can_be_overfitted(tiny_model: str, shop_runtime: Runtime, shop) -> None:
+    hard = Schedule(epochs=40.0, lr=3e-3, patience=0, validations=1, overfit=True)
+    made = recipe(tiny_model, schedule=hard).trained(shop)
+    losses = [value for _, value in curves_of(shop_runtime.get(made) / "curves.csv")["loss"]]
+    assert losses[-1] < 0.35 * losses[0]
+    # Steps of the rest of the data would not come so far; it is another training altogether.
+    assert made.artifact_fingerprint != replace_schedule(made, overfit=False)
+
+
+def replace_schedule(made: TrainedBiEncoder, **changes: bool) -> str:
+    """The fingerprint of the training with another schedule."""
+    return replace(made, schedule=replace(made.schedule, **changes)).artifact_fingerprint
 
 
 def test_the_rate_rises_and_falls() -> None:
