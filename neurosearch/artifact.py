@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from neurosearch.code import code_digest, edited_since_start
 from neurosearch.errors import InputError
+from neurosearch.processes import build_together
 from neurosearch.recipe import describe, digest
 from neurosearch.runtime import Runtime, git_commit, hardware, log, peak_memory_mb
 
@@ -36,10 +37,12 @@ class Artifact(Generic[T]):
     Class attributes:
         kind: folder under outputs/artifacts.
         resumable: `build` continues from what an earlier, killed attempt left in its folder.
+        spreads: several processes may run `build` together, each doing its share (`processes`).
     """
 
     kind: ClassVar[str]
     resumable: ClassVar[bool] = False
+    spreads: ClassVar[bool] = False
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any] | None:
         """Write the result into `folder`; may return details for the manifest."""
@@ -168,7 +171,10 @@ class Store:
         log.info("building %s %s", artifact.kind, folder.name[:8])
         start = time.perf_counter()
         try:
-            details = artifact.build(temporary, self.runtime)
+            if artifact.spreads and self.runtime.devices > 1:
+                details = build_together(artifact, temporary, self.runtime)
+            else:
+                details = artifact.build(temporary, self.runtime)
         except InputError:  # to be mended in the config: nothing here can be gone on with
             shutil.rmtree(temporary)
             raise

@@ -38,6 +38,7 @@ class Runtime:
             fastest of 1,024 to 16,384 on two cores with AVX-512) and 65,536 on a GPU.
         checkpoint_seconds: a training in progress can be gone on with from so long ago.
         java_memory: heap of the Lucene process.
+        devices: processes that build what can be shared (`Artifact.spreads`), one a device.
         profile: write where a job's time goes beside its record.
         pruner: ends trainings of a search that are behind (`pruning.Pruner`); None for none.
     """
@@ -50,6 +51,7 @@ class Runtime:
     checkpoint_seconds: float = 60.0
     java_memory: str = "2g"
     progress: bool = True
+    devices: int = 1
     profile: bool = False
     pruner: Any = None
     _store: Store | None = field(default=None, init=False, repr=False)
@@ -66,6 +68,8 @@ class Runtime:
             )
         if self.threads is not None and self.threads < 1:
             raise InputError(f"trainer.threads must be at least 1, not {self.threads}")
+        if self.devices < 1:
+            raise InputError(f"trainer.devices must be at least 1, not {self.devices}")
         if self.threads is None:
             self.threads = len(os.sched_getaffinity(0))
 

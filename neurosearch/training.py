@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from neurosearch.errors import InputError
+from neurosearch.processes import barrier, world
 from neurosearch.recipe import Recipe, within
 from neurosearch.runtime import Runtime, log
 
@@ -152,9 +153,11 @@ def fit(
         saved = time.monotonic()
 
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-            if time.monotonic() - self.saved >= runtime.checkpoint_seconds:
+            due = time.monotonic() - self.saved >= runtime.checkpoint_seconds
+            if trainer.strategy.broadcast(due):  # all processes write it, or none
                 trainer.save_checkpoint(resume.with_suffix(".tmp"))
-                resume.with_suffix(".tmp").replace(resume)
+                if trainer.is_global_zero:
+                    resume.with_suffix(".tmp").replace(resume)
                 self.saved = time.monotonic()
 
     class Searched(pl.Callback):
@@ -165,14 +168,18 @@ def fit(
             if score is not None:
                 runtime.pruner.report(int(trainer.global_step), float(score))
 
+    rank, processes = world()
     callbacks: list[Any] = [best, ResumePoint()]
     if runtime.pruner is not None and monitor == MONITOR:
         callbacks.append(Searched())
     if schedule.patience:
         callbacks.append(EarlyStopping(monitor, mode="max", patience=schedule.patience))
+    where: dict[str, Any] = {"devices": [device.index or 0] if device.type == "cuda" else 1}
+    if processes > 1:
+        where = {"devices": processes, **_together()}
     trainer = pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=[device.index or 0] if device.type == "cuda" else 1,
+        **where,
         precision="bf16-mixed" if runtime.half(device) else "32-true",
         max_steps=steps,
         max_epochs=-1,
@@ -206,14 +213,34 @@ def fit(
         state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
         module.load_state_dict(state["state_dict"])
     score = None if best.best_model_score is None else float(best.best_model_score)
-    _join_curves(folder)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    barrier()  # all have read the best one
+    if rank == 0:
+        _join_curves(folder)
+        shutil.rmtree(checkpoints, ignore_errors=True)
     losses = [value for _, value in curves_of(folder / "curves.csv").get("loss", [])]
     if schedule.overfit and losses:
         runtime.say(
             f"overfitting one batch: the loss went from {losses[0]:.4f} to {losses[-1]:.4f}"
         )
     return {"steps": done, "planned steps": steps, f"best {monitor}": score, "resumed at": start}
+
+
+def _together() -> dict[str, Any]:
+    """Options of a Trainer in one of several processes that share each batch (`encoder.gather`).
+
+    Lightning's DDP would average gradients of batches of their own; ours are parts of one batch,
+    whose gradients the module adds up itself, so the model is not wrapped.
+    """
+    from lightning_fabric.plugins.environments import (  # type: ignore[attr-defined]
+        LightningEnvironment,
+    )
+    from pytorch_lightning.strategies import DDPStrategy
+
+    class SharedBatches(DDPStrategy):
+        def configure_ddp(self) -> None:
+            """The module itself, as it is."""
+
+    return {"strategy": SharedBatches(), "plugins": [LightningEnvironment()]}
 
 
 def _join_curves(folder: Path) -> None:

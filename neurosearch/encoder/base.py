@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from neurosearch.artifact import Artifact
+from neurosearch.processes import barrier, world
 from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import Recipe, digest
 from neurosearch.runtime import Runtime
@@ -116,6 +117,7 @@ class EmbeddingsArtifact(Artifact[Embeddings]):
 
 @dataclass(frozen=True)
 class ProductEmbeddings(EmbeddingsArtifact):
+    spreads: ClassVar[bool] = True
     data: Artifact[Dataset]
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
@@ -156,6 +158,9 @@ def encode_resumably(
     done: set[int] = set()
     earlier = 0.0
     shape = (len(texts), live.dimensions)
+    rank, processes = world()
+    if rank:
+        barrier()  # the first one makes the file
     if path.exists() and journal.exists():
         lines = [line.split() for line in journal.read_text().splitlines()]
         try:
@@ -166,16 +171,19 @@ def encode_resumably(
             lines = lines if vectors.shape == shape else []
         done = {int(line[0]) for line in lines}
         earlier = sum(float(line[1]) for line in lines)
-    if not done:
+    if not done and not rank:
         vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
         journal.write_text("")
     starts = range(0, len(texts), SHARD)
     kept = sum(len(order[s : s + SHARD]) for s in starts if s // SHARD in done)
+    if not rank:
+        barrier()
     if kept:
         runtime.say(f"resumed: {kept:,} of {len(texts):,} {what} were already encoded")
     with runtime.progressing(f"encoding {what}", len(texts)) as advance:
         advance(kept)
-        todo = [start for start in starts if start // SHARD not in done]
+        numbers = [start // SHARD for start in starts]
+        todo = [n * SHARD for n in numbers if n % processes == rank and n not in done]
         shards = [order[start : start + SHARD] for start in todo]
         encoded = live.stream([texts[row] for row in rows] for rows in shards)
         began = time.perf_counter()
@@ -186,9 +194,12 @@ def encode_resumably(
                 handle.write(f"{start // SHARD} {time.perf_counter() - began:.3f}\n")
             began = time.perf_counter()
             advance(len(rows))
+    barrier()
     if not np.isfinite(vectors).all():
         raise RuntimeError(f"some vectors of {what} are not finite")
     del vectors
+    if rank:
+        return {}
     journal.unlink()
     meta = {"encoder": identity}
     (folder / "embeddings.json").write_text(json.dumps(meta), encoding="utf-8")

@@ -25,6 +25,7 @@ from neurosearch.loss.infonce import InfoNCE
 from neurosearch.negatives.base import Negatives, TrainingContext, graded_pairs
 from neurosearch.negatives.in_batch import InBatch
 from neurosearch.negatives.retrieved import numbered
+from neurosearch.processes import world
 from neurosearch.query.base import QueryProcessor
 from neurosearch.query.none import NoProcessing
 from neurosearch.recipe import Recipe, content, within
@@ -126,6 +127,7 @@ class TrainedBiEncoder(Artifact[Path]):
 
     kind: ClassVar[str] = "biencoder"
     resumable: ClassVar[bool] = True
+    spreads: ClassVar[bool] = True
     context: TrainingContext
     shape: TowerShape
     objective: Objective
@@ -165,7 +167,8 @@ class TrainedBiEncoder(Artifact[Path]):
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         module, steps = self.module(folder, runtime)
         outcome = fit(module, steps, self.schedule, folder, runtime)
-        save_towers(module.towers, folder)
+        if world()[0] == 0:
+            save_towers(module.towers, folder)
         return {**outcome, **module.facts()}
 
     def towers(self) -> Any:

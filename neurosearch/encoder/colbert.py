@@ -26,6 +26,7 @@ from neurosearch.loss.base import Loss
 from neurosearch.loss.infonce import InfoNCE
 from neurosearch.negatives.base import Negatives
 from neurosearch.negatives.in_batch import InBatch
+from neurosearch.processes import barrier, world
 from neurosearch.query.base import QueryProcessor
 from neurosearch.query.none import NoProcessing
 from neurosearch.recipe import Recipe, content, digest, within
@@ -157,6 +158,7 @@ class TrainedColBERT(TrainedBiEncoder):
     """The network's weights, curves.csv, and how the training went (in the manifest)."""
 
     kind: ClassVar[str] = "colbert"
+    spreads: ClassVar[bool] = False  # its batches are not shared among processes
     shape: Any
 
     def towers(self) -> Any:
@@ -226,10 +228,11 @@ class TokensArtifact(Artifact[TokenEmbeddings]):
         parts = folder / "parts"
         parts.mkdir(exist_ok=True)
         start = time.perf_counter()
+        rank, processes = world()
         with runtime.progressing("encoding tokens", len(texts)) as advance:
             for number, first in enumerate(range(0, len(texts), SHARD)):
                 path = parts / f"{number:06d}.npz"
-                if not path.exists():
+                if number % processes == rank and not path.exists():
                     vectors, offsets = live.encode(texts[first : first + SHARD], side)
                     if pool > 1:
                         vectors, offsets = pooled(vectors, offsets, pool)
@@ -237,6 +240,9 @@ class TokensArtifact(Artifact[TokenEmbeddings]):
                     np.savez(temporary, vectors=vectors.astype(np.float16), offsets=offsets)
                     temporary.replace(path)
                 advance(min(SHARD, len(texts) - first))
+        barrier()
+        if rank:
+            return {}
         counts = [np.diff(np.load(path)["offsets"]) for path in sorted(parts.glob("*.npz"))]
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
         width = np.load(parts / "000000.npz")["vectors"].shape[1]
@@ -264,6 +270,7 @@ class TokensArtifact(Artifact[TokenEmbeddings]):
 
 @dataclass(frozen=True)
 class ProductTokens(TokensArtifact):
+    spreads: ClassVar[bool] = True
     fields: tuple[str, ...]
     separator: str
     pool_factor: int

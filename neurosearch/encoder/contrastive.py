@@ -14,7 +14,7 @@ import pytorch_lightning as lightning
 import torch
 from torch import Tensor
 
-from neurosearch.encoder.gather import gathered, shares, sum_gradients, world
+from neurosearch.encoder.gather import gathered, shares, sum_gradients
 from neurosearch.encoder.gradcache import cached_backward
 from neurosearch.encoder.network import TextTower
 from neurosearch.encoder.pairs import PairBatches
@@ -24,6 +24,7 @@ from neurosearch.errors import InputError
 from neurosearch.evaluation.metrics import per_query
 from neurosearch.negatives.base import NegativeLists, TrainingContext
 from neurosearch.negatives.retrieved import select
+from neurosearch.processes import own_folder, world
 from neurosearch.runtime import Runtime
 from neurosearch.training import MONITOR, Schedule, optimizer_of
 from neurosearch.types import Dataset, Run
@@ -90,7 +91,8 @@ class BiEncoderModule(lightning.LightningModule):
         objective.loss.check(getattr(towers, "query", towers).dimensions)
         self.loss = objective.loss.objective()
         self._objective, self._schedule, self._texts = objective, schedule, texts
-        self._batches, self._graded, self._folder, self._runtime = batches, graded, folder, runtime
+        self._batches, self._graded, self._runtime = batches, graded, runtime
+        self._folder = own_folder(folder)
         self._tokenized(towers)
         self._masked: list[Tensor] = []  # also of the attempts before this one
         self._losses: list[Tensor] = []  # since the last validation

@@ -18,12 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd import Function
 
-
-def world() -> tuple[int, int]:
-    """(this process's rank, number of processes)."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
+from neurosearch.processes import world
 
 
 def shares(order: np.ndarray) -> list[np.ndarray]:

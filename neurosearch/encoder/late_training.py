@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from neurosearch.encoder.contrastive import BiEncoderModule
-from neurosearch.encoder.gather import world
 from neurosearch.encoder.token_tower import Ragged, TokenTower
 from neurosearch.encoder.tokens import Tokens
 from neurosearch.errors import InputError
 from neurosearch.index.maxsim import exact_maxsim, pair_scores
+from neurosearch.processes import world
 
 
 class ColBERTModule(BiEncoderModule):

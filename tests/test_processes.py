@@ -1,0 +1,71 @@
+"""trainer=ddp: two processes on a CPU build what one builds, from the same data seen once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import BertConfig, BertModel
+
+from neurosearch.errors import InputError
+from neurosearch.loss.infonce import InfoNCE
+from neurosearch.processes import own_folder, world
+from neurosearch.runtime import Runtime
+from neurosearch.training import Schedule, curves_of
+from tests.encoder.test_biencoder import recipe
+
+
+@pytest.fixture(scope="module")
+def steady(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tiny model without dropout, which processes would draw differently."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("steady") / "tiny-bert"
+    shutil.copytree(tiny_model, folder)
+    config = BertConfig.from_pretrained(tiny_model)
+    config.hidden_dropout_prob = 0.0
+    BertModel.from_pretrained(tiny_model, config=config).save_pretrained(folder)
+    return str(folder)
+
+
+def test_two_processes_train_and_encode_as_one(steady: str, shop, tmp_path: Path) -> None:
+    schedule = Schedule(epochs=1.0, lr=1e-3, validations=2)
+    encoder = recipe(steady, schedule=schedule, loss=InfoNCE(0.1))
+    found = []
+    for devices in (1, 2):
+        runtime = Runtime(
+            tmp_path / str(devices), device="cpu", progress=False, threads=2, devices=devices
+        )
+        trained = encoder.trained(shop)
+        curves = curves_of(runtime.get(trained) / "curves.csv")
+        details = runtime.store.manifest(trained)["details"]
+        vectors = np.asarray(runtime.get(encoder.product_embeddings(shop)).vectors)
+        found.append((curves, details, vectors))
+        assert not list(runtime.outputs.rglob("rank*"))
+        assert not list(runtime.outputs.rglob("*.ckpt"))
+    (one, alone, vectors), (two, together, spread) = found
+    # The same batches, each text once: the losses are the same up to float32's order of sums.
+    assert [step for step, _ in one["loss"]] == [step for step, _ in two["loss"]]
+    assert [v for _, v in one["loss"]] == pytest.approx([v for _, v in two["loss"]], abs=1e-3)
+    assert one["dev nDCG@10"][-1][1] == pytest.approx(two["dev nDCG@10"][-1][1], abs=0.02)
+    assert alone["steps"] == together["steps"] and alone["pairs"] == together["pairs"]
+    assert vectors.shape == spread.shape
+    cosines = (vectors * spread).sum(axis=1)
+    assert cosines.min() > 0.999
+
+
+def test_what_one_process_refuses_is_said_once(tiny_model: str, shop, tmp_path: Path) -> None:
+    wild = Schedule(epochs=2.0, lr=1e30, clip=1e30, patience=0)
+    runtime = Runtime(tmp_path, device="cpu", progress=False, threads=2, devices=2)
+    made = recipe(tiny_model, schedule=wild).trained(shop)
+    with pytest.raises(InputError, match=r"^training diverged: the loss of step \d+"):
+        runtime.get(made)
+    assert runtime.store.manifest(made) is None
+
+
+def test_alone_there_is_one_process(tmp_path: Path) -> None:
+    assert world() == (0, 1)
+    assert own_folder(tmp_path) == tmp_path
+    with pytest.raises(InputError, match=r"trainer\.devices must be at least 1, not 0"):
+        Runtime(tmp_path, devices=0)
