@@ -204,3 +204,14 @@ def encode_resumably(
     meta = {"encoder": identity}
     (folder / "embeddings.json").write_text(json.dumps(meta), encoding="utf-8")
     return {"shape": list(shape), "resumed": kept, "earlier seconds": round(earlier, 3)}
+
+
+def pair_cosines(
+    asked: np.ndarray, shown: np.ndarray, query: np.ndarray, row: np.ndarray
+) -> np.ndarray:
+    """P float32 inner products of Q×D and N×D vectors' rows, in slices."""
+    found = np.empty(len(query), dtype=np.float32)
+    for start in range(0, len(query), 65_536):
+        part = slice(start, start + 65_536)
+        found[part] = np.einsum("nd,nd->n", asked[query[part]], shown[row[part]])
+    return found

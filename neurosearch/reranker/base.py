@@ -11,7 +11,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,13 @@ from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset, Run
 
 
+class LiveScorer(Protocol):
+    """Scores pairs of live texts and product rows."""
+
+    def __call__(self, texts: list[str], pairs: pl.DataFrame) -> np.ndarray:
+        """P scores; `pairs`: `query` (a place in `texts`), `row`, and `score`, `rank` so far."""
+
+
 @dataclass(frozen=True)
 class Reranker(Recipe):
     """Base of re-rankers."""
@@ -33,6 +40,17 @@ class Reranker(Recipe):
     ) -> Artifact[Run]:
         """The same pairs with this re-ranker's scores; `first` is who found the candidates."""
         raise TypeError(f"{type(self).__name__} does not say how it scores")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it scores live queries (`live`)."""
+        return False
+
+    def live(
+        self, data: Artifact[Dataset], topics: Topics, first: Retriever, runtime: Runtime
+    ) -> LiveScorer:
+        """The loaded re-ranker."""
+        raise TypeError(f"{type(self).__name__} does not score live queries")
 
     def serving(self, data: Artifact[Dataset], topics: Topics, first: Retriever) -> list[Any]:
         """The artifacts that answering needs."""

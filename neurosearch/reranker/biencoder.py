@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from neurosearch.artifact import Artifact
-from neurosearch.encoder.base import Encoder
+from neurosearch.encoder.base import Encoder, pair_cosines
 from neurosearch.encoder.transformer import SentenceEncoder
 from neurosearch.reranker.base import PairScores, Reranker
 from neurosearch.retriever.base import Retriever, Topics
@@ -46,8 +46,4 @@ class CosineScores(PairScores):
                     shown.append(encoder.product_prefix + text)
                 number += 1
         products = live.for_products().encode(shown)
-        scores = np.empty(len(query), dtype=np.float32)
-        for start in range(0, len(query), 65_536):
-            part = slice(start, start + 65_536)
-            scores[part] = np.einsum("nd,nd->n", asked[query[part]], products[place[part]])
-        return scores
+        return pair_cosines(asked, products, query, place)

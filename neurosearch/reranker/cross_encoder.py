@@ -8,12 +8,12 @@ classes of gain; the score is the expected gain).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import polars as pl
 
 from neurosearch.artifact import Artifact
 from neurosearch.encoder.transformer import model_label
@@ -22,7 +22,7 @@ from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import content, within
-from neurosearch.reranker.base import Candidates, PairScores, Reranker
+from neurosearch.reranker.base import Candidates, LiveScorer, PairScores, Reranker
 from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.runtime import Runtime
 from neurosearch.training import Schedule, fit
@@ -92,16 +92,20 @@ class CrossEncoder(Reranker):
     def serving(self, data: Artifact[Dataset], topics: Topics, first: Retriever) -> list[Any]:
         return [self.trained(data, topics.query, first)]
 
+    @property
+    def is_live(self) -> bool:
+        return True
+
     def live(
         self, data: Artifact[Dataset], topics: Topics, first: Retriever, runtime: Runtime
-    ) -> Callable[..., np.ndarray]:
-        """Scores of pairs of live texts and product rows."""
+    ) -> LiveScorer:
         from neurosearch.reranker.cross_network import LiveCross
 
         cross = LiveCross(self, runtime.get(self.trained(data, topics.query, first)), runtime)
         products = cross.products(runtime.get(data).catalogue)
 
-        def score(texts: list[str], query: np.ndarray, row: np.ndarray) -> np.ndarray:
+        def score(texts: list[str], pairs: pl.DataFrame) -> np.ndarray:
+            query, row = pairs["query"].to_numpy(), pairs["row"].to_numpy()
             return cross.scores(cross.queries(texts), products, query, row)
 
         return score

@@ -17,13 +17,14 @@ import numpy as np
 import polars as pl
 
 from neurosearch.artifact import Artifact
-from neurosearch.encoder.base import Encoder
+from neurosearch.encoder.base import Encoder, pair_cosines
 from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import within
-from neurosearch.reranker.base import Candidates, Fold, PairScores, Reranker
-from neurosearch.reranker.features import Features
+from neurosearch.reranker.base import Candidates, Fold, LiveScorer, PairScores, Reranker
+from neurosearch.reranker.features import Features, of_first_stage, titles_of
+from neurosearch.reranker.lexical import Lexical
 from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset, Run
@@ -104,8 +105,41 @@ class LambdaMART(Reranker):
         trained = self.trained(data, topics.query, first)
         return TreeScores(candidates, data, topics, features, trained)
 
+    @property
+    def is_live(self) -> bool:
+        return all(reranker.is_live for reranker in self.rerankers.values())
+
+    def live(
+        self, data: Artifact[Dataset], topics: Topics, first: Retriever, runtime: Runtime
+    ) -> LiveScorer:
+        trees, names = load_trees(runtime.get(self.trained(data, topics.query, first)))
+        words = Lexical(titles_of(runtime.get(data)))
+        encoders = {
+            name: (encoder, encoder.loaded(runtime, data), encoder.product_embeddings(data))
+            for name, encoder in self.encoders.items()
+        }
+        rerankers = {
+            name: reranker.live(data, topics, first, runtime)
+            for name, reranker in self.rerankers.items()
+        }
+
+        def score(texts: list[str], pairs: pl.DataFrame) -> np.ndarray:
+            query, row = pairs["query"].to_numpy(), pairs["row"].to_numpy()
+            columns = of_first_stage(pairs) | words.features(texts, query, row)
+            for name, (encoder, live, products) in encoders.items():
+                asked = live.encode([encoder.query_prefix + text for text in texts])
+                shown = runtime.get(products).vectors
+                columns[f"cosine {name}"] = pair_cosines(asked, shown, query, row)
+            for name, scorer in rerankers.items():
+                columns[f"score {name}"] = scorer(texts, pairs)
+            inputs = np.stack([columns[name].astype(np.float32) for name in names], axis=1)
+            return np.asarray(trees.predict(inputs, num_threads=runtime.cpu_threads))
+
+        return score
+
     def serving(self, data: Artifact[Dataset], topics: Topics, first: Retriever) -> list[Any]:
-        own = [self.trained(data, topics.query, first)]
+        own: list[Any] = [self.trained(data, topics.query, first)]
+        own += [encoder.product_embeddings(data) for encoder in self.encoders.values()]
         for reranker in self.rerankers.values():
             own += reranker.serving(data, topics, first)
         return own
@@ -204,17 +238,21 @@ class TrainedTrees(Artifact[Path]):
         return folder
 
 
+def load_trees(folder: Path) -> tuple[Any, list[str]]:
+    """The booster and the names of its features, in their order."""
+    import lightgbm
+
+    names = json.loads((folder / "features.json").read_text(encoding="utf-8"))
+    return lightgbm.Booster(model_file=str(folder / "trees.txt")), names
+
+
 @dataclass(frozen=True)
 class TreeScores(PairScores):
     features: Artifact[pl.DataFrame]
     trained: Artifact[Path]
 
     def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
-        import lightgbm
-
-        folder = runtime.get(self.trained)
-        names = json.loads((folder / "features.json").read_text(encoding="utf-8"))
-        trees = lightgbm.Booster(model_file=str(folder / "trees.txt"))
+        trees, names = load_trees(runtime.get(self.trained))
         inputs = runtime.get(self.features).select(names).to_numpy()
         found = trees.predict(inputs, num_threads=runtime.cpu_threads)
         return np.asarray(found, dtype=np.float32)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from neurosearch.artifact import Artifact
 from neurosearch.encoder.colbert import ColBERT
-from neurosearch.reranker.base import PairScores, Reranker
+from neurosearch.reranker.base import LiveScorer, PairScores, Reranker
 from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset, Run, TokenEmbeddings
@@ -29,17 +29,21 @@ class MaxSim(Reranker):
     def serving(self, data: Artifact[Dataset], topics: Topics, first: Retriever) -> list[Any]:
         return [self.encoder.product_tokens(data)]
 
+    @property
+    def is_live(self) -> bool:
+        return True
+
     def live(
         self, data: Artifact[Dataset], topics: Topics, first: Retriever, runtime: Runtime
-    ) -> Callable[..., np.ndarray]:
-        """Scores of pairs of live texts and product rows."""
+    ) -> LiveScorer:
         from neurosearch.index.maxsim import pair_scores
         from neurosearch.index.multivector import ragged
 
         encoder = self.encoder.live(runtime, data)
         shown = ragged(runtime.get(self.encoder.product_tokens(data)), encoder.device)
 
-        def score(texts: list[str], query: np.ndarray, row: np.ndarray) -> np.ndarray:
+        def score(texts: list[str], pairs: pl.DataFrame) -> np.ndarray:
+            query, row = pairs["query"].to_numpy(), pairs["row"].to_numpy()
             asked = TokenEmbeddings(*encoder.encode(texts, 0), "")
             return pair_scores(ragged(asked, encoder.device), shown, query, row)
 

@@ -23,7 +23,7 @@ from neurosearch.evaluation.gain import Gain
 from neurosearch.fusion.normalization import normalised
 from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import within
-from neurosearch.reranker.base import Candidates, Reranker
+from neurosearch.reranker.base import Candidates, LiveScorer, Reranker
 from neurosearch.retriever.base import Retriever, RunArtifact, Searcher, Topics
 from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset, Queries, Run
@@ -75,20 +75,19 @@ class Reranked(Retriever):
 
     @property
     def is_live(self) -> bool:
-        return self.retriever.is_live and hasattr(self.reranker, "live")
+        return self.retriever.is_live and self.reranker.is_live
 
     @contextmanager
     def searcher(
         self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
     ) -> Iterator[Searcher]:
-        live: Any = self.reranker
         if not self.is_live:
             raise InputError(f"{self.label()} has no live searcher")
         weight = self.weight
         if weight is None:
             weight = runtime.get(self._tuned(data, topics))
         with self.retriever.searcher(data, topics, runtime) as first:
-            score = live.live(data, topics, self.retriever, runtime)
+            score = self.reranker.live(data, topics, self.retriever, runtime)
             yield _RerankedSearcher(first, score, weight, self.depth, topics.depth, topics.query)
 
     def label(self) -> str:
@@ -161,7 +160,7 @@ def interpolated(first: Run, scored: Run, weight: float, queries: Queries) -> Ru
 @dataclass(frozen=True)
 class _RerankedSearcher:
     first: Searcher
-    score: Any  # (processed texts, query numbers, rows) -> scores
+    score: LiveScorer
     weight: float
     depth: int
     list_depth: int
@@ -172,7 +171,15 @@ class _RerankedSearcher:
         head = rows[:, : self.depth]
         query, place = np.nonzero(head >= 0)
         found = np.full(head.shape, -np.inf)
-        found[query, place] = self.score(self.query.process(list(texts)), query, head[query, place])
+        pairs = pl.DataFrame(
+            {
+                "query": query,
+                "row": head[query, place],
+                "score": scores[query, place].astype(np.float64),
+                "rank": (place + 1).astype(np.int32),
+            }
+        )
+        found[query, place] = self.score(self.query.process(list(texts)), pairs)
         before = np.where(head >= 0, scores[:, : self.depth], -np.inf)
         mixed = self.weight * _scaled(found) + (1 - self.weight) * _scaled(before)
         order = np.argsort(-mixed, axis=1, kind="stable")

@@ -25,8 +25,8 @@ from neurosearch.reranker.biencoder import BiEncoderReranker
 from neurosearch.reranker.cross_encoder import CrossEncoder
 from neurosearch.reranker.cross_network import CrossTower
 from neurosearch.reranker.cross_training import CrossModule, list_loss
-from neurosearch.reranker.features import lexical
 from neurosearch.reranker.lambdamart import LambdaMART
+from neurosearch.reranker.lexical import Lexical
 from neurosearch.reranker.llm import LLM
 from neurosearch.retriever.base import Topics
 from neurosearch.retriever.bm25 import BM25
@@ -215,7 +215,15 @@ def test_lexical_features_by_hand() -> None:
     queries = ["red desk lamp", "40w bulb"]
     titles = ["Red lamp for a desk", "LED bulb 40w 60w", "chair"]
     query, row = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 0])
-    found = lexical(queries, titles, query, row)
+    words = Lexical(titles)
+    found = words.features(queries, query, row)
+    # One query at a time says the same: words that no title has are not in the catalogue's terms.
+    for number, asked in enumerate(["red desk zyx lamp", "40w bulb"]):
+        mine = query == number
+        alone = words.features([asked], np.zeros(mine.sum(), dtype=np.int64), row[mine])
+        whole = words.features(["q7 red", asked], np.ones(mine.sum(), dtype=np.int64), row[mine])
+        for name, values in alone.items():
+            assert values == pytest.approx(whole[name]), name
     assert found["coverage"].tolist() == [1.0, 0.0, 1.0, 0.0]
     assert found["idf coverage"] == pytest.approx([1, 0, 1, 0])
     assert found["first term"].tolist() == [1.0, 0.0, 0.0, 0.0]
@@ -234,6 +242,19 @@ def test_trees_learn_and_say_what_mattered(shop: Artifact[Dataset], shop_runtime
     metrics = shop_runtime.get(protocol.metrics(system, shop, NoProcessing()))
     plain = shop_runtime.get(protocol.metrics(FIRST, shop, NoProcessing()))
     assert metrics["nDCG@10"].mean() > plain["nDCG@10"].mean() - 0.05
+    # The live system answers as the batch does.
+    topics = protocol.topics(NoProcessing())
+    queries = shop_runtime.get(shop).queries("test")
+    batch = shop_runtime.get(system.run(shop, topics)).frame.sort("rank")
+    with system.searcher(shop, topics, shop_runtime) as searcher:
+        for number in range(4):
+            rows, _ = searcher.search(queries.texts[number : number + 1], 10)
+            found = shop_runtime.get(shop).catalogue.ids.gather(rows[0][rows[0] >= 0]).to_list()
+            own = batch.filter(query_id=queries.ids[number])
+            scores = dict(own.select("product_id", "score").iter_rows())
+            # Trees give many pairs the same score, so it is scores that must be the best ones.
+            best = sorted(own["score"][:10])
+            assert sorted(scores[p] for p in found) == pytest.approx(best, abs=0.02)
     trained = recipe.trained(shop, NoProcessing(), FIRST)
     manifest = shop_runtime.store.manifest(trained)
     assert manifest is not None
