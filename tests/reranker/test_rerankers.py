@@ -242,19 +242,18 @@ def test_trees_learn_and_say_what_mattered(shop: Artifact[Dataset], shop_runtime
     metrics = shop_runtime.get(protocol.metrics(system, shop, NoProcessing()))
     plain = shop_runtime.get(protocol.metrics(FIRST, shop, NoProcessing()))
     assert metrics["nDCG@10"].mean() > plain["nDCG@10"].mean() - 0.05
-    # The live system answers as the batch does.
-    topics = protocol.topics(NoProcessing())
-    queries = shop_runtime.get(shop).queries("test")
-    batch = shop_runtime.get(system.run(shop, topics)).frame.sort("rank")
-    with system.searcher(shop, topics, shop_runtime) as searcher:
-        for number in range(4):
-            rows, _ = searcher.search(queries.texts[number : number + 1], 10)
-            found = shop_runtime.get(shop).catalogue.ids.gather(rows[0][rows[0] >= 0]).to_list()
-            own = batch.filter(query_id=queries.ids[number])
-            scores = dict(own.select("product_id", "score").iter_rows())
-            # Trees give many pairs the same score, so it is scores that must be the best ones.
-            best = sorted(own["score"][:10])
-            assert sorted(scores[p] for p in found) == pytest.approx(best, abs=0.02)
+    # Live texts are scored as the batch is.
+    topics, data = protocol.topics(NoProcessing()), shop_runtime.get(shop)
+    candidates = Candidates(FIRST.run(shop, topics), 50)
+    scored = shop_runtime.get(recipe.scores(candidates, shop, topics, FIRST)).frame
+    pairs = numbered_pairs(
+        shop_runtime.get(candidates), data.queries("test").ids, data.catalogue.ids
+    )
+    keys = ["query_id", "product_id"]
+    wanted = pairs.select(keys).join(scored, on=keys, how="left", maintain_order="left")["score"]
+    live = recipe.live(shop, topics, FIRST, shop_runtime)
+    found = live(data.queries("test").texts, pairs.select("query", "row", "score", "rank"))
+    assert found == pytest.approx(wanted.to_numpy(), abs=1e-5)
     trained = recipe.trained(shop, NoProcessing(), FIRST)
     manifest = shop_runtime.store.manifest(trained)
     assert manifest is not None
