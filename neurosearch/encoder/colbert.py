@@ -20,7 +20,7 @@ import numpy as np
 from neurosearch.artifact import Artifact
 from neurosearch.encoder.biencoder import TrainedBiEncoder, check_training
 from neurosearch.encoder.transformer import model_label
-from neurosearch.encoder.weights import weights_digest
+from neurosearch.encoder.weights import check_reads, weights_digest
 from neurosearch.evaluation.gain import Gain
 from neurosearch.loss.base import Loss
 from neurosearch.loss.infonce import InfoNCE
@@ -107,6 +107,8 @@ class ColBERT(Recipe):
         check_training(self)
         within("encoder.pool_factor", self.pool_factor, least=1)
         check_fields("encoder.fields", self.fields)
+        for name in ("query_max_length", "product_max_length"):
+            check_reads(self.model, f"encoder.{name}", getattr(self, name))
         _ = self.shape
 
     @property

@@ -188,12 +188,12 @@ AttentionInterface.register(ATTENTION, attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
-def load_pretrained(model: str) -> tuple[Any, Any]:
+def load_pretrained(model: str, key: str = "encoder.model") -> tuple[Any, Any]:
     """The transformers model and its `tokenizers` tokenizer, from folder, package or hub.
 
-    Raises InputError where none of them has it.
+    Raises InputError, naming the config `key`, where none of them has it.
     """
-    with found("encoder.model", model) as source:
+    with found(key, model) as source:
         config = AutoConfig.from_pretrained(source)
         if hasattr(config, "attention_probs_dropout_prob"):
             config.attention_probs_dropout_prob = 0.0

@@ -7,6 +7,7 @@ model is loaded that is neither in a folder nor in a package.
 from __future__ import annotations
 
 import importlib.util
+import json
 from functools import cache
 from pathlib import Path
 
@@ -48,6 +49,17 @@ def weights_digest(model: str) -> str:
         return f"hub:{_SHORT.get(model, model)}"
     files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f.suffix in _SUFFIXES]
     return " ".join(f"{f.relative_to(folder).as_posix()}:{content_digest(f)}" for f in files)
+
+
+def check_reads(model: str, key: str, length: int) -> None:
+    """Raise InputError where a local model's config says that it reads fewer tokens."""
+    folder = local_folder(model)
+    path = None if folder is None else folder / "config.json"
+    if path is None or not path.is_file():
+        return
+    most = json.loads(path.read_text(encoding="utf-8")).get("max_position_embeddings")
+    if most is not None and length > most:
+        raise InputError(f"{key}={length}, but the model reads {most} tokens at most")
 
 
 def hub_name(model: str) -> str:

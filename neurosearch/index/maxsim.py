@@ -22,7 +22,10 @@ TILE = {"cpu": 2_000_000, "cuda": 200_000_000}  # inner products at a time
 
 
 def exact_maxsim(queries: Ragged, documents: Ragged, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Q×k document rows (int64) and scores (float32), best first, ties by row."""
+    """Q×k document rows (int64) and scores (float32), best first.
+
+    Which of equal scores make the last places, and in which order, is left to torch.
+    """
     import torch
 
     count = len(documents.offsets) - 1

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.artifact import Artifact
+from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import Recipe, within
@@ -80,10 +81,14 @@ class Negatives(Recipe):
 
 
 def graded_pairs(data: Dataset, judgments: Judgments, gain: Gain) -> pl.DataFrame:
-    """`query` and `row` numbers and `share` (of the largest gain, 0 to 1), by query, then row."""
+    """`query` and `row` numbers and `share` (of the largest gain, 0 to 1), by query, then row.
+
+    Raises InputError where no judgment is worth anything.
+    """
     order = data.queries(judgments.split).frame.select("query_id").with_row_index("query")
     ids = pl.DataFrame({"product_id": data.catalogue.ids}).with_row_index("row")
     graded = gain.graded(judgments)
+    check_worth(graded, judgments.split, gain)
     share = pl.col("gain") / graded["gain"].max()
     return (
         graded.join(order, on="query_id")
@@ -91,6 +96,13 @@ def graded_pairs(data: Dataset, judgments: Judgments, gain: Gain) -> pl.DataFram
         .select(pl.col("query", "row").cast(pl.Int64), share=share)
         .sort("query", "row")
     )
+
+
+def check_worth(graded: pl.DataFrame, split: str, gain: Gain) -> None:
+    """Raise InputError where no judgment of a split is worth anything: nothing can be learnt."""
+    if not (graded["gain"] > 0).any():
+        told = f"no {split} judgment is worth anything under gain {gain.label()}"
+        raise InputError(f"{told}: there is nothing to learn from")
 
 
 @dataclass(frozen=True)

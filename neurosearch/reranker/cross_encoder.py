@@ -17,7 +17,7 @@ import polars as pl
 
 from neurosearch.artifact import Artifact
 from neurosearch.encoder.transformer import model_label
-from neurosearch.encoder.weights import weights_digest
+from neurosearch.encoder.weights import check_reads, weights_digest
 from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.query.base import QueryProcessor
@@ -71,6 +71,9 @@ class CrossEncoder(Reranker):
         for name in ("query_max_length", "product_max_length"):
             within(f"reranker.{name}", getattr(self, name), least=4)
         check_fields("reranker.fields", self.fields)
+        longest = self.query_max_length + self.product_max_length
+        told = "reranker.query_max_length + reranker.product_max_length"
+        check_reads(self.model, told, longest)
 
     def trained(
         self, data: Artifact[Dataset], query: QueryProcessor, first: Retriever

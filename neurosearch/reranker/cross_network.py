@@ -31,7 +31,7 @@ class CrossTower(nn.Module):
 
     def __init__(self, recipe: Any) -> None:
         super().__init__()
-        self.network, self.tokenizer = load_pretrained(recipe.model)
+        self.network, self.tokenizer = load_pretrained(recipe.model, "reranker.model")
         config = self.network.config
         longest = recipe.query_max_length + recipe.product_max_length
         told = "reranker.query_max_length + reranker.product_max_length"

@@ -20,6 +20,7 @@ from neurosearch.artifact import Artifact
 from neurosearch.encoder.base import Encoder, pair_cosines
 from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
+from neurosearch.negatives.base import check_worth
 from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import within
 from neurosearch.reranker.base import Candidates, Fold, LiveScorer, PairScores, Reranker
@@ -177,6 +178,7 @@ class TrainedTrees(Artifact[Path]):
         names: list[str] = []
         for split, frame in parts.items():
             graded = recipe.gain.graded(data.judgments(split))
+            check_worth(graded, split, recipe.gain)
             share = pl.col("gain") / graded["gain"].max()
             label = (share * STEPS).round().cast(pl.Int32)
             labels = graded.select("query_id", "product_id", label=label)

@@ -1,8 +1,9 @@
 """A language model behind any OpenAI-compatible endpoint grades each candidate.
 
 Off by default: it costs money and sends queries and titles to whoever runs the endpoint. Answers
-are kept under outputs/llm by model and prompt, so that nothing is asked twice; `budget` is how many
-questions may be asked in all, counted before the first one is.
+are kept under outputs/llm by endpoint, model and prompt, so that nothing is asked twice; `budget`
+is how many answers of a model may be kept there in all, whichever runs, splits or depths asked for
+them, and a run that would exceed it asks nothing.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class LLM(Reranker):
     """Attributes:
     model: as the endpoint calls it.
     endpoint: the base URL; the key is in the environment variable that `key` names.
-    prompt: with {query} and {product}; the first number of the answer is the score.
-    budget: questions that may be asked, at most.
+    prompt: with {query} and {product}; an answer without one number from 0 to 10 is worth 0.
+    budget: questions that may be asked of this model, at most, those of earlier runs included.
     fields, separator: of the product.
     """
 
@@ -81,30 +82,40 @@ class Graded(PairScores):
             recipe.prompt.replace("{query}", texts[q]).replace("{product}", products[r])
             for q, r in zip(query, row, strict=True)
         ]
-        folder = runtime.outputs / "llm" / re.sub(r"[^\w.-]", "_", recipe.model)
+        named = re.sub(r"[^\w.-]", "_", recipe.model)
+        folder = runtime.outputs / "llm" / f"{named}-{_hashed(recipe.model)[:6]}"
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{_name(recipe, prompt)}.json" for prompt in prompts]
         missing = {p: text for p, text in zip(paths, prompts, strict=True) if not p.exists()}
-        if len(missing) > recipe.budget:
-            message = f"{len(missing):,} questions are new, reranker.budget={recipe.budget:,}"
-            raise InputError(f"{recipe.label()}: {message}; nothing was asked")
+        before = sum(1 for _ in folder.glob("*.json"))
+        if missing and before + len(missing) > recipe.budget:
+            counts = f"{len(missing):,} questions are new, {before:,} were asked before"
+            told = f"{counts}, reranker.budget={recipe.budget:,}"
+            raise InputError(f"{recipe.label()}: {told}; nothing was asked")
         with runtime.progressing("asking the model", len(missing)) as advance:
             for path, prompt in missing.items():
                 answer = asked(recipe, prompt)
-                told = {"prompt": prompt, "answer": answer}
-                write_whole(path, json.dumps(told).encode())
+                kept = {"prompt": prompt, "answer": answer}
+                write_whole(path, json.dumps(kept).encode())
                 advance(1)
         return np.array([_number(path) for path in paths], dtype=np.float32)
 
 
 def _name(recipe: LLM, prompt: str) -> str:
-    return hashlib.blake2b(f"{recipe.endpoint}\n{prompt}".encode(), digest_size=16).hexdigest()
+    return _hashed(f"{recipe.endpoint}\n{recipe.model}\n{prompt}")
+
+
+def _hashed(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _number(path: Path) -> float:
     answer = json.loads(path.read_text(encoding="utf-8"))["answer"]
-    found = re.search(r"-?\d+(?:\.\d+)?", answer)
-    return float(found.group()) if found else 0.0
+    # "7", "7/10", "Out of 10: 7": the number that is not the scale.
+    numbers = [float(found) for found in re.findall(r"-?\d+(?:\.\d+)?", answer)]
+    graded = [number for number in numbers if 0 <= number <= 10]
+    below = [number for number in graded if number < 10]
+    return (below or graded or [0.0])[0]
 
 
 def asked(recipe: LLM, prompt: str) -> str:
@@ -127,7 +138,8 @@ def asked(recipe: LLM, prompt: str) -> str:
             timeout=recipe.timeout,
         )
         response.raise_for_status()
-        answer: str = response.json()["choices"][0]["message"]["content"]
-    except (httpx.HTTPError, KeyError, IndexError, ValueError) as error:
-        raise InputError(f"reranker.endpoint={recipe.endpoint}: {error}") from None
-    return answer
+        answer = response.json()["choices"][0]["message"]["content"]
+    except (httpx.HTTPError, httpx.InvalidURL, LookupError, ValueError, TypeError) as error:
+        fault = str(error) or type(error).__name__
+        raise InputError(f"reranker.endpoint={recipe.endpoint}: {fault}") from None
+    return str(answer or "")  # a refusal has no content, and is worth 0

@@ -112,8 +112,9 @@ def build(config: DictConfig, role: str) -> Any:
             if isinstance(cause, InputError):
                 raise cause from None
             cause = cause.__cause__ or cause.__context__
-        first = str(error).splitlines()[0]
-        raise InputError(f"config key {role!r}: {first}") from None
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        # Hydra's first line says where, what follows says what is wrong.
+        raise InputError(f"config key {role!r}: {' '.join(lines[:2])}") from None
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

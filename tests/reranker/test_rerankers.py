@@ -27,7 +27,7 @@ from neurosearch.reranker.cross_network import CrossTower
 from neurosearch.reranker.cross_training import CrossModule, list_loss
 from neurosearch.reranker.lambdamart import LambdaMART
 from neurosearch.reranker.lexical import Lexical
-from neurosearch.reranker.llm import LLM
+from neurosearch.reranker.llm import LLM, _number
 from neurosearch.retriever.base import Topics
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.dense import Dense
@@ -298,7 +298,8 @@ class Endpoint(http.server.BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         prompt = body["messages"][0]["content"]
         type(self).asked.append(prompt)
-        answer = f"Score: {len(prompt) % 11}"
+        # A grade of 0 is what a refusal, which has no content, is worth.
+        answer = f"Score: {len(prompt) % 11}" if len(prompt) % 11 else None
         told = json.dumps({"choices": [{"message": {"content": answer}}]}).encode()
         self.send_response(200)
         self.end_headers()
@@ -341,8 +342,20 @@ def test_a_language_model_is_asked_once(
         assert len(Endpoint.asked) == before
         shop_runtime.get(Reranked(FIRST, replace(llm, budget=99), GAIN, depth=4).run(shop, TOPICS))
         assert before < len(Endpoint.asked) <= before + len(data.queries("test"))
+        # The budget is of the model's, not of a split's or a run's.
+        spent = len(Endpoint.asked)
+        with pytest.raises(InputError, match=rf"{spent} were asked before, reranker\.budget=99"):
+            shop_runtime.get(
+                Reranked(FIRST, replace(llm, budget=99), GAIN, depth=9).run(shop, TOPICS)
+            )
     finally:
         server.shutdown()
+    # Bare grades, grades beside their scale, refusals.
+    answers = {"7": 7, "7/10": 7, "Out of 10: 7": 7, "10": 10, "": 0, "10/10": 10, "no idea": 0}
+    for number, (answer, grade) in enumerate(answers.items()):
+        path = tmp_path / f"{number}.json"
+        path.write_text(json.dumps({"answer": answer}))
+        assert _number(path) == grade, answer
     away = LLM("grader", endpoint="http://127.0.0.1:9/v1", timeout=2.0)
     with pytest.raises(InputError, match=r"reranker\.endpoint=http://127\.0\.0\.1:9/v1"):
         shop_runtime.get(Reranked(FIRST, away, GAIN, depth=2).run(shop, TOPICS))
