@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import polars as pl
 
 from neurosearch.artifact import Artifact
 from neurosearch.encoder.base import Encoder, pair_cosines
 from neurosearch.encoder.transformer import SentenceEncoder
-from neurosearch.reranker.base import PairScores, Reranker
+from neurosearch.reranker.base import LiveScorer, PairScores, Reranker
 from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset, Run
@@ -24,6 +25,20 @@ class BiEncoderReranker(Reranker):
     ) -> Artifact[Run]:
         return CosineScores(candidates, data, topics, self.encoder)
 
+    @property
+    def is_live(self) -> bool:
+        return True
+
+    def live(
+        self, data: Artifact[Dataset], topics: Topics, first: Retriever, runtime: Runtime
+    ) -> LiveScorer:
+        cosines = LiveCosines(self.encoder, data, runtime)
+
+        def score(texts: list[str], pairs: pl.DataFrame) -> np.ndarray:
+            return cosines.scores(texts, pairs["query"].to_numpy(), pairs["row"].to_numpy())
+
+        return score
+
     def label(self) -> str:
         return self.encoder.label()
 
@@ -33,17 +48,24 @@ class CosineScores(PairScores):
     encoder: Encoder
 
     def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
-        data, encoder = runtime.get(self.data), self.encoder
-        live = encoder.loaded(runtime, self.data)
-        texts = [encoder.query_prefix + text for text in self.topics.queries(data).texts]
-        asked = live.encode(texts)
+        texts = self.topics.queries(runtime.get(self.data)).texts
+        return LiveCosines(self.encoder, self.data, runtime).scores(texts, query, row)
+
+
+class LiveCosines:
+    """The loaded encoder, and the catalogue's texts."""
+
+    def __init__(self, encoder: Encoder, data: Artifact[Dataset], runtime: Runtime) -> None:
+        self._encoder = encoder
+        # One of each: an encoder that was told that it reads products goes on doing so.
+        self._asked = encoder.loaded(runtime, data)
+        self._shown = encoder.loaded(runtime, data).for_products()
+        batches = runtime.get(data).catalogue.texts(encoder.fields, encoder.separator)
+        self._products = [encoder.product_prefix + text for batch in batches for text in batch]
+
+    def scores(self, texts: list[str], query: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """P cosines; only products of the pairs are encoded."""
+        asked = self._asked.encode([self._encoder.query_prefix + text for text in texts])
         rows, place = np.unique(row, return_inverse=True)
-        wanted = set(rows.tolist())
-        shown, number = [], 0
-        for batch in data.catalogue.texts(encoder.fields, encoder.separator):
-            for text in batch:
-                if number in wanted:
-                    shown.append(encoder.product_prefix + text)
-                number += 1
-        products = live.for_products().encode(shown)
+        products = self._shown.encode([self._products[number] for number in rows])
         return pair_cosines(asked, products, query, place)

@@ -281,6 +281,20 @@ def test_a_bigger_biencoder_is_dense_retrieval_of_the_candidates(
         assert order[0] == pytest.approx(max(scores.values()))
 
 
+def test_a_bigger_biencoder_scores_live_queries(
+    shop: Artifact[Dataset], shop_runtime: Runtime
+) -> None:
+    recipe, data = BiEncoderReranker(HashingEncoder()), shop_runtime.get(shop)
+    candidates = Candidates(FIRST.run(shop, TOPICS), 20)
+    scored = shop_runtime.get(recipe.scores(candidates, shop, TOPICS, FIRST)).frame
+    queries, ids = data.queries("test"), data.catalogue.ids
+    pairs = numbered_pairs(shop_runtime.get(candidates), queries.ids, ids)
+    keys = ["query_id", "product_id"]
+    wanted = pairs.select(keys).join(scored, on=keys, how="left", maintain_order="left")["score"]
+    live = recipe.live(shop, TOPICS, FIRST, shop_runtime)
+    assert live(queries.texts, pairs) == pytest.approx(wanted.to_numpy(), abs=1e-6)
+
+
 def test_a_teacher_scores_what_was_judged(shop: Artifact[Dataset], shop_runtime: Runtime) -> None:
     teacher = Teacher(FIRST, BiEncoderReranker(HashingEncoder()), depth=5)
     train = shop_runtime.get(teacher.run(shop, Topics("train")))
