@@ -40,9 +40,7 @@ class Claim:
 
     def line(self) -> str:
         """Its row of the page. Raises KeyError where a system is not in the table."""
-        path = HERE / f"{self.table}.csv"
-        rows = pl.read_csv(path, infer_schema_length=None).filter(pl.col("metric") == self.metric)
-        means = dict(rows.select("system", "mean").iter_rows())
+        means = _means(self.table, self.metric)
         values = [means[system] for system in self.systems]
         told = "; ".join(
             f"{system} {_number(self.metric, value)}"
@@ -134,7 +132,7 @@ CLAIMS = (
         "cross_objectives/results/home_depot",
         tuple(CROSS % name + " · drawn=4" for name in ("pointwise", "listwise")),
         # The hybrid that they re-rank is in the main table.
-        lambda *crosses: max(crosses) > _of(MAIN, f"{HYBRID} · retriever=finetuned_convex"),
+        lambda *crosses: max(crosses) > _means(MAIN)[f"{HYBRID} · retriever=finetuned_convex"],
     ),
     Claim(
         "A cross-encoder on top of the hybrid helps, mixed with the hybrid's score",
@@ -170,10 +168,10 @@ CLAIMS = (
 )
 
 
-def _of(table: str, system: str, metric: str = "nDCG@10") -> float:
+def _means(table: str, metric: str = "nDCG@10") -> dict[str, float]:
+    """A published table's means by system."""
     rows = pl.read_csv(HERE / f"{table}.csv", infer_schema_length=None)
-    found = rows.filter((pl.col("metric") == metric) & (pl.col("system") == system))["mean"]
-    return float(found[0])
+    return dict(rows.filter(pl.col("metric") == metric).select("system", "mean").iter_rows())
 
 
 def page() -> str:

@@ -66,11 +66,8 @@ def build_together(artifact: Artifact[Any], folder: Path, runtime: Runtime) -> A
         there = torch.cuda.device_count()
         if runtime.devices > there:
             raise InputError(f"trainer.devices={runtime.devices}, but torch sees {there} GPUs")
-    with tempfile.TemporaryDirectory() as made, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        given = (artifact, folder, replace(runtime), made, port, device.type)
+    with tempfile.TemporaryDirectory() as made:
+        given = (artifact, folder, replace(runtime), made, _free_port(), device.type)
         try:
             run: Any = multiprocessing.start_processes  # type: ignore[attr-defined]
             run(_one, args=given, nprocs=runtime.devices, start_method="spawn")
@@ -82,6 +79,12 @@ def build_together(artifact: Artifact[Any], folder: Path, runtime: Runtime) -> A
         for part in folder.glob("rank*"):
             shutil.rmtree(part)
         return json.loads(Path(made, OUTCOME).read_text(encoding="utf-8"))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _one(

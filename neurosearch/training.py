@@ -217,11 +217,9 @@ def fit(
     if rank == 0:
         _join_curves(folder)
         shutil.rmtree(checkpoints, ignore_errors=True)
-    losses = [value for _, value in curves_of(folder / "curves.csv").get("loss", [])]
-    if schedule.overfit and losses:
-        runtime.say(
-            f"overfitting one batch: the loss went from {losses[0]:.4f} to {losses[-1]:.4f}"
-        )
+    if schedule.overfit and (losses := curves_of(folder / "curves.csv").get("loss")):
+        first, last = losses[0][1], losses[-1][1]
+        runtime.say(f"overfitting one batch: the loss went from {first:.4f} to {last:.4f}")
     return {"steps": done, "planned steps": steps, f"best {monitor}": score, "resumed at": start}
 
 

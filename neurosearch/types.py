@@ -80,6 +80,10 @@ class Catalogue:
             joined = frame.select(joined_text(fields, separator).alias("text"))
             yield joined["text"].to_list()
 
+    def all_texts(self, fields: Sequence[str], separator: str = " ") -> list[str]:
+        """One text a product, by row (`texts`)."""
+        return [text for batch in self.texts(fields, separator) for text in batch]
+
 
 def joined_text(fields: Sequence[str], separator: str) -> pl.Expr:
     """Expression: the non-empty fields joined; '' where all are empty."""

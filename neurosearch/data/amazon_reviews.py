@@ -143,7 +143,7 @@ def _compact(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
         folder / "items.parquet",
         base.require_file(folder / "sequences.parquet", "user_id and item_ids"),
     )
-    products, users = (_parquet(file) for file in (items, sequences))
+    products, users = (base.read_parquet(file) for file in (items, sequences))
     base.require_columns(items, products.columns, ("item_id", "title"))
     base.require_columns(sequences, users.columns, ("user_id", "item_ids"))
     if not isinstance(users.schema["item_ids"], pl.List):
@@ -176,13 +176,6 @@ def _compact(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     )
     base.require_known(sequences, events, "product_id", products["product_id"], items.name)
     return products.with_columns(lists), events.drop("row")
-
-
-def _parquet(file: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(file)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{file}: not readable as parquet: {error}") from None
 
 
 def _published(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -166,6 +166,14 @@ def require_file(path: Path, role: str) -> Path:
     return path
 
 
+def read_parquet(path: Path) -> pl.DataFrame:
+    """The table. Raises InputError where the file can't be read as one."""
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{path}: not readable as parquet: {error}") from None
+
+
 def require_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> None:
     """Raise InputError naming the columns that `path` lacks."""
     missing = [column for column in needed if column not in found]

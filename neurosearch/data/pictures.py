@@ -71,10 +71,7 @@ class Pictures(base.Data):
 
     def _table(self, file: Path) -> pl.DataFrame:
         base.require_file(file, "a parquet file of products and their pictures")
-        try:
-            frame = pl.read_parquet(file)
-        except pl.exceptions.PolarsError as error:
-            raise InputError(f"{file}: not readable as parquet: {error}") from None
+        frame = base.read_parquet(file)
         base.require_columns(file, frame.columns, tuple(self.columns.values()))
         named = {theirs: ours for ours, theirs in self.columns.items()}
         # What else is called as it is here need not be told.

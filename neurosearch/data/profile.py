@@ -22,7 +22,7 @@ def profile(data: Dataset) -> dict[str, Any]:
     and `products`, `title_words`, `fields` (share of products where a field is filled).
     """
     catalogue = data.catalogue
-    titles = pl.Series([text for batch in catalogue.texts(("title",)) for text in batch])
+    titles = pl.Series(catalogue.all_texts(("title",)))
     splits = {}
     for split in SPLITS:
         try:

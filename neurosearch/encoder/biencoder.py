@@ -188,7 +188,7 @@ class TrainedBiEncoder(Artifact[Path]):
 
         data = runtime.get(self.context.data)
         graded = graded_pairs(data, data.judgments("train"), self.context.gain)
-        products = [text for batch in data.catalogue.texts(("title",)) for text in batch]
+        products = data.catalogue.all_texts(("title",))
         queries = self.context.query.process(data.queries("train").texts)
         teacher = None
         if self.teacher is not None:

@@ -279,7 +279,7 @@ class ProductTokens(TokensArtifact):
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         catalogue = runtime.get(self.data).catalogue
-        texts = [text for b in catalogue.texts(self.fields, self.separator) for text in b]
+        texts = catalogue.all_texts(self.fields, self.separator)
         return self.encode(texts, 1, self.pool_factor, folder, runtime)
 
 

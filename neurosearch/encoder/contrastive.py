@@ -52,11 +52,8 @@ class TrainingTexts:
         dev_products: int,
     ) -> TrainingTexts:
         fields, separator, query_prefix, product_prefix = texts
-        products = [
-            product_prefix + text
-            for batch in data.catalogue.texts(fields, separator)
-            for text in batch
-        ]
+        texts_of = data.catalogue.all_texts(fields, separator)
+        products = [product_prefix + text for text in texts_of]
         queries = {
             split: [query_prefix + t for t in context.query.process(data.queries(split).texts)]
             for split in ("train", "dev")

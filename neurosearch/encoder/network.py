@@ -28,7 +28,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from neurosearch.encoder.tokens import Tokens, batches_by_budget, tokenize
-from neurosearch.encoder.weights import hub_name, local_folder
+from neurosearch.encoder.weights import hub_name, local_folder, refuse_longer
 from neurosearch.errors import InputError
 from neurosearch.runtime import Runtime
 
@@ -80,9 +80,7 @@ def _on(values: np.ndarray, device: torch.device) -> Tensor:
 
 def check_length(network: Any, key: str, length: int) -> None:
     """Raise InputError where a text of `length` tokens is longer than the network reads."""
-    most = getattr(network.config, "max_position_embeddings", None)
-    if most is not None and length > most:
-        raise InputError(f"{key}={length}, but the model reads {most} tokens at most")
+    refuse_longer(getattr(network.config, "max_position_embeddings", None), key, length)
 
 
 def packs(network: Any, device: torch.device, half: bool) -> bool:

@@ -145,7 +145,7 @@ class TrainedHeads(Artifact[Any]):
         graded = graded_pairs(data, data.judgments("train"), recipe.gain)
         there = np.flatnonzero((products[1] != 0).any(dim=1).numpy())
         pairs_of = own_pairs(graded, len(train[0]), there)
-        titles = [text for batch in data.catalogue.texts(("title",)) for text in batch]
+        titles = data.catalogue.all_texts(("title",))
         asked = recipe.query.process(data.queries("train").texts)
         pairs = TrainingPairs.of(pairs_of, titles, [*asked, *titles], recipe.positive_share)
         batches = PairBatches(pairs, [], recipe.batch_size, 0, recipe.schedule.seed)

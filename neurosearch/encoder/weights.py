@@ -58,6 +58,11 @@ def check_reads(model: str, key: str, length: int) -> None:
     if path is None or not path.is_file():
         return
     most = json.loads(path.read_text(encoding="utf-8")).get("max_position_embeddings")
+    refuse_longer(most, key, length)
+
+
+def refuse_longer(most: int | None, key: str, length: int) -> None:
+    """Raise InputError where `length` tokens are more than the `most` that a model reads."""
     if most is not None and length > most:
         raise InputError(f"{key}={length}, but the model reads {most} tokens at most")
 

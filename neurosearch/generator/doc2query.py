@@ -57,7 +57,7 @@ class PseudoQueries(Artifact[pl.DataFrame]):
         from neurosearch.encoder.network import found
 
         catalogue = runtime.get(self.data).catalogue
-        texts = [text for batch in catalogue.texts(self.fields, self.separator) for text in batch]
+        texts = catalogue.all_texts(self.fields, self.separator)
         device = runtime.torch_device()
         with found("generator.doc2query.model", self.recipe.model) as source:
             tokenizer = AutoTokenizer.from_pretrained(source)

@@ -54,7 +54,7 @@ class GeneratorModule(lightning.LightningModule):
             texts = recipe.asked(asked_of, data.catalogue, ids)
             queries[split] = [recipe.prefix + text for text in texts]
         self._dev = tokenize(tokenizer, queries["dev"], longest)
-        texts = [t for b in data.catalogue.texts(recipe.fields, recipe.separator) for t in b]
+        texts = data.catalogue.all_texts(recipe.fields, recipe.separator)
         graded = graded_pairs(data, data.judgments("train"), recipe.gain)
         good = graded.filter(pl.col("share") >= recipe.positive_share)
         if good.is_empty():

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from neurosearch.artifact import MANIFEST
 from neurosearch.report.slices import slices_of
 from neurosearch.report.table import Row, Table
 from neurosearch.types import Dataset
@@ -30,7 +31,6 @@ def evidence(table: Table, queries: int) -> dict[str, Any]:
     if not rows or not (source := _dataset(rows[0])):
         return {}
     asked = source.queries(table.split).frame
-    asked = asked.with_row_index("place").with_columns(pl.col("place").cast(pl.Int32))
     scores = np.full((len(rows), asked.height), np.nan)
     for number, row in enumerate(rows):
         parts = pl.concat(
@@ -59,9 +59,17 @@ def _rounded(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 4)
 
 
-def _root(row: Row) -> Path:
-    """The artifacts' folder."""
+def root_of(row: Row) -> Path:
+    """The artifacts' folder, of a row of means over queries."""
     return Path(row.records[0]["metrics"]).parents[2]
+
+
+def folders_of(row: Row) -> list[Path]:
+    """Of the artifacts that the row's first job names; none for numbers that are no such means."""
+    first = row.records[0]
+    if not first["metrics"]:
+        return []
+    return [root_of(row) / e["kind"] / e["fingerprint"] for e in first.get("artifacts", ())]
 
 
 def _runs(row: Row) -> bool:
@@ -70,9 +78,8 @@ def _runs(row: Row) -> bool:
 
 
 def _dataset(row: Row) -> Dataset | None:
-    for event in row.records[0].get("artifacts", ()):
-        folder = _root(row) / "data" / event["fingerprint"]
-        if event["kind"] == "data" and (folder / "manifest.json").is_file():
+    for folder in folders_of(row):
+        if folder.parent.name == "data" and (folder / MANIFEST).is_file():
             return Dataset(folder, row.records[0]["data"])
     return None
 
@@ -81,7 +88,7 @@ def _lists(rows: Sequence[Row], asked: pl.DataFrame, source: Dataset, split: str
     """`lists`: by system, by listed query, numbers of titles; `grades`: label and relevance."""
     tops = []
     for row in rows:
-        path = _root(row) / "run" / row.records[0]["run"] / "run.parquet"
+        path = root_of(row) / "run" / row.records[0]["run"] / "run.parquet"
         if not path.is_file():
             return {"lists": [], "titles": [], "grades": []}
         run = pl.read_parquet(path, columns=["query_id", "product_id", "rank"])

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from neurosearch.artifact import MANIFEST
+from neurosearch.report.evidence import folders_of
 from neurosearch.report.table import Row, Table
 from neurosearch.training import curves_of
 
@@ -19,7 +21,7 @@ UNSAID = ("paths", "hydra", "trainer", "tracking", "report", "name", "task", "ex
 
 
 def making(table: Table) -> list[dict[str, Any]]:
-    """For each row that was made: its differences, curves, health, importances and cost."""
+    """For each row that was made: its differences, curves, health and importances."""
     made = [row for row in table.rows if row.records]
     first = made[0] if made else None  # stands in for a baseline that isn't in the table
     reference = next((row for row in made if row.system == table.baseline), first)
@@ -66,20 +68,9 @@ def _differences(own: dict[str, str], reference: dict[str, str]) -> list[list[st
     return [pair for pair in pairs if pair[1] != pair[2]]
 
 
-def _folders(row: Row) -> Iterator[Path]:
-    """Of the artifacts that the row's first job names."""
-    first = row.records[0]
-    if not first["metrics"] and first.get("protocol") != "tokenizer":
-        return
-    root = Path(first["metrics"]).parents[2] if first["metrics"] else None
-    for event in first.get("artifacts", ()):
-        if root is not None:
-            yield root / event["kind"] / event["fingerprint"]
-
-
 def _files(row: Row, name: str) -> list[Path]:
     own = Path(row.records[0].get("folder", "")) / name
-    found = [folder / name for folder in _folders(row)]
+    found = [folder / name for folder in folders_of(row)]
     if name == "health.json":  # a job of task=tokenize keeps it beside its record
         found.append(own)
     return [path for path in found if path.is_file()]
@@ -100,8 +91,8 @@ def _health(path: Path) -> dict[str, Any]:
 def _importance(row: Row) -> list[list[Any]]:
     """Feature and share of the trees' gain, of the re-ranker that learnt last."""
     shares: dict[str, float] = {}
-    for folder in _folders(row):
-        manifest = folder / "manifest.json"
+    for folder in folders_of(row):
+        manifest = folder / MANIFEST
         if folder.parent.name == "lambdamart" and manifest.is_file():
             shares = json.loads(manifest.read_text(encoding="utf-8"))["details"]["importance"]
     return [[name, share] for name, share in shares.items()]

@@ -9,7 +9,6 @@ import polars as pl
 from neurosearch.types import Dataset
 
 NEGATION = r"(?i)\b(no|not|non|without|except|free)\b"
-MODEL = r"(?i)\b(?=\w*\d)(?=\w*[a-z])[\w-]{4,}\b"  # letters and digits in one word: a model number
 MEASURE = r"(?i)^\d+(\.\d+)?(in|ft|mm|cm|oz|lb|gal|w|v|a|x\d+)\.?$"
 GIVEN = ("source", "popularity")  # columns of the queries that are slices already
 MOST = 12  # values of such a column
@@ -79,7 +78,7 @@ def _named(asked: pl.DataFrame, source: Dataset) -> pl.Series:
 
 
 def _mix(asked: pl.DataFrame, source: Dataset, split: str) -> pl.Series:
-    """Labels that the query's judged products have, the most frequent first: at most two."""
+    """The label that most of a query's judged products have."""
     counts = source.judgments(split).frame.group_by("query_id", "label").len()
     ordered = counts.sort(["len", "label"], descending=[True, False])
     top = ordered.group_by("query_id", maintain_order=True).agg(pl.col("label").first())

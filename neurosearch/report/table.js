@@ -31,7 +31,7 @@ document.querySelectorAll(".sortable").forEach(table => {
   }));
 });
 
-// Small charts in SVG. `place` maps a value to a pixel.
+// Small charts in SVG. `scale` gives what maps a value to a pixel.
 const spare = make("div");
 spare.innerHTML = "<svg></svg>";  // the parser knows the name space
 const svg = (tag, attributes) => {

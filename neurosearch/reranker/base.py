@@ -43,8 +43,8 @@ class Reranker(Recipe):
 
     @property
     def is_live(self) -> bool:
-        """Whether it scores live queries (`live`)."""
-        return False
+        """Whether it scores live queries: where it says how (`live`)."""
+        return type(self).live is not Reranker.live
 
     def live(
         self, data: Artifact[Dataset], topics: Topics, first: Retriever, runtime: Runtime

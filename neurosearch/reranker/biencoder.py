@@ -25,10 +25,6 @@ class BiEncoderReranker(Reranker):
     ) -> Artifact[Run]:
         return CosineScores(candidates, data, topics, self.encoder)
 
-    @property
-    def is_live(self) -> bool:
-        return True
-
     def live(
         self, data: Artifact[Dataset], topics: Topics, first: Retriever, runtime: Runtime
     ) -> LiveScorer:
@@ -60,8 +56,8 @@ class LiveCosines:
         # One of each: an encoder that was told that it reads products goes on doing so.
         self._asked = encoder.loaded(runtime, data)
         self._shown = encoder.loaded(runtime, data).for_products()
-        batches = runtime.get(data).catalogue.texts(encoder.fields, encoder.separator)
-        self._products = [encoder.product_prefix + text for batch in batches for text in batch]
+        texts = runtime.get(data).catalogue.all_texts(encoder.fields, encoder.separator)
+        self._products = [encoder.product_prefix + text for text in texts]
 
     def scores(self, texts: list[str], query: np.ndarray, row: np.ndarray) -> np.ndarray:
         """P cosines; only products of the pairs are encoded."""

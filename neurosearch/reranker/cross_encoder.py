@@ -71,9 +71,13 @@ class CrossEncoder(Reranker):
         for name in ("query_max_length", "product_max_length"):
             within(f"reranker.{name}", getattr(self, name), least=4)
         check_fields("reranker.fields", self.fields)
-        longest = self.query_max_length + self.product_max_length
+        check_reads(self.model, *self.longest)
+
+    @property
+    def longest(self) -> tuple[str, int]:
+        """Tokens of a pair at most, after the config keys that say so."""
         told = "reranker.query_max_length + reranker.product_max_length"
-        check_reads(self.model, told, longest)
+        return told, self.query_max_length + self.product_max_length
 
     def trained(
         self, data: Artifact[Dataset], query: QueryProcessor, first: Retriever
@@ -94,10 +98,6 @@ class CrossEncoder(Reranker):
 
     def serving(self, data: Artifact[Dataset], topics: Topics, first: Retriever) -> list[Any]:
         return [self.trained(data, topics.query, first)]
-
-    @property
-    def is_live(self) -> bool:
-        return True
 
     def live(
         self, data: Artifact[Dataset], topics: Topics, first: Retriever, runtime: Runtime

@@ -33,9 +33,7 @@ class CrossTower(nn.Module):
         super().__init__()
         self.network, self.tokenizer = load_pretrained(recipe.model, "reranker.model")
         config = self.network.config
-        longest = recipe.query_max_length + recipe.product_max_length
-        told = "reranker.query_max_length + reranker.product_max_length"
-        check_length(self.network, told, longest)
+        check_length(self.network, *recipe.longest)
         self.segments = getattr(config, "type_vocab_size", 1) > 1
         outputs = len(CLASSES) if recipe.objective == "classes" else 1
         self.head = nn.Linear(config.hidden_size, outputs)
@@ -128,7 +126,9 @@ class LiveCross:
 
     def products(self, catalogue: Catalogue) -> Tokens:
         return self.tower.tokens(
-            product_texts(catalogue, self._recipe), self._recipe.product_max_length, True
+            catalogue.all_texts(self._recipe.fields, self._recipe.separator),
+            self._recipe.product_max_length,
+            True,
         )
 
     def scores(
@@ -149,8 +149,3 @@ class LiveCross:
                     scores[part] = self.tower.scores(outputs).cpu().numpy()
                 advance(len(pairs[0]))
         return scores
-
-
-def product_texts(catalogue: Catalogue, recipe: Any) -> list[str]:
-    """One text a product."""
-    return [text for b in catalogue.texts(recipe.fields, recipe.separator) for text in b]

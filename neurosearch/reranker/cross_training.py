@@ -18,7 +18,7 @@ from neurosearch.loss.lambda_loss import lambda_cost
 from neurosearch.negatives.base import graded_pairs
 from neurosearch.query.base import QueryProcessor
 from neurosearch.reranker.base import numbered_pairs
-from neurosearch.reranker.cross_network import CLASSES, CrossTower, product_texts
+from neurosearch.reranker.cross_network import CLASSES, CrossTower
 from neurosearch.runtime import Runtime
 from neurosearch.training import MONITOR, optimizer_of
 from neurosearch.types import Dataset, Queries, Run
@@ -61,7 +61,7 @@ class CrossModule(lightning.LightningModule):
             torch.manual_seed(recipe.schedule.seed)
             self.network = CrossTower(recipe).train()
         self._recipe, self._data, self._runtime = recipe, data, runtime
-        texts = product_texts(data.catalogue, recipe)
+        texts = data.catalogue.all_texts(recipe.fields, recipe.separator)
         self._products = self.network.tokens(texts, recipe.product_max_length, True)
         queries = {
             split: data.queries(split).processed(query.process) for split in ("train", "dev")

@@ -46,7 +46,7 @@ class Features(Artifact[pl.DataFrame]):
         pairs = numbered_pairs(run, queries.ids, data.catalogue.ids)
         query, row = pairs["query"].to_numpy(), pairs["row"].to_numpy()
         columns: dict[str, Any] = of_first_stage(pairs)
-        columns |= Lexical(titles_of(data)).features(queries.texts, query, row)
+        columns |= Lexical(data.catalogue.all_texts(("title",))).features(queries.texts, query, row)
         for name, (asked, shown) in self.cosines.items():
             vectors = runtime.get(asked).vectors, runtime.get(shown).vectors
             columns[f"cosine {name}"] = pair_cosines(*vectors, query, row)
@@ -66,11 +66,6 @@ class Features(Artifact[pl.DataFrame]):
 
     def load(self, folder: Path) -> pl.DataFrame:
         return pl.read_parquet(folder / "features.parquet")
-
-
-def titles_of(data: Dataset) -> list[str]:
-    """One a product."""
-    return [text for batch in data.catalogue.texts(("title",)) for text in batch]
 
 
 def of_first_stage(pairs: pl.DataFrame) -> dict[str, np.ndarray]:

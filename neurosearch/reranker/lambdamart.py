@@ -24,7 +24,7 @@ from neurosearch.negatives.base import check_worth
 from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import within
 from neurosearch.reranker.base import Candidates, Fold, LiveScorer, PairScores, Reranker
-from neurosearch.reranker.features import Features, of_first_stage, titles_of
+from neurosearch.reranker.features import Features, of_first_stage
 from neurosearch.reranker.lexical import Lexical
 from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.runtime import Runtime
@@ -114,7 +114,7 @@ class LambdaMART(Reranker):
         self, data: Artifact[Dataset], topics: Topics, first: Retriever, runtime: Runtime
     ) -> LiveScorer:
         trees, names = load_trees(runtime.get(self.trained(data, topics.query, first)))
-        words = Lexical(titles_of(runtime.get(data)))
+        words = Lexical(runtime.get(data).catalogue.all_texts(("title",)))
         encoders = {
             name: (encoder, encoder.loaded(runtime, data), encoder.product_embeddings(data))
             for name, encoder in self.encoders.items()

@@ -8,6 +8,7 @@ concerns titles is prepared once; queries may come one at a time.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ class Lexical:
             counts.data + np.repeat(weight, np.diff(counts.indptr))
         )
         self._bigrams = _matrix(_bigrams(terms), self._couples).sign()
+        self._numbers = _digits(self._terms)
         self._first = _matrix([own[:1] for own in terms], self._terms, self._size).sign()
 
     def _idf_of(self, count: np.ndarray) -> np.ndarray:
@@ -72,8 +74,7 @@ class Lexical:
         shared = _dot(grams[:, : self._bigrams.shape[1]], self._bigrams, query, row)
         pairs["bigrams"] = shared / np.maximum(couples, 1)
         pairs["first term"] = _dot(known, self._first, query, row)
-        words = [*self._terms, *unseen]
-        digits = np.array([any(c.isdigit() for c in word) for word in words], dtype=np.float32)
+        digits = np.concatenate([self._numbers, _digits(unseen)])
         numbers = wanted.multiply(digits[None, : wanted.shape[1]]).tocsr()
         asked_numbers = np.asarray(numbers.sum(axis=1)).ravel()[query]
         common = _dot(numbers[:, : self._size], self._shown, query, row)
@@ -113,6 +114,11 @@ def _matrix(
     matrix = csr_matrix((ones, np.array(columns, dtype=np.int64), indptr), (len(texts), size))
     matrix.sum_duplicates()
     return matrix
+
+
+def _digits(words: Iterable[str]) -> np.ndarray:
+    """1 for each word with a digit in it, else 0."""
+    return np.array([any(c.isdigit() for c in word) for word in words], dtype=np.float32)
 
 
 def _bigrams(texts: list[list[str]]) -> list[list[str]]:

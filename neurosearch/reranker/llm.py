@@ -76,8 +76,7 @@ class Graded(PairScores):
     def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
         recipe, data = self.reranker, runtime.get(self.data)
         texts = self.topics.queries(data).texts
-        batches = data.catalogue.texts(recipe.fields, recipe.separator)
-        products = [text for batch in batches for text in batch]
+        products = data.catalogue.all_texts(recipe.fields, recipe.separator)
         prompts = [
             recipe.prompt.replace("{query}", texts[q]).replace("{product}", products[r])
             for q, r in zip(query, row, strict=True)

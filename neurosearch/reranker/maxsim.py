@@ -29,10 +29,6 @@ class MaxSim(Reranker):
     def serving(self, data: Artifact[Dataset], topics: Topics, first: Retriever) -> list[Any]:
         return [self.encoder.product_tokens(data)]
 
-    @property
-    def is_live(self) -> bool:
-        return True
-
     def live(
         self, data: Artifact[Dataset], topics: Topics, first: Retriever, runtime: Runtime
     ) -> LiveScorer:

@@ -73,7 +73,7 @@ class Explore(Task):
         ids = runtime.get(tokenizer.semantic_ids(data))
         vectors = runtime.get(tokenizer.encoder.product_embeddings(data)).vectors
         catalogue = runtime.get(data).catalogue
-        titles = [text for batch in catalogue.texts(("title",)) for text in batch]
+        titles = catalogue.all_texts(("title",))
         if len(ids) < 5:
             raise InputError(f"task=explore: a map needs five products, there are {len(ids)}")
         rows = np.sort(np.random.default_rng(self.seed).permutation(len(ids))[: self.sample])

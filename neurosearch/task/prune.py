@@ -42,12 +42,12 @@ class Prune(Task):
         from rich.table import Table
 
         outputs = job.runtime.outputs
-        going = list(unreferenced(outputs, self.hours))
+        going = {path: _bytes(path) for path in unreferenced(outputs, self.hours)}
         table = Table("kind", "artifacts", "MB")
         for kind in sorted({path.parent.name for path in going}):
-            own = [path for path in going if path.parent.name == kind]
-            table.add_row(kind, str(len(own)), f"{sum(map(_bytes, own)) / 1e6:,.1f}")
-        freed = sum(map(_bytes, going)) / 1e6
+            own = [size for path, size in going.items() if path.parent.name == kind]
+            table.add_row(kind, str(len(own)), f"{sum(own) / 1e6:,.1f}")
+        freed = sum(going.values()) / 1e6
         gone = sum(remove(path) for path in going) if self.delete else 0
         console = Console(width=100, highlight=False)
         console.print(table)

@@ -214,7 +214,7 @@ def _purity(ids: SemanticIds, catalogue: Catalogue) -> list[float]:
 
 
 def _titles(catalogue: Catalogue) -> np.ndarray:
-    titles = pl.Series([text for batch in catalogue.texts(("title",)) for text in batch])
+    titles = pl.Series(catalogue.all_texts(("title",)))
     numbers: np.ndarray = titles.rank("dense").to_numpy().astype(np.int64)
     return numbers
 
