@@ -67,7 +67,9 @@ def build_together(artifact: Artifact[Any], folder: Path, runtime: Runtime) -> A
         if runtime.devices > there:
             raise InputError(f"trainer.devices={runtime.devices}, but torch sees {there} GPUs")
     with tempfile.TemporaryDirectory() as made:
-        given = (artifact, folder, replace(runtime), made, _free_port(), device.type)
+        # A search's trial is looked up by Hydra's overrides, which these processes don't have.
+        alone = replace(runtime, pruner=None)
+        given = (artifact, folder, alone, made, _free_port(), device.type)
         try:
             run: Any = multiprocessing.start_processes  # type: ignore[attr-defined]
             run(_one, args=given, nprocs=runtime.devices, start_method="spawn")
