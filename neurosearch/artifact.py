@@ -44,6 +44,12 @@ class Artifact(Generic[T]):
     resumable: ClassVar[bool] = False
     spreads: ClassVar[bool] = False
 
+    def check(self, runtime: Runtime) -> None:
+        """Raise InputError where the data or the machine lack what `build` needs.
+
+        Asked of all that is to be built before any of it is; may build the data, nothing else.
+        """
+
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any] | None:
         """Write the result into `folder`; may return details for the manifest."""
         raise TypeError(f"{type(self).__name__} does not say how it is built")
@@ -99,6 +105,7 @@ class Store:
         self.events: list[dict[str, Any]] = []
         self._loaded: dict[str, Any] = {}
         self._verified: set[str] = set()
+        self._checked: set[str] = set()
 
     def folder(self, artifact: Artifact[Any]) -> Path:
         return self.root / artifact.kind / artifact.artifact_fingerprint
@@ -126,6 +133,7 @@ class Store:
         folder = self.folder(artifact)
         if self._usable(artifact, folder):
             return folder
+        self._check(artifact)
         for source in artifact.inputs():
             self.ensure(source)
         from filelock import FileLock, Timeout
@@ -143,6 +151,17 @@ class Store:
         finally:
             lock.release()
         return folder
+
+    def _check(self, artifact: Artifact[Any]) -> None:
+        """Let all that an artifact still needs say what it can't be built from."""
+        key = f"{artifact.kind}/{artifact.artifact_fingerprint}"
+        if key in self._checked:
+            return
+        self._checked.add(key)
+        if self.manifest(artifact) is None:
+            artifact.check(self.runtime)
+            for source in artifact.inputs():
+                self._check(source)
 
     def _usable(self, artifact: Artifact[Any], folder: Path) -> bool:
         key = f"{artifact.kind}/{folder.name}"

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 from neurosearch.artifact import Artifact
+from neurosearch.errors import InputError
 from neurosearch.runtime import Runtime
 
 
@@ -73,6 +74,27 @@ def test_inputs_are_built_first_and_shared(runtime: Runtime, tmp_path: Path) -> 
     manifest = runtime.store.manifest(Sum((number, number)))
     assert manifest is not None
     assert manifest["inputs"] == [["number", number.artifact_fingerprint]] * 2
+
+
+@dataclass(frozen=True)
+class Refused(Sum):
+    def check(self, runtime: Runtime) -> None:
+        raise InputError("no")
+
+
+def test_what_cannot_be_built_says_so_before_anything_is(runtime: Runtime, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    first, second = Number(1, str(log)), Number(2, str(log))
+    with pytest.raises(InputError, match="no"):
+        runtime.get(Sum((first, Sum((second, Refused(()))))))
+    assert not log.exists() and runtime.store.events == []
+    # What is there already isn't asked, nor what it stands on.
+    fine = Sum((second, first))
+    runtime.get(fine)
+    (runtime.store.folder(second) / "manifest.json").unlink()
+    other = again(runtime)
+    assert other.get(Sum((fine,))) == 3
+    assert log.read_text() == "xx"
 
 
 def test_fingerprints_depend_on_fields_and_inputs(tmp_path: Path) -> None:

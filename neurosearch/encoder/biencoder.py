@@ -22,7 +22,7 @@ from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.loss.base import Loss
 from neurosearch.loss.infonce import InfoNCE
-from neurosearch.negatives.base import Negatives, TrainingContext, graded_pairs
+from neurosearch.negatives.base import Negatives, TrainingContext, check_judged, graded_pairs
 from neurosearch.negatives.in_batch import InBatch
 from neurosearch.negatives.retrieved import numbered
 from neurosearch.processes import world
@@ -163,6 +163,9 @@ class TrainedBiEncoder(Artifact[Path]):
     def inputs(self) -> list[Artifact[Any]]:
         # The context is no artifact, but it holds one.
         return [self.context.data, *super().inputs()]
+
+    def check(self, runtime: Runtime) -> None:
+        check_judged(runtime.get(self.context.data), self.context.gain)
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         module, steps = self.module(folder, runtime)

@@ -17,7 +17,7 @@ from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.loss.base import Loss
 from neurosearch.loss.infonce import InfoNCE
-from neurosearch.negatives.base import graded_pairs
+from neurosearch.negatives.base import check_judged, graded_pairs
 from neurosearch.query.base import QueryProcessor
 from neurosearch.query.none import NoProcessing
 from neurosearch.recipe import Recipe, within
@@ -129,6 +129,9 @@ class TrainedHeads(Artifact[Any]):
     train: Parts
     dev: Parts
     products: Parts
+
+    def check(self, runtime: Runtime) -> None:
+        check_judged(runtime.get(self.data), self.training.gain)
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         import torch

@@ -90,6 +90,10 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
     gain: Gain
     by: str | None
 
+    def check(self, runtime: Runtime) -> None:
+        if self.by is not None:
+            check_column(runtime.get(self.data).queries(self.split), self.by)
+
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         from neurosearch.evaluation.metrics import per_query
 
@@ -111,16 +115,16 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
         return pl.read_parquet(folder / "metrics.parquet")
 
 
-def sliced(scores: pl.Series, queries: Queries, column: str) -> list[pl.Series]:
-    """A metric once for each value of a column of the queries, null where they have another.
-
-    Raises InputError where the queries have no such column.
-    """
-    if column not in queries.frame.columns:
-        known = ", ".join(
-            c for c in queries.frame.columns if c not in ("query_id", "text", "image")
-        )
+def check_column(queries: Queries, column: str) -> None:
+    """Raise InputError where the queries have no such column to slice by."""
+    columns = queries.frame.columns
+    if column not in columns:
+        known = ", ".join(c for c in columns if c not in ("query_id", "text", "image"))
         raise InputError(f"evaluation.by={column!r}: the queries have {known or 'no columns'}")
+
+
+def sliced(scores: pl.Series, queries: Queries, column: str) -> list[pl.Series]:
+    """A metric once for each value of a column of the queries, null where they have another."""
     values = queries.frame[column].cast(pl.String)
     names = values.drop_nulls().unique().sort()
     frame = pl.DataFrame({"score": scores, "value": values})

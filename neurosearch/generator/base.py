@@ -19,6 +19,7 @@ from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.generator.doc2query import Doc2Query, PseudoQueries
 from neurosearch.generator.examples import Crops
+from neurosearch.negatives.base import check_judged
 from neurosearch.query.base import QueryProcessor
 from neurosearch.query.none import NoProcessing
 from neurosearch.recipe import Recipe, within
@@ -139,6 +140,9 @@ class TrainedGenerator(Artifact[CodeModelFiles]):
     ids: Artifact[SemanticIds]
     pretrained: Artifact[Path] | None
     pseudo: PseudoQueries | None
+
+    def check(self, runtime: Runtime) -> None:
+        check_judged(runtime.get(self.data), self.generator.gain)
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         from safetensors.torch import save_model

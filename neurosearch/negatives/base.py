@@ -105,6 +105,12 @@ def check_worth(graded: pl.DataFrame, split: str, gain: Gain) -> None:
         raise InputError(f"{told}: there is nothing to learn from")
 
 
+def check_judged(data: Dataset, gain: Gain) -> None:
+    """Raise InputError where there is nothing to train on, or no dev queries to validate with."""
+    check_worth(gain.graded(data.judgments("train")), "train", gain)
+    data.queries("dev")
+
+
 @dataclass(frozen=True)
 class ListsArtifact(Artifact[NegativeLists]):
     """lists.npz, and statistics.json: how many were kept, and refused for which reason."""

@@ -20,6 +20,7 @@ from neurosearch.encoder.transformer import model_label
 from neurosearch.encoder.weights import check_reads, weights_digest
 from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
+from neurosearch.negatives.base import check_judged
 from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import content, within
 from neurosearch.reranker.base import Candidates, LiveScorer, PairScores, Reranker
@@ -127,6 +128,9 @@ class TrainedCrossEncoder(Artifact[Path]):
     data: Artifact[Dataset]
     query: QueryProcessor
     pools: tuple[Artifact[Run], ...]
+
+    def check(self, runtime: Runtime) -> None:
+        check_judged(runtime.get(self.data), self.reranker.gain)
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         from safetensors.torch import save_model

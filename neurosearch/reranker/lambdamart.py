@@ -7,6 +7,7 @@ without the queries that it then scores. `folds` 0 takes their scores as they ar
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -161,13 +162,16 @@ class TrainedTrees(Artifact[Path]):
     train: tuple[Artifact[pl.DataFrame], ...]
     dev: Artifact[pl.DataFrame]
 
+    def check(self, runtime: Runtime) -> None:
+        if importlib.util.find_spec("lightgbm") is None:
+            raise InputError("reranker=lambdamart needs LightGBM: install neurosearch[ltr]")
+        data = runtime.get(self.data)
+        for split in ("train", "dev"):
+            graded = self.reranker.gain.graded(data.judgments(split))
+            check_worth(graded, split, self.reranker.gain)
+
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        try:
-            import lightgbm
-        except ImportError:
-            raise InputError(
-                "reranker=lambdamart needs LightGBM: install neurosearch[ltr]"
-            ) from None
+        import lightgbm
 
         recipe, data = self.reranker, runtime.get(self.data)
         parts = {
@@ -178,7 +182,6 @@ class TrainedTrees(Artifact[Path]):
         names: list[str] = []
         for split, frame in parts.items():
             graded = recipe.gain.graded(data.judgments(split))
-            check_worth(graded, split, recipe.gain)
             share = pl.col("gain") / graded["gain"].max()
             label = (share * STEPS).round().cast(pl.Int32)
             labels = graded.select("query_id", "product_id", label=label)

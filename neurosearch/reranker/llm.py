@@ -73,6 +73,17 @@ class LLM(Reranker):
 class Graded(PairScores):
     reranker: LLM
 
+    def check(self, runtime: Runtime) -> None:
+        super().check(runtime)
+        # Kept answers may be all that is needed, and need no endpoint.
+        if not any(self._answers(runtime).glob("*.json")):
+            check_endpoint(self.reranker)
+
+    def _answers(self, runtime: Runtime) -> Path:
+        model = self.reranker.model
+        named = re.sub(r"[^\w.-]", "_", model)
+        return runtime.outputs / "llm" / f"{named}-{_hashed(model)[:6]}"
+
     def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
         recipe, data = self.reranker, runtime.get(self.data)
         texts = self.topics.queries(data).texts
@@ -81,8 +92,7 @@ class Graded(PairScores):
             recipe.prompt.replace("{query}", texts[q]).replace("{product}", products[r])
             for q, r in zip(query, row, strict=True)
         ]
-        named = re.sub(r"[^\w.-]", "_", recipe.model)
-        folder = runtime.outputs / "llm" / f"{named}-{_hashed(recipe.model)[:6]}"
+        folder = self._answers(runtime)
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{_name(recipe, prompt)}.json" for prompt in prompts]
         missing = {p: text for p, text in zip(paths, prompts, strict=True) if not p.exists()}
@@ -117,6 +127,16 @@ def _number(path: Path) -> float:
     return (below or graded or [0.0])[0]
 
 
+def check_endpoint(recipe: LLM) -> None:
+    """Raise InputError where nobody answers at the endpoint, whatever the answer."""
+    import httpx
+
+    try:
+        httpx.get(recipe.endpoint, timeout=recipe.timeout)
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise _unanswered(recipe, error) from None
+
+
 def asked(recipe: LLM, prompt: str) -> str:
     """One answer. Raises InputError with what the endpoint said."""
     import httpx
@@ -139,6 +159,10 @@ def asked(recipe: LLM, prompt: str) -> str:
         response.raise_for_status()
         answer = response.json()["choices"][0]["message"]["content"]
     except (httpx.HTTPError, httpx.InvalidURL, LookupError, ValueError, TypeError) as error:
-        fault = str(error) or type(error).__name__
-        raise InputError(f"reranker.endpoint={recipe.endpoint}: {fault}") from None
+        raise _unanswered(recipe, error) from None
     return str(answer or "")  # a refusal has no content, and is worth 0
+
+
+def _unanswered(recipe: LLM, error: Exception) -> InputError:
+    fault = str(error) or type(error).__name__
+    return InputError(f"reranker.endpoint={recipe.endpoint}: {fault}")

@@ -104,6 +104,11 @@ class RunArtifact(Artifact[Run]):
         """The run itself."""
         raise TypeError(f"{type(self).__name__} does not say how it answers")
 
+    def check(self, runtime: Runtime) -> None:
+        fields: Any = self
+        if hasattr(self, "topics"):  # else it is made of runs that have them
+            runtime.get(fields.data).queries(fields.topics.split)
+
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         run = self.answer(runtime)
         run.save(folder / "run.parquet")

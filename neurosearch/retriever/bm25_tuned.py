@@ -90,6 +90,9 @@ class TunedParameters(Artifact[BM25]):
     recipe: TunedBM25
     index: Artifact[Path]
 
+    def check(self, runtime: Runtime) -> None:
+        self.topics.queries(runtime.get(self.data))
+
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         trials: dict[str, float] = {}
         best = self._best_of(self._grid(self.recipe.base), trials, runtime)

@@ -364,15 +364,24 @@ def test_a_language_model_is_asked_once(
             )
     finally:
         server.shutdown()
+        server.server_close()
+    # Kept answers need no endpoint.
+    shop_runtime.get(Reranked(FIRST, llm, GAIN, depth=2).run(shop, TOPICS))
     # Bare grades, grades beside their scale, refusals.
     answers = {"7": 7, "7/10": 7, "Out of 10: 7": 7, "10": 10, "": 0, "10/10": 10, "no idea": 0}
     for number, (answer, grade) in enumerate(answers.items()):
         path = tmp_path / f"{number}.json"
         path.write_text(json.dumps({"answer": answer}))
         assert _number(path) == grade, answer
-    away = LLM("grader", endpoint="http://127.0.0.1:9/v1", timeout=2.0)
+
+
+def test_a_dead_endpoint_is_told_before_the_first_stage(
+    shop: Artifact[Dataset], runtime: Runtime
+) -> None:
+    away = Reranked(FIRST, LLM("grader", endpoint="http://127.0.0.1:9/v1", timeout=2.0), GAIN)
     with pytest.raises(InputError, match=r"reranker\.endpoint=http://127\.0\.0\.1:9/v1"):
-        shop_runtime.get(Reranked(FIRST, away, GAIN, depth=2).run(shop, TOPICS))
+        runtime.get(away.run(shop, TOPICS))
+    assert {event["kind"] for event in runtime.store.events} == {"data"}
 
 
 @pytest.mark.parametrize(

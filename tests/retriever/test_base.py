@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,10 @@ from neurosearch.query.none import NoProcessing
 from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.retriever.random import RandomRun
 from neurosearch.runtime import Runtime
+from neurosearch.task.base import build
 from neurosearch.types import Dataset, Run
+from tests.data.test_beir import write
+from tests.test_conf import composed
 
 
 @dataclass(frozen=True)
@@ -39,3 +43,28 @@ def test_topics_are_checked() -> None:
         Topics(pool="everything")
     with pytest.raises(InputError, match="depth must be at least 1"):
         Topics(depth=0)
+
+
+@pytest.mark.parametrize(
+    "retriever, missing",
+    [
+        ("hybrid_convex", "dev"),
+        ("bm25_tuned", "dev"),
+        ("bm25_cross", "train"),
+        ("reranked_lambdamart", "train"),
+        ("dense_finetuned", "train"),
+        ("distilled_kl", "train"),
+        ("late_interaction", "train"),
+        ("generative", "train"),
+        ("late", "train"),
+    ],
+)
+def test_a_missing_split_is_told_before_anything_is_built(
+    retriever: str, missing: str, runtime: Runtime, tmp_path: Path
+) -> None:
+    """Many BEIR folders have a test split only, and a first stage may take an hour."""
+    data = write(tmp_path).dataset()
+    system = build(composed(f"retriever={retriever}"), "retriever")
+    with pytest.raises(InputError, match=f"data=beir has no {missing} queries"):
+        runtime.store.ensure(system.run(data, Topics()))
+    assert {event["kind"] for event in runtime.store.events} == {"data"}
