@@ -31,9 +31,9 @@ doctor: setup
 expected: setup
 	UPDATE_EXPECTED=1 $(VENV)/bin/python -m pytest tests/test_experiments.py
 
-# The toy tier of all experiments, as the tests replay it.
+# The toy tier of all experiments, as the tests replay it; says how long each took.
 experiments: setup
-	$(VENV)/bin/python -m pytest -n auto tests/test_experiments.py
+	$(VENV)/bin/python -m pytest -n auto --durations=0 --durations-min=1 tests/test_experiments.py
 
 DATA ?= shop
 results: setup

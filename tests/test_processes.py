@@ -11,9 +11,12 @@ from transformers import BertConfig, BertModel
 from neurosearch.errors import InputError
 from neurosearch.loss.infonce import InfoNCE
 from neurosearch.processes import own_folder, world
+from neurosearch.query.none import NoProcessing
 from neurosearch.runtime import Runtime
 from neurosearch.training import Schedule, curves_of
 from tests.encoder.test_biencoder import recipe
+from tests.encoder.test_colbert import colbert
+from tests.reranker.test_rerankers import FIRST, cross
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,29 @@ def test_two_processes_train_and_encode_as_one(steady: str, shop, tmp_path: Path
     assert vectors.shape == spread.shape
     cosines = (vectors * spread).sum(axis=1)
     assert cosines.min() > 0.999
+
+
+@pytest.mark.parametrize("which", ["late interaction", "late interaction, chunks", "cross-encoder"])
+def test_other_trainings_are_shared_too(which: str, steady: str, shop, tmp_path: Path) -> None:
+    """Texts with many vectors, and pairs: the losses are those of one process."""
+    schedule = Schedule(epochs=0.5, lr=1e-3, validations=1)
+    losses = []
+    for devices in (1, 2):
+        runtime = Runtime(
+            tmp_path / str(devices), device="cpu", progress=False, threads=2, devices=devices
+        )
+        if which == "cross-encoder":
+            trained = cross(steady, schedule=schedule).trained(shop, NoProcessing(), FIRST)
+        else:
+            chunk = 7 if which.endswith("chunks") else 0
+            trained = colbert(steady, schedule=schedule, chunk=chunk).trained(shop)
+        folder = runtime.get(trained)
+        assert (folder / "curves.csv").exists() and list(folder.glob("*.safetensors"))
+        losses.append(curves_of(folder / "curves.csv")["loss"])
+    one, two = losses
+    assert len(one) > 1 and [step for step, _ in one] == [step for step, _ in two]
+    assert [v for _, v in one] == pytest.approx([v for _, v in two], abs=1e-3)
+    assert len({round(v, 4) for _, v in one}) > 1
 
 
 def test_what_one_process_refuses_is_said_once(tiny_model: str, shop, tmp_path: Path) -> None:

@@ -160,7 +160,6 @@ class TrainedColBERT(TrainedBiEncoder):
     """The network's weights, curves.csv, and how the training went (in the manifest)."""
 
     kind: ClassVar[str] = "colbert"
-    spreads: ClassVar[bool] = False  # its batches are not shared among processes
     shape: Any
 
     def towers(self) -> Any:

@@ -53,7 +53,7 @@ class _Gather(Function):
     def forward(ctx: Any, own: Tensor, counts: list[int]) -> Tensor:
         rank, processes = world()
         ctx.first, ctx.count = sum(counts[:rank]), counts[rank]
-        # All processes must send as much: the shares differ by one at most.
+        # All processes must send as much.
         sent = own.new_zeros((max(counts), own.shape[1]))
         sent[: len(own)] = own
         received = [torch.empty_like(sent) for _ in range(processes)]

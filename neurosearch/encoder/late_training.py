@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from neurosearch.encoder.contrastive import BiEncoderModule
+from neurosearch.encoder.gather import gathered, shares
 from neurosearch.encoder.token_tower import Ragged, TokenTower
 from neurosearch.encoder.tokens import Tokens
-from neurosearch.errors import InputError
 from neurosearch.index.maxsim import exact_maxsim, pair_scores
 from neurosearch.processes import world
 
@@ -21,8 +21,6 @@ class ColBERTModule(BiEncoderModule):
 
     def _tokenized(self, towers: Any) -> None:
         tower: TokenTower = towers
-        if world()[1] > 1:
-            raise InputError("late interaction is trained in one process")
         asked, shown = self._texts.shape.max_lengths
         tower.tower.check_length("encoder.query_max_length", asked)
         tower.tower.check_length("encoder.product_max_length", shown)
@@ -31,7 +29,8 @@ class ColBERTModule(BiEncoderModule):
         self._products = tower.tokens(self._texts.products, 1)
 
     def training_step(self, step: int, batch_idx: int) -> None:
-        torch.manual_seed((self._schedule.seed * 1_000_003 + step) * 64)
+        rank, _ = world()
+        torch.manual_seed((self._schedule.seed * 1_000_003 + step) * 64 + rank)
         self._renew_lists(step)
         queries, rows = self._batches.draw(step)
         targets = self._pairs.targets(queries, rows, self._objective.mask)
@@ -40,15 +39,20 @@ class ColBERTModule(BiEncoderModule):
         counts = [tower.scored(tokens, side) for side, tokens in enumerate(sides)]
         split = int(counts[0].sum())
         offsets = [np.concatenate([[0], np.cumsum(count)]) for count in counts]
+        # Texts of the batch by number, queries first: chunks go through the network in order.
+        order = shares(np.arange(len(queries) + len(rows)))
+        count = np.concatenate(counts)
+        sent = [int(count[share].sum()) for share in order]
+        back = torch.from_numpy(token_order(np.concatenate(order), count)).to(self.device)
 
         def loss_of(vectors: Tensor) -> Tensor:
-            asked, shown = Ragged(vectors[:split], offsets[0]), Ragged(vectors[split:], offsets[1])
+            whole = gathered(vectors, sent)[back]
+            asked, shown = Ragged(whole[:split], offsets[0]), Ragged(whole[split:], offsets[1])
             loss: Tensor = self.loss(asked, shown, targets)
             return loss
 
-        # Texts of the batch by number, queries first: chunks go through the network in order.
         self._sides = sides
-        self._learn(np.arange(len(queries) + len(rows)), loss_of)
+        self._learn(order[rank], loss_of)
         masked = (~targets.negative).float().mean() - 1 / len(rows)
         self._masked.append(masked)
         self.log("masked share", masked)
@@ -96,3 +100,15 @@ class ColBERTModule(BiEncoderModule):
         self.towers.train(was_training)
         kind = torch.float16 if self.device.type == "cuda" else torch.float32
         return asked, Ragged(shown.vectors.to(kind), shown.offsets)
+
+
+def token_order(texts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Where each token lies, in the order of texts, when texts come as `texts` says.
+
+    `counts`: tokens of each text, by its number.
+    """
+    begin = np.empty(len(counts), dtype=np.int64)
+    begin[texts] = np.cumsum(counts[texts]) - counts[texts]
+    first = np.cumsum(counts) - counts
+    places: np.ndarray = np.arange(counts.sum()) + np.repeat(begin - first, counts)
+    return places

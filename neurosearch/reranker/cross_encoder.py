@@ -21,6 +21,7 @@ from neurosearch.encoder.weights import check_reads, weights_digest
 from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.negatives.base import check_judged
+from neurosearch.processes import world
 from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import content, within
 from neurosearch.reranker.base import Candidates, LiveScorer, PairScores, Reranker
@@ -124,6 +125,7 @@ class TrainedCrossEncoder(Artifact[Path]):
 
     kind: ClassVar[str] = "cross_encoder"
     resumable: ClassVar[bool] = True
+    spreads: ClassVar[bool] = True
     reranker: CrossEncoder
     data: Artifact[Dataset]
     query: QueryProcessor
@@ -141,7 +143,8 @@ class TrainedCrossEncoder(Artifact[Path]):
         train, dev = (runtime.get(pool) for pool in self.pools)
         module = CrossModule(self.reranker, data, self.query, train, dev, runtime)
         outcome = fit(module, module.steps, self.reranker.schedule, folder, runtime)
-        save_model(module.network, str(folder / "cross.safetensors"))
+        if world()[0] == 0:
+            save_model(module.network, str(folder / "cross.safetensors"))
         return {**outcome, "lists": len(module.lists)}
 
     def load(self, folder: Path) -> Path:

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, softplus
 
+from neurosearch.encoder.gather import gathered, shares, sum_gradients
 from neurosearch.errors import InputError
 from neurosearch.evaluation.metrics import per_query
 from neurosearch.loss.base import list_cross_entropy
 from neurosearch.loss.lambda_loss import lambda_cost
 from neurosearch.negatives.base import graded_pairs
+from neurosearch.processes import world
 from neurosearch.query.base import QueryProcessor
 from neurosearch.reranker.base import numbered_pairs
 from neurosearch.reranker.cross_network import CLASSES, CrossTower
@@ -120,23 +122,30 @@ class CrossModule(lightning.LightningModule):
 
     def training_step(self, step: int, batch_idx: int) -> None:
         recipe = self._recipe
-        torch.manual_seed(recipe.schedule.seed * 1_000_003 + step)
-        queries, rows, shares = self.draw(step)
+        rank, _ = world()
+        torch.manual_seed(recipe.schedule.seed * 1_000_003 + step + (rank << 40))
+        queries, rows, worth = self.draw(step)
         known = rows >= 0
         pairs = np.repeat(queries, rows.shape[1]).reshape(rows.shape)[known], rows[known]
+        # Processes share the pairs; each one's loss is of all of them.
+        order = shares(np.arange(len(pairs[0])))
+        own = pairs[0][order[rank]], pairs[1][order[rank]]
         budget = self._runtime.batch_budget(self.device)
         half = self._runtime.half(self.device)
         found = self.network.of_pairs(
-            self._asked["train"], self._products, pairs, budget, self.device, half
+            self._asked["train"], self._products, own, budget, self.device, half
         )
+        back = torch.from_numpy(np.argsort(np.concatenate(order))).to(self.device)
+        found = gathered(found, [len(share) for share in order])[back]
         there = torch.from_numpy(known).to(self.device)
         outputs = found.new_zeros(*rows.shape, found.shape[1])
         outputs = outputs.masked_scatter(there[:, :, None].expand_as(outputs), found)
-        wanted = torch.from_numpy(shares).to(self.device)
+        wanted = torch.from_numpy(worth).to(self.device)
         loss = list_loss(recipe.objective, outputs, wanted, there)
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         self.manual_backward(loss)
+        sum_gradients(self.network.parameters())
         torch.nn.utils.clip_grad_norm_(self.parameters(), recipe.schedule.clip)
         optimizer.step()
         scheduler: Any = self.lr_schedulers()

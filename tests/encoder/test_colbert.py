@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from neurosearch.artifact import Artifact
 from neurosearch.encoder.colbert import ColBERT, pooled
+from neurosearch.encoder.late_training import token_order
 from neurosearch.encoder.token_tower import Ragged, TokenTower
 from neurosearch.errors import InputError
 from neurosearch.evaluation.catalogue import CatalogueProtocol
@@ -57,6 +60,19 @@ def test_token_vectors_do_not_depend_on_the_batch(tiny_model: str) -> None:
         alone = run(tower, [text], 1)
         own = whole.vectors[whole.offsets[number] : whole.offsets[number + 1]]
         assert torch.allclose(own, alone.vectors, atol=1e-5)
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=12).flatmap(
+        lambda counts: st.tuples(st.just(counts), st.permutations(range(len(counts))))
+    )
+)
+def test_tokens_find_their_place_again(case: tuple[list[int], list[int]]) -> None:
+    """Tokens of texts in any order, put in the order of the texts."""
+    counts, texts = case
+    sent = [(text, token) for text in texts for token in range(counts[text])]
+    back = token_order(np.array(texts), np.array(counts))
+    assert [sent[place] for place in back] == sorted(sent)
 
 
 def test_punctuation_of_products_is_not_scored(tiny_model: str) -> None:
