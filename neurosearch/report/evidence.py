@@ -14,8 +14,9 @@ import numpy as np
 import polars as pl
 
 from neurosearch.artifact import MANIFEST
+from neurosearch.report.rows import Row
 from neurosearch.report.slices import slices_of
-from neurosearch.report.table import Row, Table
+from neurosearch.report.table import Table
 from neurosearch.types import Dataset
 
 SHOWN = 10  # products of a list

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from neurosearch.evaluation.latency import METRICS as LATENCY
-from neurosearch.report.table import Row, Table
+from neurosearch.report.rows import Row
+from neurosearch.report.table import Table
 from neurosearch.retriever.base import SCORED
 from neurosearch.tokenizer import health
 

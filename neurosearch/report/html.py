@@ -15,7 +15,8 @@ from typing import Any
 from neurosearch.report.evidence import HEADLINE, evidence
 from neurosearch.report.form import interval, mark, note, number, places, shown
 from neurosearch.report.making import making
-from neurosearch.report.table import Row, Table
+from neurosearch.report.rows import Row
+from neurosearch.report.table import Table
 
 HERE = Path(__file__).parent
 COSTS = ("p50 ms", "index MB", "bytes/product", "build s")

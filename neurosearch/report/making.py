@@ -13,7 +13,8 @@ from typing import Any
 
 from neurosearch.artifact import MANIFEST
 from neurosearch.report.evidence import folders_of
-from neurosearch.report.table import Row, Table
+from neurosearch.report.rows import Row
+from neurosearch.report.table import Table
 from neurosearch.training import curves_of
 
 POINTS = 200  # of a curve, at most

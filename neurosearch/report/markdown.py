@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from neurosearch.report.form import interval, mark, note, places, shown, value
-from neurosearch.report.table import Row, Table
+from neurosearch.report.rows import Row
+from neurosearch.report.table import Table
 
 
 def write(table: Table, columns: Sequence[str]) -> str:

@@ -10,7 +10,6 @@ enough. A reranker on top of it is phase 3.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,11 +27,10 @@ from neurosearch.generator.live import LiveGenerator
 from neurosearch.recipe import within
 from neurosearch.retriever.base import SCORED, Retriever, RunArtifact, Searcher, Topics
 from neurosearch.retriever.dense import FLOOR, Dense
+from neurosearch.retriever.prefix_lists import PrefixLists, PrefixListsArtifact
 from neurosearch.runtime import Runtime
 from neurosearch.tokenizer.base import SemanticTokenizer
-from neurosearch.types import Dataset, Embeddings, Run, SemanticIds
-
-CHUNK = 64  # queries whose nodes are compared at a time
+from neurosearch.types import Dataset, Embeddings, Run
 
 
 @dataclass(frozen=True)
@@ -114,148 +112,6 @@ class Multiphase(Retriever):
         by = "vector" if self.generator is None else "generator"
         told = f"{self.tokenizer.label()}, {by}, depth {self.depth}, probes {self.probes}"
         return f"Multiphase ({told})"
-
-
-class PrefixLists:
-    """Products in inverted lists by prefix (node of level `depth`), and the nodes above them."""
-
-    def __init__(self, index: Any, nodes: list[np.ndarray], ids: SemanticIds, encoder: str) -> None:
-        from neurosearch.generator.trie import Trie
-
-        self.index, self.nodes, self.ids, self.encoder = index, nodes, ids, encoder
-        self.trie = Trie.of(ids)
-        self.depth = len(nodes)
-        self.sizes = np.bincount(self.trie.prefixes(self.depth), minlength=len(nodes[-1]))
-
-    def probe(
-        self, vectors: np.ndarray, widths: Sequence[int], k: int = 0
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Q×P nodes by the vectors, best first and -1 padded, and how many nodes were compared.
-
-        `widths`: nodes kept on each level; more of the last one where they hold fewer than `k`
-        products and more were compared.
-        """
-        import torch
-
-        found, compared = [], []
-        for start in range(0, len(vectors), CHUNK):
-            asked = torch.from_numpy(np.ascontiguousarray(vectors[start : start + CHUNK]))
-            kept = torch.zeros(len(asked), 1, dtype=torch.long)
-            visited = torch.zeros(len(asked), dtype=torch.long)
-            steps = zip(self.trie.levels[: self.depth], self.nodes, widths, strict=True)
-            for level, means, width in steps:
-                places, valid = level.children(kept.clamp(min=0))
-                valid = (valid & (kept[..., None] >= 0)).flatten(1)
-                places = places.flatten(1)
-                visited += valid.sum(dim=1)
-                vectors_of = torch.from_numpy(means)[places]
-                scores = torch.einsum("qd,qnd->qn", asked, vectors_of)
-                scores.masked_fill_(~valid, -torch.inf)
-                last = means is self.nodes[-1]
-                most = level.nodes if last and k else width
-                best = scores.topk(min(most, level.nodes, scores.shape[1]), dim=1)
-                kept = places.gather(1, best.indices).masked_fill(best.values.isinf(), -1)
-                if last and k:
-                    held = torch.from_numpy(self.sizes)[kept].masked_fill(kept < 0, 0)
-                    before = held.cumsum(dim=1) - held
-                    wanted = (torch.arange(kept.shape[1]) < width) | (before < k)
-                    kept = kept.masked_fill(~wanted, -1)[:, : int(wanted.sum(dim=1).max())]
-            found.append(kept.numpy())
-            compared.append(visited.numpy())
-        width = max(part.shape[1] for part in found)
-        padded = [np.pad(p, ((0, 0), (0, width - p.shape[1])), constant_values=-1) for p in found]
-        return np.concatenate(padded), np.concatenate(compared)
-
-    def enough(self, nodes: np.ndarray, k: int) -> np.ndarray:
-        """Q×P' nodes: prefixes with fewer than k products between them are shortened."""
-        held = np.where(nodes >= 0, self.sizes[nodes], 0).sum(axis=1)
-        short = np.flatnonzero(held < min(k, len(self.ids)))
-        if not len(short):
-            return nodes
-        grown = {row: self._grown(nodes[row], k) for row in short}
-        width = max(nodes.shape[1], max(map(len, grown.values())))
-        result = np.pad(nodes, ((0, 0), (0, width - nodes.shape[1])), constant_values=-1)
-        for row, own in grown.items():
-            result[row] = -1
-            result[row, : len(own)] = own
-        return result
-
-    def _grown(self, nodes: np.ndarray, k: int) -> np.ndarray:
-        import torch
-
-        nodes = nodes[nodes >= 0]
-        for depth in range(self.depth - 1, -1, -1):
-            above = nodes
-            for level in range(self.depth - 1, depth - 1, -1):
-                above = self.trie.levels[level].parent.numpy()[above]
-            if depth == 0:
-                break
-            below = np.unique(above)
-            for level in range(depth, self.depth):
-                found, there = self.trie.levels[level].children(torch.from_numpy(below))
-                below = found[there].numpy()
-            if self.sizes[below].sum() >= min(k, len(self.ids)):
-                return below
-        return np.arange(len(self.sizes))
-
-    def nearest(
-        self, vectors: np.ndarray, nodes: np.ndarray, k: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Q×k rows (-1 padded) and cosines of the products in the nodes' lists."""
-        asked = np.ascontiguousarray(vectors, dtype=np.float32)
-        places = np.ascontiguousarray(nodes, dtype=np.int64)
-        self.index.nprobe = places.shape[1]
-        nothing = np.zeros(places.shape, dtype=np.float32)
-        scores, rows = self.index.search_preassigned(asked, k, places, nothing)
-        return rows, scores
-
-
-@dataclass(frozen=True)
-class PrefixListsArtifact(Artifact[PrefixLists]):
-    """lists.faiss, nodes-l.npy (directions of each level's nodes), the encoder's fingerprint."""
-
-    kind: ClassVar[str] = "prefix_lists"
-    embeddings: Artifact[Embeddings]
-    ids: Artifact[SemanticIds]
-    depth: int
-
-    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        import faiss
-        from faiss.contrib.ivf_tools import add_preassigned
-
-        from neurosearch.generator.trie import Trie
-
-        embeddings, ids = runtime.get(self.embeddings), runtime.get(self.ids)
-        vectors = np.ascontiguousarray(embeddings.vectors, dtype=np.float32)
-        trie = Trie.of(ids)
-        for level in range(1, self.depth + 1):
-            node = trie.prefixes(level)
-            order = np.argsort(node, kind="stable")
-            starts = np.searchsorted(node[order], np.arange(trie.levels[level - 1].nodes))
-            sums = np.add.reduceat(vectors[order], starts, axis=0)
-            lengths = np.linalg.norm(sums, axis=1, keepdims=True).clip(min=1e-12)
-            np.save(folder / f"nodes-{level}.npy", sums / lengths)
-        means = np.load(folder / f"nodes-{self.depth}.npy")
-        width = vectors.shape[1]
-        coarse = faiss.IndexFlatIP(width)
-        coarse.add(means)
-        index = faiss.IndexIVFFlat(coarse, width, len(means), faiss.METRIC_INNER_PRODUCT)
-        index.is_trained = True
-        rows = np.arange(len(vectors))  # named: FAISS keeps no reference to it while it reads
-        add_preassigned(index, vectors, trie.prefixes(self.depth), rows)
-        faiss.write_index(index, str(folder / "lists.faiss"))
-        ids.save(folder)
-        meta = {"encoder": embeddings.encoder}
-        (folder / "lists.json").write_text(json.dumps(meta), encoding="utf-8")
-        return {"prefixes": len(means), "products": len(vectors)}
-
-    def load(self, folder: Path) -> PrefixLists:
-        import faiss
-
-        meta = json.loads((folder / "lists.json").read_text(encoding="utf-8"))
-        nodes = [np.load(folder / f"nodes-{level}.npy") for level in range(1, self.depth + 1)]
-        index = faiss.read_index(str(folder / "lists.faiss"))
-        return PrefixLists(index, nodes, SemanticIds.load(folder), meta["encoder"])
 
 
 def found_prefixes(

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neurosearch.artifact import Artifact
-from neurosearch.encoder.colbert import ColBERT, pooled
+from neurosearch.encoder.colbert import ColBERT
 from neurosearch.encoder.late_training import token_order
+from neurosearch.encoder.token_embeddings import pooled
 from neurosearch.encoder.token_tower import Ragged, TokenTower
 from neurosearch.errors import InputError
 from neurosearch.evaluation.catalogue import CatalogueProtocol

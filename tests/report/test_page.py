@@ -14,8 +14,9 @@ import pytest
 from neurosearch.report import html
 from neurosearch.report.evidence import evidence
 from neurosearch.report.making import making
+from neurosearch.report.rows import Cell, Row
 from neurosearch.report.slices import slices_of
-from neurosearch.report.table import Cell, Row, Table, make_tables
+from neurosearch.report.table import Table, make_tables
 from neurosearch.types import Dataset
 from tests.test_app import BM25, run
 
