@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from transformers import BertConfig, BertModel
 
+from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.encoder.transformer import SentenceEncoder
 from neurosearch.errors import InputError
+from neurosearch.generator.dense_prefix import DensePrefix
 from neurosearch.loss.infonce import InfoNCE
 from neurosearch.processes import own_folder, world
 from neurosearch.query.none import NoProcessing
 from neurosearch.runtime import Runtime
+from neurosearch.tokenizer.rqkmeans import RQKMeans
 from neurosearch.training import Schedule, curves_of
 from tests.encoder.test_biencoder import recipe
 from tests.encoder.test_colbert import colbert
+from tests.generator.test_training import GAIN, SMALL
 from tests.reranker.test_rerankers import FIRST, cross
 
 
@@ -60,9 +66,12 @@ def test_two_processes_train_and_encode_as_one(steady: str, shop, tmp_path: Path
     assert cosines.min() > 0.999
 
 
-@pytest.mark.parametrize("which", ["late interaction", "late interaction, chunks", "cross-encoder"])
+KINDS = ["late interaction", "late interaction, chunks", "cross-encoder", "generator"]
+
+
+@pytest.mark.parametrize("which", KINDS)
 def test_other_trainings_are_shared_too(which: str, steady: str, shop, tmp_path: Path) -> None:
-    """Texts with many vectors, and pairs: the losses are those of one process."""
+    """Texts with many vectors, pairs, examples: the losses are those of one process."""
     schedule = Schedule(epochs=0.5, lr=1e-3, validations=1)
     losses = []
     for devices in (1, 2):
@@ -71,10 +80,19 @@ def test_other_trainings_are_shared_too(which: str, steady: str, shop, tmp_path:
         )
         if which == "cross-encoder":
             trained = cross(steady, schedule=schedule).trained(shop, NoProcessing(), FIRST)
+        elif which == "generator":
+            encoder = SentenceEncoder(model=steady, max_length=16)
+            shape = replace(SMALL, dropout=0.0)
+            common = {"batch_size": 63, "beam": 5, "max_length": 16, "schedule": schedule}
+            recipe_of = DensePrefix(
+                gain=GAIN, encoder=encoder, shape=shape, ranking=0.5, soft_targets=True, **common
+            )
+            ids = RQKMeans(HashingEncoder(dimensions=64), levels=2, codes=16).semantic_ids(shop)
+            trained = recipe_of.trained(shop, ids)
         else:
             chunk = 7 if which.endswith("chunks") else 0
             trained = colbert(steady, schedule=schedule, chunk=chunk).trained(shop)
-        folder = runtime.get(trained)
+        folder = runtime.store.ensure(trained)
         assert (folder / "curves.csv").exists() and list(folder.glob("*.safetensors"))
         losses.append(curves_of(folder / "curves.csv")["loss"])
     one, two = losses

@@ -48,6 +48,15 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         parameter.grad = total.view_as(parameter)
 
 
+def summed(value: Tensor) -> Tensor:
+    """The sum of the processes' values, without a gradient: for logs."""
+    total = value.detach()
+    if world()[1] > 1:
+        total = total.clone()
+        dist.all_reduce(total)
+    return total
+
+
 class _Gather(Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor, counts: list[int]) -> Tensor:

@@ -20,6 +20,7 @@ from neurosearch.evaluation.gain import Gain
 from neurosearch.generator.doc2query import Doc2Query, PseudoQueries
 from neurosearch.generator.examples import Crops
 from neurosearch.negatives.base import check_judged
+from neurosearch.processes import world
 from neurosearch.query.base import QueryProcessor
 from neurosearch.query.none import NoProcessing
 from neurosearch.recipe import Recipe, within
@@ -135,6 +136,7 @@ class TrainedGenerator(Artifact[CodeModelFiles]):
 
     kind: ClassVar[str] = "generator"
     resumable: ClassVar[bool] = True
+    spreads: ClassVar[bool] = True
     generator: Generator
     data: Artifact[Dataset]
     ids: Artifact[SemanticIds]
@@ -149,9 +151,10 @@ class TrainedGenerator(Artifact[CodeModelFiles]):
 
         module, steps = self.module(runtime)
         outcome = fit(module, steps, self.generator.schedule, folder, runtime)
-        save_model(module.model, str(folder / "generator.safetensors"))
-        told = {"sizes": list(runtime.get(self.ids).sizes)}
-        (folder / "generator.json").write_text(json.dumps(told), encoding="utf-8")
+        if world()[0] == 0:
+            save_model(module.model, str(folder / "generator.safetensors"))
+            told = {"sizes": list(runtime.get(self.ids).sizes)}
+            (folder / "generator.json").write_text(json.dumps(told), encoding="utf-8")
         return {**outcome, **module.facts()}
 
     def module(self, runtime: Runtime) -> tuple[Any, int]:

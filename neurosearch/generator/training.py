@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
+from neurosearch.encoder.gather import shares, sum_gradients, summed
 from neurosearch.encoder.tokens import tokenize
 from neurosearch.errors import InputError
 from neurosearch.evaluation.metrics import per_query
@@ -20,6 +21,7 @@ from neurosearch.generator.examples import ExampleBatches, Words
 from neurosearch.generator.network import search
 from neurosearch.generator.trie import Trie
 from neurosearch.negatives.base import NegativeLists, graded_pairs
+from neurosearch.processes import world
 from neurosearch.runtime import Runtime
 from neurosearch.training import MONITOR, optimizer_of
 from neurosearch.types import Dataset, Run, SemanticIds
@@ -96,28 +98,34 @@ class GeneratorModule(lightning.LightningModule):
     def training_step(self, step: int, batch_idx: int) -> None:
         recipe = self._recipe
         # Dropout is a function of the step, so a resumed training draws what it would have drawn.
-        torch.manual_seed(recipe.schedule.seed * 1_000_003 + step)
+        rank, _ = world()
+        torch.manual_seed(recipe.schedule.seed * 1_000_003 + step + (rank << 40))
         tokens, rows, asked = self._batches.draw(step)
-        memory, mask = self.model.read(tokens, self.device)
-        path = self._codes[self._on(rows)]
+        # Processes share the examples; their parts of a mean add up to it.
+        own = shares(np.arange(len(rows)))[rank]
+        memory, mask = self.model.read(tokens.take(own), self.device)
+        path = self._codes[self._on(rows[own])]
         logits = self.model.decoder(memory, mask, path)
-        losses = self._by_level(logits, path, asked)
+        losses = self._by_level(logits, path, asked[own]) * (len(own) / len(rows))
         loss = losses.mean()
-        for level, value in enumerate(losses.detach(), 1):
+        for level, value in enumerate(summed(losses), 1):
             self.log(f"cross-entropy {level}", value)
         if recipe.ranking:
-            ranked = self._ranking(memory, mask, logits, path, rows, asked, step)
-            self.log("ranking", ranked.detach())
+            retrieval = int((asked >= 0).sum())
+            other = self._others(asked[:retrieval], step)[own[own < retrieval]]
+            ranked = self._ranking(memory, mask, logits, path, other) * (len(other) / retrieval)
+            self.log("ranking", summed(ranked))
             loss = loss + recipe.ranking * ranked
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         self.manual_backward(loss)
+        sum_gradients(self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.parameters(), recipe.schedule.clip)
         optimizer.step()
         scheduler: Any = self.lr_schedulers()
         scheduler.step()
-        self._losses.append(loss.detach())
-        self.log("loss", loss.detach())
+        self._losses.append(summed(loss))
+        self.log("loss", self._losses[-1])
 
     def _by_level(self, logits: list[Tensor], path: Tensor, asked: np.ndarray) -> Tensor:
         """L losses."""
@@ -154,25 +162,20 @@ class GeneratorModule(lightning.LightningModule):
             known = known & (codes[:, :, level] == path[:, level : level + 1])
         return shares
 
+    def _others(self, asked: np.ndarray, step: int) -> np.ndarray:
+        """A worse product for each query: one that was judged so, else one of the catalogue."""
+        rng = np.random.default_rng([self._recipe.schedule.seed, 1, step])
+        drawn = self._worse.draw(asked, 1, rng)[:, 0]
+        return np.where(drawn >= 0, drawn, rng.integers(0, len(self._codes), len(asked)))
+
     def _ranking(
-        self,
-        memory: Tensor,
-        mask: Tensor,
-        logits: list[Tensor],
-        path: Tensor,
-        rows: np.ndarray,
-        asked: np.ndarray,
-        step: int,
+        self, memory: Tensor, mask: Tensor, logits: list[Tensor], path: Tensor, rows: np.ndarray
     ) -> Tensor:
         """Mean of log(1 + exp(S_l(worse) - S_l(positive))) over the prefixes that differ.
 
-        The worse product is one that was judged so for the query, else one of the catalogue.
+        `rows`: the worse product of each retrieval example.
         """
-        retrieval = int((asked >= 0).sum())
-        rng = np.random.default_rng([self._recipe.schedule.seed, 1, step])
-        drawn = self._worse.draw(asked[:retrieval], 1, rng)[:, 0]
-        random = rng.integers(0, len(self._codes), retrieval)
-        other = self._codes[self._on(np.where(drawn >= 0, drawn, random))]
+        retrieval, other = len(rows), self._codes[self._on(rows)]
         theirs = self.model.decoder(memory[:retrieval], mask[:retrieval], other)
         own = torch.zeros(retrieval, device=self.device)
         worse, same, terms = own, own == 0, []

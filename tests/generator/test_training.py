@@ -152,8 +152,9 @@ def test_ranking_compares_each_prefix_with_a_worse_product(
 
     module.model.decoder = Decoder()
     memory, mask = torch.zeros(1, 1, 4), torch.ones(1, 1, dtype=torch.bool)
-    path, rows = torch.tensor([[0, 1]]), np.array([0])
-    loss = module._ranking(memory, mask, [first, second], path, rows, np.array([0]), 0)
+    other = module._others(np.array([0]), 0)
+    assert other.tolist() == [1]
+    loss = module._ranking(memory, mask, [first, second], torch.tensor([[0, 1]]), other)
     # The first codes are one prefix: nothing to rank. The second: S(worse) - S(own) = 0 - 2.
     assert float(loss) == pytest.approx(np.log(1 + np.exp(-2)) / 2)
 
