@@ -16,15 +16,16 @@ def main() -> None:
 
 def _check_outputs() -> None:
     """One line where results can't be written; Hydra would give a traceback."""
-    told = [word.split("=", 1)[1] for word in sys.argv if word.startswith("paths.outputs=")]
-    outputs = Path(told[-1] if told else os.environ.get("NEUROSEARCH_OUTPUTS", "outputs"))
+    said = [word.split("=", 1)[1] for word in sys.argv if word.startswith("paths.outputs=")]
+    outputs = Path(said[-1] if said else os.environ.get("NEUROSEARCH_OUTPUTS", "outputs"))
+    told = "can't be written (NEUROSEARCH_OUTPUTS sets the folder)"
     try:
         outputs.mkdir(parents=True, exist_ok=True)
-        writable = os.access(outputs, os.W_OK)
     except OSError:
-        writable = False
-    if not writable:
-        sys.exit(f"error: {outputs} can't be written (NEUROSEARCH_OUTPUTS sets the folder)")
+        sys.exit(f"error: {outputs} {told}")
+    for place in (outputs, outputs / "jobs", outputs / "artifacts"):
+        if place.exists() and not (place.is_dir() and os.access(place, os.W_OK)):
+            sys.exit(f"error: {place} {told}")
 
 
 if __name__ == "__main__":

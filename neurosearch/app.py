@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cProfile
+import errno
 import hashlib
 import logging
 import os
@@ -28,6 +29,8 @@ log = logging.getLogger("neurosearch")
 # Overrides that say how or where, not what: they name no system and no job folder.
 NEUTRAL = ("experiment", "task", "tracking", "trainer", "report", "hydra")
 LONGEST_NAME = 150
+# Of the disk, not of the code: no traceback helps.
+FULL_OR_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
 def job_folder_name(override_dirname: str) -> str:
@@ -64,6 +67,9 @@ def main(config: DictConfig) -> float | None:
     task: Task | None = None
     try:
         task = build(config, "task")
+        swept = settings.sweeper.get("params")
+        if task.tabulated and swept and settings.mode != RunMode.MULTIRUN:
+            log.warning("one job, as there is no -m, which sweeps %s", ", ".join(swept))
         job = Job.compose(config, overrides, number, folder)
         if not job.runtime.profile:
             return task.run(job)
@@ -75,8 +81,11 @@ def main(config: DictConfig) -> float | None:
     except InputError as error:
         _report(config, folder, number, overrides, str(error), None)
     except Exception as error:
-        trace = traceback.format_exc()
-        _report(config, folder, number, overrides, f"{type(error).__name__}: {error}", trace)
+        told = f"{type(error).__name__}: {error}"
+        trace: str | None = traceback.format_exc()
+        if isinstance(error, OSError) and error.errno in FULL_OR_FORBIDDEN:
+            told, trace = f"{error.filename or folder}: {error.strerror}", None
+        _report(config, folder, number, overrides, told, trace)
     return None
 
 

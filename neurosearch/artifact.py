@@ -146,7 +146,7 @@ class Store:
             log.info("waiting: another process is building %s %s", artifact.kind, folder.name[:8])
             lock.acquire()
         try:
-            if not self._usable(artifact, folder):
+            if not self._usable(artifact, folder, tell=True):
                 self._build(artifact, folder)
         finally:
             lock.release()
@@ -163,7 +163,7 @@ class Store:
             for source in artifact.inputs():
                 self._check(source)
 
-    def _usable(self, artifact: Artifact[Any], folder: Path) -> bool:
+    def _usable(self, artifact: Artifact[Any], folder: Path, tell: bool = False) -> bool:
         key = f"{artifact.kind}/{folder.name}"
         if key in self._verified:
             return True
@@ -172,7 +172,9 @@ class Store:
             return False
         fault = verify(folder, manifest, artifact.artifact_fingerprint)
         if fault:
-            log.warning("%s %s is damaged (%s): building it again", artifact.kind, folder, fault)
+            if tell:
+                told = "%s %s is damaged (%s): building it again"
+                log.warning(told, artifact.kind, folder, fault)
             return False
         self._verified.add(key)
         self._note("reused", artifact, manifest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from neurosearch.errors import InputError
+from neurosearch.preflight import is_new, preflight, study_of
 from neurosearch.runtime import log
-from neurosearch.task.base import SWEEP
+from neurosearch.task.base import SWEEP, sweep_folder
 
 failed_jobs = 0  # of this process's run or multirun; `__main__` exits with it
 
@@ -24,11 +27,25 @@ def count_failures(number: int) -> None:
 
 
 class CollectTables(Callback):  # type: ignore[misc]
-    """Hydra callback. Jobs of one multirun share an identifier, whatever process ran them."""
+    """Hydra callback. Jobs of one multirun share an identifier, whatever process ran them.
+
+    Runs of one search share their study's folder, so that its table has the trials of all of them.
+    """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            preflight(config)
+        except InputError as error:
+            sys.exit(f"error: {error}")  # Hydra would swallow what is no SystemExit, and go on
         # Workers of any launcher inherit the environment.
-        os.environ[SWEEP] = uuid.uuid4().hex[:8]
+        os.environ[SWEEP] = sweep = uuid.uuid4().hex[:8]
+        study = study_of(config)
+        if study:
+            jobs = sweep_folder(Path(config.hydra.sweep.dir).absolute(), study)
+            if is_new(config.hydra.sweeper):
+                shutil.rmtree(jobs, ignore_errors=True)
+            earlier = len(list(jobs.glob("*"))) if jobs.exists() else 0
+            os.environ[SWEEP] = f"{study}/{earlier:04d}-{sweep}"
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         sweep = os.environ.pop(SWEEP, None)
@@ -43,17 +60,22 @@ class CollectTables(Callback):  # type: ignore[misc]
         from hydra.core.hydra_config import HydraConfig
 
         from neurosearch.report.table import make_tables, read_records
-        from neurosearch.task.base import build, sweep_folder
+        from neurosearch.task.base import build
 
         # The jobs' own config is composed without the sweep's node: the callback's has it.
         HydraConfig.instance().set_config(config)
         folder = sweep_folder(Path(config.hydra.sweep.dir).absolute(), str(sweep))
         records = read_records(folder)
-        shutil.rmtree(folder, ignore_errors=True)
         unfinished = [r for r in records if r["status"] not in ("done", "pruned")]
         count_failures(len(unfinished))
+        if study_of(config):
+            records = list({r["folder"]: r for r in read_records(folder.parent)}.values())
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
         report, tracking = build(config, "report"), build(config, "tracking")
         tables = make_tables(records)
+        for told in report.missing(tables):
+            log.warning(told)
         written = report.write(tables, Path(config.paths.outputs) / "tables" / config.name)
         for path in written:
             if path.suffix == ".md":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,29 @@ class Report(Recipe):
         if strange:
             told = ", ".join((*known, *(f"{name}@1" for name in levels)))
             raise InputError(f"report.columns: {strange}; known are {told}")
+
+    def check_writable(self, folder: Path) -> None:
+        """Raise InputError where tables can't be written, to `folder` or to `publish`."""
+        for key, place in (("paths.outputs", folder), ("report.publish", self.publish)):
+            if place is None:
+                continue
+            there = next(p for p in (Path(place), *Path(place).absolute().parents) if p.exists())
+            if not there.is_dir() or not os.access(there, os.W_OK):
+                raise InputError(f"{key}: {there} can't be written")
+
+    def missing(self, tables: Sequence[Table]) -> list[str]:
+        """What was asked for and is not in these tables: slices, and the baseline."""
+        found = {name for table in tables for row in table.rows for name in row.cells}
+        sliced = [name for name in self.columns if name.startswith(f"{HEADLINE} ")]
+        told = [
+            f"report.columns: no row has {name!r} (evaluation.by says what queries are sliced by)"
+            for name in sliced
+            if name not in found and name not in METRICS
+        ]
+        for table in tables:
+            if table.protocol != "tokenizer" and not table.has_baseline and len(table.rows) > 1:
+                told.append(f"{table.stem}: no row is the baseline, {table.baseline!r}")
+        return told
 
     def write(self, tables: Sequence[Table], folder: Path) -> list[Path]:
         """Write every table in every form; returns the files."""

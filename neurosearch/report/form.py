@@ -76,7 +76,7 @@ def places(table: Table, metric: str) -> tuple[set[str], set[str]]:
 
 
 def _tests(table: Table) -> str:
-    if table.baseline not in {row.system for row in table.rows}:
+    if not table.has_baseline:
         return f"Nothing was tested: the baseline ({table.baseline}) is not in this table."
     return (
         f"† above, ‡ below {table.baseline}: paired randomisation test "
@@ -113,6 +113,9 @@ def note(table: Table) -> list[str]:
     if table.split == "dev":
         lines.append("Scored on dev: rows that were tuned on dev are scored on what they saw.")
     holes = [row for row in table.rows if row.failed]
-    if holes:
-        lines.append(f"{len(holes)} job(s) failed; their rows are holes.")
+    pruned = sum(row.pruned for row in holes)
+    if len(holes) > pruned:
+        lines.append(f"{len(holes) - pruned} job(s) failed; their rows are holes.")
+    if pruned:
+        lines.append(f"{pruned} training(s) were ended by the search, behind earlier ones.")
     return lines

@@ -42,7 +42,7 @@ def write(table: Table, columns: Sequence[str]) -> str:
     ]
     for row in table.rows:
         if row.failed:
-            cells = [rf"\multicolumn{{{len(names)}}}{{l}}{{failed: {escape(row.failed)}}}"]
+            cells = [rf"\multicolumn{{{len(names)}}}{{l}}{{{escape(row.failed)}}}"]
         else:
             cells = [_cell(row, name, ranks[name]) for name in names]
         lines.append(" & ".join([escape(row.caption), *cells]) + r" \\")

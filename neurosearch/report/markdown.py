@@ -23,7 +23,7 @@ def write(table: Table, columns: Sequence[str]) -> str:
     ]
     for row in table.rows:
         if row.failed:
-            cells = [f"failed: {row.failed}".replace("|", "/").replace("\n", " ")]
+            cells = [row.failed.replace("|", "/").replace("\n", " ")]
             cells += [""] * (len(header) - 2)
         else:
             cells = [_cell(row, name, ranks[name]) for name in names]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +48,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A system. `failed` says why where its job did not finish; then there are no cells."""
+    """A system. `failed` says why where its job did not finish; then there are no cells.
+
+    `pruned`: a search ended it.
+    """
 
     system: str
     floor: bool = False
@@ -56,6 +61,7 @@ class Row:
     hardware: str = ""
     commit: str = ""
     failed: str = ""
+    pruned: bool = False
     flags: tuple[str, ...] = ()  # such as `collapsed`, of a tokenizer that it stands on
     records: tuple[dict[str, Any], ...] = field(default=(), repr=False)  # of its jobs
 
@@ -121,9 +127,11 @@ def _measured(name: str, group: list[dict[str, Any]]) -> Row:
 
 def _provenance(group: list[dict[str, Any]]) -> dict[str, Any]:
     flags = sorted({flag for record in group for flag in record.get("flags", [])})
-    first = group[0]
-    said = {"hardware": first["hardware"], "commit": first["commit"], "flags": tuple(flags)}
-    return {**said, "records": tuple(group)}
+    said = {
+        name: ", ".join(dict.fromkeys(record[name] for record in group))
+        for name in ("hardware", "commit")
+    }
+    return {**said, "flags": tuple(flags), "records": tuple(group)}
 
 
 def _by_system(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -142,16 +150,25 @@ def _by_system(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
         if len(named[name]) > 1:
             # What all the jobs of this name share does not tell them apart.
             common = shared.union(set(setting).intersection(*named[name]))
-            told = [_short(o) for o in setting if o not in common]
-            name = " · ".join([name, ", ".join(told)]) if told else name
+            told = [o for o in setting if o not in common]
+            alike = [s for s in named[name] if shortened(s) == shortened(setting)]
+            exact = len(alike) > 1
+            name = " · ".join([name, shortened(told, exact)]) if told else name
         systems.setdefault(name, []).append(record)
     return systems
 
 
-def _short(override: str) -> str:
+def shortened(overrides: Iterable[str], exact: bool = False) -> str:
+    """Overrides as a reader would name them: last part of the key; four digits, or `exact`."""
+    return ", ".join(_short(override, exact) for override in overrides)
+
+
+def _short(override: str, exact: bool) -> str:
     key, _, value = override.partition("=")
     if value.startswith("{"):
         return ", ".join(value.strip("{}").replace(":", "=").split(","))
+    if re.fullmatch(r"-?\d\.?\d{4,}(e-?\d+)?|-?\d+\.\d{4,}", value) and not exact:
+        value = f"{float(value):.4g}"  # a search's draw
     return f"{key.split('@')[0].split('.')[-1]}={value}"
 
 
@@ -161,7 +178,8 @@ def _scores(group: list[dict[str, Any]], metrics: list[str]) -> list[pl.DataFram
     for record in group:
         by_seed.setdefault(record["seed"], []).append(record)
     frames, seen = [], set()
-    for members in by_seed.values():
+    for jobs in by_seed.values():
+        members = list({job["run"]: job for job in jobs}.values())  # equal jobs are one
         runs = tuple(sorted(record["run"] for record in members))
         if runs in seen:  # the system draws no random numbers: another seed, the same run
             continue
@@ -173,8 +191,15 @@ def _scores(group: list[dict[str, Any]], metrics: list[str]) -> list[pl.DataFram
             part.with_columns(pl.lit(None, pl.Float64).alias(m) for m in names)
             for part, names in zip(parts, missing, strict=True)
         ]
-        frames.append(pl.concat([part.select("query_id", *metrics) for part in whole]))
+        frames.append(_joined([part.select("query_id", *metrics) for part in whole], group[0]))
     return frames
+
+
+def _joined(folds: list[pl.DataFrame], job: dict[str, Any]) -> pl.DataFrame:
+    joined = pl.concat(folds)
+    if joined["query_id"].is_duplicated().any():
+        raise InputError(f"{job['label']!r}: two jobs of one seed answered the same queries")
+    return joined
 
 
 def _aligned(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from neurosearch.report.rows import Row, rows_of
+from neurosearch.report.rows import Row, rows_of, shortened
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Table:
         extra += [] if self.gain_choice in (self.data, "") else [self.gain_choice]
         return ".".join([",".join(filter(None, [self.data, self.variant])), *extra])
 
+    @property
+    def has_baseline(self) -> bool:
+        """Whether a row is what the others are tested against."""
+        return any(row.system == self.baseline for row in self.rows)
+
     def ranked(self, metric: str, lower_is_better: bool = False) -> list[str]:
         """Systems from best to worst on a metric, floors left out."""
         rows = [r for r in self.rows if metric in r.cells and not r.floor]
@@ -43,7 +48,7 @@ class Table:
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
     """The job records of a sweep, in its order."""
-    return [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("[0-9]*.json"))]
+    return [json.loads(path.read_text("utf-8")) for path in sorted(folder.rglob("[0-9]*.json"))]
 
 
 def make_tables(records: Sequence[dict[str, Any]]) -> list[Table]:
@@ -84,5 +89,7 @@ def make_tables(records: Sequence[dict[str, Any]]) -> list[Table]:
 
 
 def _hole(record: dict[str, Any]) -> Row:
-    name = " ".join(record["overrides"]) or record["folder"]
-    return Row(record.get("label") or name, failed=record.get("error") or record["status"])
+    name = shortened(record["overrides"]) or record["folder"]
+    pruned = record["status"] == "pruned"
+    told = record.get("error") or record["status"]
+    return Row(name, failed=told if pruned else f"failed: {told}", pruned=pruned)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -84,7 +84,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Task(Recipe):
-    """Base of tasks."""
+    """Base of tasks. `tabulated`: a job of it is a row of a table."""
+
+    tabulated: ClassVar[bool] = False
 
     def run(self, job: Job) -> float | None:
         """Do it. Returns what a search goes by, where the task has such a number.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from neurosearch.artifact import write_whole
 from neurosearch.evaluation.latency import costs
@@ -18,6 +18,8 @@ class Evaluate(Task):
     """`trec`: also write the run as a TREC file into the job's folder."""
 
     trec: bool = True
+
+    tabulated: ClassVar[bool] = True
 
     def run(self, job: Job) -> float | None:
         start = time.perf_counter()

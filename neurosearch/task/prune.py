@@ -8,6 +8,7 @@ them all: then only what failed or was tried without a record goes). Says what i
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -16,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from neurosearch.artifact import MANIFEST
+from neurosearch.errors import InputError
 from neurosearch.recipe import within
 from neurosearch.runtime import log
-from neurosearch.task.base import Job, Task
+from neurosearch.task.base import RECORD, Job, Task
 
 Key = tuple[str, str]  # kind and fingerprint
+# An artifact's folder, a build that was given up, a prune that was killed.
+STORED = re.compile(r"[0-9a-f]{24}|\.[0-9a-f]{24}\.(building|pruned)")
 
 
 @dataclass(frozen=True)
@@ -58,26 +62,32 @@ class Prune(Task):
 
 
 def unreferenced(outputs: Path, hours: float) -> Iterator[Path]:
-    """Folders of artifacts, and of builds that were given up, older than `hours`, that go."""
+    """Folders of artifacts, and of builds that were given up, older than `hours`, that go.
+
+    Links are left alone, and so is all that no store has made.
+    """
+    if not (outputs / "artifacts").is_dir():
+        raise InputError(f"paths.outputs={outputs}: there are no artifacts")
     kept = referenced(outputs)
     latest = time.time() - 3600 * hours
     for folder in sorted((outputs / "artifacts").glob("*/*")):
-        if not folder.is_dir() or folder.stat().st_mtime > latest:
+        ours = STORED.fullmatch(folder.name) and folder.is_dir()
+        if not ours or folder.is_symlink() or folder.parent.is_symlink():
             continue
-        if folder.name.endswith(".building") or (folder.parent.name, folder.name) not in kept:
+        if folder.stat().st_mtime <= latest and (folder.parent.name, folder.name) not in kept:
             yield folder
 
 
 def referenced(outputs: Path) -> set[Key]:
-    """What the records of all jobs name, and everything below it."""
+    """What the records of all jobs name, and everything below it.
+
+    Raises InputError for a record or a manifest that can't be read: who knows what it names.
+    """
     waiting: list[Key] = []
-    for path in (outputs / "jobs").rglob("*.json"):
-        try:
-            record: Any = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        for event in record.get("artifacts") or [] if isinstance(record, dict) else []:
-            waiting.append((event["kind"], event["fingerprint"]))
+    for pattern in (RECORD, ".sweeps/**/[0-9]*.json"):
+        for path in (outputs / "jobs").rglob(pattern):
+            events = _read(path).get("artifacts") or []
+            waiting += [(event["kind"], event["fingerprint"]) for event in events]
     kept: set[Key] = set()
     while waiting:
         key = waiting.pop()
@@ -86,16 +96,26 @@ def referenced(outputs: Path) -> set[Key]:
         kept.add(key)
         manifest = outputs / "artifacts" / key[0] / key[1] / MANIFEST
         if manifest.exists():
-            told = json.loads(manifest.read_text(encoding="utf-8"))
-            waiting += [(kind, name) for kind, name in told["inputs"]]
+            waiting += [(kind, name) for kind, name in _read(manifest).get("inputs") or []]
     return kept
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        told: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        told = error
+    if not isinstance(told, dict):
+        mended = "run its job again, or delete its folder; nothing was deleted"
+        raise InputError(f"{path} can't be read: {mended}")
+    return told
 
 
 def remove(folder: Path) -> bool:
     """Delete a folder under its artifact's lock; not where another process holds that."""
     from filelock import FileLock, Timeout
 
-    name = folder.name.removesuffix(".building").lstrip(".")
+    name = folder.name.removesuffix(".building").removesuffix(".pruned").lstrip(".")
     lock = FileLock(str(folder.parent / f".{name}.lock"))
     try:
         lock.acquire(timeout=0)
@@ -105,8 +125,9 @@ def remove(folder: Path) -> bool:
     try:
         # Renamed first: nobody ever finds a part of it.
         away = folder.with_name(f".{name}.pruned")
-        shutil.rmtree(away, ignore_errors=True)
-        folder.rename(away)
+        if folder != away:
+            shutil.rmtree(away, ignore_errors=True)
+            folder.rename(away)
         shutil.rmtree(away)
     finally:
         lock.release()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from neurosearch.artifact import write_whole
 from neurosearch.errors import InputError
@@ -21,6 +21,8 @@ FLOORS = (RandomIds, Atomic)  # shown, not ranked
 @dataclass(frozen=True)
 class Tokenize(Task):
     """Builds the composed `tokenizer`'s IDs and health report."""
+
+    tabulated: ClassVar[bool] = True
 
     def run(self, job: Job) -> None:
         start = time.perf_counter()

@@ -14,6 +14,7 @@ import pytest
 from neurosearch.errors import InputError
 from neurosearch.report import csv as csv_form
 from neurosearch.report import html, latex, markdown
+from neurosearch.report.base import Report
 from neurosearch.report.form import number
 from neurosearch.report.table import Table, make_tables
 
@@ -108,6 +109,33 @@ def test_folds_are_joined(tmp_path: Path) -> None:
     assert row.cells["nDCG@10"].mean == pytest.approx(0.5)
 
 
+def test_equal_jobs_are_one(tmp_path: Path) -> None:
+    """As a search may draw them: twice the queries would be half the interval."""
+    once = record(tmp_path, "A", [0.2, 0.4, 0.9])
+    (alone,), (twice,) = (make_tables(jobs)[0].rows for jobs in ([once], [once, once]))
+    assert twice.queries == 3 and twice.seeds == 1
+    assert str(twice.cells) == str(alone.cells)
+    other = record(tmp_path, "A", [0.2, 0.4, 0.9], ("query=none",)) | {"overrides": []}
+    with pytest.raises(InputError, match="'A': two jobs of one seed answered the same queries"):
+        make_tables([once, other])
+
+
+def test_what_a_search_drew_is_told_in_four_digits(tmp_path: Path) -> None:
+    draws = ["4.329071e-05", "0.000123456789", "0.00012345678", "0.05", "1.0"]
+    records = [record(tmp_path, "A", [0.2, 0.4], (f"a.b.lr={draw}",)) for draw in draws]
+    ended = {**BASE, "status": "pruned", "error": "pruned at step 4, with 0.2000 on dev"}
+    records.append({**ended, "overrides": ["a.b.lr=0.00031415926", "a.batch=64"]})
+    (table,) = make_tables(records)
+    assert [row.system for row in table.rows] == [
+        "A · lr=4.329e-05",
+        *("A · lr=0.000123456789", "A · lr=0.00012345678"),  # four digits don't tell these apart
+        *("A · lr=0.05", "A · lr=1.0", "lr=0.0003142, batch=64"),
+    ]
+    text = markdown.write(table, ["nDCG@10"])
+    assert "| lr=0.0003142, batch=64 | pruned at step 4, with 0.2000 on dev |" in text
+    assert "1 training(s) were ended by the search" in text and "failed" not in text
+
+
 def test_a_missing_fold_is_said_so(tmp_path: Path) -> None:
     records = [
         record(tmp_path, "A", [0.2, 0.4], ids=["a", "b"]),
@@ -188,3 +216,12 @@ def test_the_page_escapes_names() -> None:
     assert "<script>alert" not in html.write(
         Table(**{**table.__dict__, "experiment": "<script>alert(1)</script>"}), []
     )
+
+
+def test_what_was_asked_for_and_is_not_there_is_told(tmp_path: Path) -> None:
+    records = [record(tmp_path, name, [0.2, 0.4], (f"retriever={name}",)) for name in "BC"]
+    tables = make_tables(records)
+    slices, baseline = Report(("nDCG@10", "nDCG@10 tail")).missing(tables)
+    assert slices.startswith("report.columns: no row has 'nDCG@10 tail'")
+    assert baseline == "shop: no row is the baseline, 'A'"
+    assert Report(("nDCG@10", "p50 ms")).missing(make_tables(records[:1])) == []

@@ -6,15 +6,19 @@ import json
 import os
 from pathlib import Path
 
+import pytest
 from filelock import FileLock
 
 from neurosearch.artifact import Artifact
 from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.errors import InputError
 from neurosearch.retriever.base import Topics
 from neurosearch.retriever.dense import Dense
 from neurosearch.runtime import Runtime
 from neurosearch.task.prune import remove, unreferenced
 from neurosearch.types import Dataset
+
+NAME = "0123456789abcdef01234567"
 
 
 def test_what_a_record_names_stays(shop: Artifact[Dataset], runtime: Runtime) -> None:
@@ -43,11 +47,55 @@ def test_what_a_record_names_stays(shop: Artifact[Dataset], runtime: Runtime) ->
 
 
 def test_a_build_that_was_given_up_goes_and_one_in_progress_stays(tmp_path: Path) -> None:
-    folder = tmp_path / "artifacts" / "run" / ".abc.building"
+    folder = tmp_path / "artifacts" / "run" / f".{NAME}.building"
     folder.mkdir(parents=True)
     os.utime(folder, (0, 0))
     assert list(unreferenced(tmp_path, 24.0)) == [folder]
-    with FileLock(str(folder.parent / ".abc.lock")):
+    with FileLock(str(folder.parent / f".{NAME}.lock")):
         assert not remove(folder)
     assert folder.exists()
     assert remove(folder) and not folder.exists()
+
+
+def test_links_and_what_no_store_made_are_left_alone(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / NAME).mkdir(parents=True)
+    kinds = tmp_path / "outputs" / "artifacts"
+    (kinds / "run" / "notes").mkdir(parents=True)
+    (kinds / "linked").symlink_to(outside)
+    (kinds / "run" / NAME).symlink_to(outside / NAME)
+    assert list(unreferenced(tmp_path / "outputs", 0.0)) == []
+
+
+def test_a_prune_that_was_killed_is_gone_on_with(tmp_path: Path) -> None:
+    away = tmp_path / "artifacts" / "run" / f".{NAME}.pruned"
+    away.mkdir(parents=True)
+    assert list(unreferenced(tmp_path, 0.0)) == [away]
+    assert remove(away) and not away.exists()
+
+
+@pytest.mark.parametrize("broken", ["record", "manifest", "sweep"])
+def test_what_cannot_be_read_may_name_anything(
+    broken: str, shop: Artifact[Dataset], runtime: Runtime
+) -> None:
+    run = Dense(HashingEncoder(dimensions=8)).run(shop, Topics(depth=10))
+    runtime.get(run)
+    job = runtime.outputs / "jobs" / "mine" / "one"
+    job.mkdir(parents=True)
+    named = {"artifacts": [{"kind": run.kind, "fingerprint": run.artifact_fingerprint}]}
+    (job / "record.json").write_text(json.dumps(named))
+    path = job / "record.json"
+    if broken == "manifest":
+        path = runtime.store.folder(run) / "manifest.json"
+    elif broken == "sweep":
+        path = job.parent / ".sweeps" / "ab" / "0001.json"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    path.write_text(path.read_text()[:20])
+    with pytest.raises(InputError, match=f"{path} can't be read: .* nothing was deleted"):
+        list(unreferenced(runtime.outputs, 0.0))
+
+
+def test_outputs_that_are_not_there_are_said_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"paths\.outputs=.*nowhere: there are no artifacts"):
+        list(unreferenced(tmp_path / "nowhere", 0.0))

@@ -1,0 +1,63 @@
+"""What can be known to be wrong with a multirun before any of its jobs runs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from neurosearch.errors import InputError
+from neurosearch.recipe import within
+from neurosearch.task.base import build
+
+
+def preflight(config: DictConfig) -> None:
+    """Raise InputError for columns, folders, launchers or searches that can't be."""
+    report = build(config, "report")
+    report.check_writable(Path(config.paths.outputs) / "tables" / config.name)
+    launcher = config.hydra.launcher
+    if launcher.get("n_jobs") == 0:
+        raise InputError("hydra.launcher.n_jobs is 0 (-1: one job a core)")
+    if launcher.get("_target_", "").endswith("SlurmLauncher") and not shutil.which("srun"):
+        raise InputError("hydra/launcher=slurm: there is no srun here")
+    if study_of(config):
+        _check_search(config)
+
+
+def study_of(config: DictConfig) -> str:
+    """The name of a search's study, as a folder's; '' for a grid."""
+    return re.sub(r"[^\w.-]", "_", config.hydra.sweeper.get("study_name") or "")
+
+
+def is_new(sweeper: DictConfig) -> bool:
+    """Whether the study has yet to be made."""
+    import optuna
+
+    try:
+        optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage or "sqlite://")
+    except KeyError:
+        return True
+    return False
+
+
+def _check_search(config: DictConfig) -> None:
+    sweeper = config.hydra.sweeper
+    within("hydra.sweeper.n_trials", sweeper.n_trials, least=1)
+    try:
+        is_new(sweeper)
+    except Exception as error:  # whatever the data base's driver raises
+        told = str(error).splitlines()[0]
+        raise InputError(f"hydra.sweeper.storage={sweeper.storage}: {told}") from None
+    # Optuna would keep a trial that never ran.
+    for key in sweeper.params or {}:
+        holder, _, name = key.rpartition(".")
+        if re.fullmatch(r"[\w.]+", key) and holder and not _has(config, holder, name):
+            raise InputError(f"hydra.sweeper.params: this config has no {key}")
+
+
+def _has(config: DictConfig, holder: str, name: str) -> bool:
+    node: Any = OmegaConf.select(config, holder)
+    return isinstance(node, DictConfig) and name in node

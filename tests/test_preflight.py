@@ -1,0 +1,58 @@
+"""What is told before the first job of a multirun."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from neurosearch.errors import InputError
+from neurosearch.preflight import preflight, study_of
+from tests.test_app import run
+from tests.test_conf import composed
+
+FUSION = "search=fusion"
+HERE = "paths.outputs={0}"
+
+
+@pytest.mark.parametrize(
+    "overrides, told",
+    [
+        (["report.columns=[Foo@3]"], r"report\.columns: \['Foo@3'\]; known are nDCG@10"),
+        (["report.publish={0}/file/x"], r"report\.publish: .*file can't be written"),
+        (["hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], r"hydra\.launcher\.n_jobs is 0"),
+        (["hydra/launcher=slurm"], "hydra/launcher=slurm: there is no srun here"),
+        ([FUSION, "hydra.sweeper.n_trials=0"], r"n_trials must be at least 1, not 0"),
+        ([FUSION, "hydra.sweeper.storage=sqlite:///{0}/file"], "storage=sqlite:.*not a database"),
+        ([FUSION, "retriever=dense"], r"params: this config has no retriever\.fusion\.k"),
+    ],
+)
+def test_what_cannot_run_is_told(
+    overrides: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if FUSION in overrides:
+        pytest.importorskip("optuna")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    (tmp_path / "file").write_text("no data base, no folder")
+    config = composed(HERE.format(tmp_path), *(word.format(tmp_path) for word in overrides))
+    with pytest.raises(InputError, match=told):
+        preflight(config)
+
+
+def test_what_can_run_passes(tmp_path: Path) -> None:
+    grid = composed(HERE.format(tmp_path), "experiment=fusion")
+    preflight(grid)
+    assert study_of(grid) == ""
+    pytest.importorskip("optuna")
+    search = composed(HERE.format(tmp_path), FUSION, "debug=tiny")
+    preflight(search)
+    assert study_of(search) == "search_fusion-shop-hybrid_rrf"
+    assert search.evaluation.latency.queries == 0  # a search times nothing, debug or not
+
+
+def test_no_job_runs(tmp_path: Path) -> None:
+    done = run(tmp_path, "-m", "experiment=fusion", "report.columns=[Foo@3]")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: report.columns: ['Foo@3']"), done.stderr
+    assert not (tmp_path / "jobs").exists() and not (tmp_path / "artifacts").exists()
