@@ -125,7 +125,7 @@ def fit(
     """
     import pytorch_lightning as pl
     import torch
-    from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+    from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
     from pytorch_lightning.loggers import CSVLogger
     from torch.utils.data import DataLoader, IterableDataset
 
@@ -177,7 +177,7 @@ def fit(
     where: dict[str, Any] = {"devices": [device.index or 0] if device.type == "cuda" else 1}
     if processes > 1:
         where = {"devices": processes, **_together()}
-    trainer = pl.Trainer(
+    trainer: Any = pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         **where,
         precision="bf16-mixed" if runtime.half(device) else "32-true",
@@ -189,7 +189,7 @@ def fit(
         callbacks=callbacks,
         logger=CSVLogger(folder / "segments", name="", version=f"{start:09d}"),
         log_every_n_steps=max(1, min(20, steps // 10)),
-        enable_progress_bar=runtime.progress,
+        enable_progress_bar=False,  # its own would count epochs, of which there are none
         enable_model_summary=False,
     )
 
@@ -202,7 +202,11 @@ def fit(
     never: Any = DataLoader(nothing, batch_size=None)
     try:
         resumed = str(resume) if start else None
-        trainer.fit(module, loader, never, ckpt_path=resumed, weights_only=False)
+        with runtime.progressing("training", steps) as advance:
+            advance(start)
+            step = LambdaCallback(on_train_batch_end=lambda *_: advance(1))
+            trainer.callbacks.append(step)
+            trainer.fit(module, loader, never, ckpt_path=resumed, weights_only=False)
     except InputError:  # it diverged: what it left is not to be gone on with
         shutil.rmtree(checkpoints, ignore_errors=True)
         raise

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -126,7 +128,16 @@ def test_the_plan_says_what_would_be_built(outputs: Path) -> None:
     assert not list((outputs / "jobs").glob("*/*k1=1.9*/record.json"))
     assert run(outputs, *BM25, "name=planned").returncode == 0
     known = run(outputs, "task=plan", *BM25, "trainer.threads=1", "trainer.tokens_per_batch=77")
-    assert "0 artifacts to build, 1 there already" in known.stdout
+    assert "0 artifacts to build, 4 there already" in known.stdout
+    # What stands under it is shown too, with its size; it is not needed, were it gone.
+    assert re.search(r"\n {4}run \w{8}: there \d+\.\d MB, .* s, just built", known.stdout)
+    (short,) = re.findall(r"bm25s (\w{8}): there", known.stdout)
+    (index,) = (outputs / "artifacts" / "bm25s").glob(f"{short}*")
+    shutil.move(index, outputs / "away")
+    without = run(outputs, "task=plan", *BM25)
+    shutil.move(outputs / "away", index)
+    assert "0 artifacts to build, 3 there already" in without.stdout
+    assert "gone, and not needed" in without.stdout
     # Of a whole experiment, every job of its sweep.
     whole = run(outputs, "task=plan", "experiment=fusion_k", "debug=tiny")
     assert whole.stdout.count("Hybrid RRF") == 8

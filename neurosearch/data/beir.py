@@ -124,6 +124,8 @@ def _products(corpus: Path) -> Iterator[pl.DataFrame]:
         metadata = line.get("metadata") or {}
         if not isinstance(metadata, dict):
             raise InputError(f"{corpus} row {number}: column 'metadata' is no object")
+        if "title" not in line and "text" not in line:
+            raise InputError(f"{corpus} row {number}: neither column 'title' nor 'text'")
         record = {
             "product_id": _id(corpus, number, line),
             "title": _string(corpus, number, line, "title"),

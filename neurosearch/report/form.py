@@ -36,8 +36,9 @@ def number(metric: str, value: float) -> str:
 
 
 def shown(table: Table, columns: Sequence[str]) -> list[str]:
-    """The columns that some row has."""
-    return [c for c in columns if any(c in row.cells for row in table.rows)]
+    """The columns that some row has; where none has any, all that the rows have."""
+    there = list(dict.fromkeys(name for row in table.rows for name in row.cells))
+    return [name for name in columns if name in there] or there
 
 
 def mark(row: Row, metric: str) -> str:

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from neurosearch.report.evidence import HEADLINE, evidence
-from neurosearch.report.form import interval, mark, note, number, places, shown
+from neurosearch.report.form import (
+    LOWER_IS_BETTER,
+    interval,
+    mark,
+    note,
+    number,
+    places,
+    shown,
+)
 from neurosearch.report.making import making
 from neurosearch.report.rows import Row
 from neurosearch.report.table import Table
@@ -44,25 +52,29 @@ def write(table: Table, columns: Sequence[str]) -> str:
     titles = {"table": "Table"}
     titles |= {"pareto": "Quality against cost"} if panels else {}
     titles |= {"queries": "Query by query"} if len(found.get("systems", ())) > 1 else {}
+    titles |= {"curves": "Training curves"} if any(row["curves"] for row in made) else {}
     titles |= {"made": "How each row was made"} if made else {}
     facts = {
         "pareto": panels,
         "queries": found,
         "pair": _pair(table, found),
-        "curves": [row["curves"] for row in made],
+        "curves": [
+            {"system": row["system"], "trainings": row["curves"]} for row in made if row["curves"]
+        ],
     }
     # Nothing in a script element may look like a tag.
     data = json.dumps(facts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     template = Environment(autoescape=True).from_string(_read("table.html.j2"))
     return template.render(
         table=table,
-        names=names,
+        names=[(name, name in LOWER_IS_BETTER) for name in names],
         rows=rows,
         note=note(table),
         making=made,
         sections=list(titles.items()),
         ids=titles,
         listed=len(found.get("listed", ())),
+        asked=len(found.get("queries", ())),
         facts=Markup(data),
         style=Markup(_read("table.css")),
         script=Markup(_read("table.js")),

@@ -13,11 +13,13 @@ from typing import Any
 
 from neurosearch.artifact import MANIFEST
 from neurosearch.report.evidence import folders_of
+from neurosearch.report.form import number
 from neurosearch.report.rows import Row
 from neurosearch.report.table import Table
 from neurosearch.training import curves_of
 
 POINTS = 200  # of a curve, at most
+ABSENT = "(no such key)"
 UNSAID = ("paths", "hydra", "trainer", "tracking", "report", "name", "task", "experiment")
 
 
@@ -59,13 +61,14 @@ def _flat(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
         for key, value in node.items():
             yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
     else:
-        yield prefix, str(node)
+        blank = isinstance(node, str) and not node.strip()
+        yield prefix, repr(node) if blank else str(node)
 
 
 def _differences(own: dict[str, str], reference: dict[str, str]) -> list[list[str]]:
-    """Key, the baseline's value, its own; '' for a key that one of them lacks."""
+    """Key, the baseline's value, its own."""
     keys = [*reference, *(key for key in own if key not in reference)]
-    pairs = [[key, reference.get(key, ""), own.get(key, "")] for key in keys]
+    pairs = [[key, reference.get(key, ABSENT), own.get(key, ABSENT)] for key in keys]
     return [pair for pair in pairs if pair[1] != pair[2]]
 
 
@@ -86,7 +89,9 @@ def _curve(path: Path) -> dict[str, Any]:
 
 def _health(path: Path) -> dict[str, Any]:
     report = json.loads(path.read_text(encoding="utf-8"))
-    return {key: report.get(key) for key in ("verdict", "reasons", "summary")}
+    told = (report.get("summary") or {}).items()
+    summary = {key: number(key, value) for key, value in told if value is not None}
+    return {"verdict": report["verdict"], "reasons": report["reasons"], "summary": summary}
 
 
 def _importance(row: Row) -> list[list[Any]]:

@@ -7,13 +7,14 @@ const make = (tag, text, name) => {
   if (name) node.className = name;
   return node;
 };
-const share = value => value.toFixed(3).replace(/^(-?)0\./, "$1.");
+const share = value => value.toFixed(3).replace(/^-(?=0\.000$)/, "").replace(/^(-?)0\./, "$1.");
 
-// The table: a click on a column's head sorts by it.
+// The table: a click on a column's head sorts by it, the best first.
 document.querySelectorAll(".sortable").forEach(table => {
   const heads = [...table.querySelectorAll("thead th")], body = table.tBodies[0];
   heads.forEach((head, column) => head.addEventListener("click", () => {
-    const down = head.getAttribute("aria-sort") !== "descending";
+    const sorted = head.getAttribute("aria-sort");
+    const down = sorted ? sorted === "ascending" : column > 0 && !head.dataset.lower;
     heads.forEach(other => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
     const key = row => {
@@ -65,7 +66,7 @@ function pareto(panel) {
   const {name, metric, points} = panel;
   const xs = points.map(p => p.x), ys = points.map(p => p.y);
   const image = frame(`${metric} against ${name}`, name, metric, xs, ys, true);
-  const x = scale(xs, 60, 400, true), y = scale(ys, 214, 26, false);
+  const x = scale(xs, 60, 400, true), y = scale(ys, 214, 34, false);
   const front = points.filter(p => p.front).sort((a, b) => a.x - b.x);
   image.append(svg("polyline", {class: "front", points: front.map(p => `${x(p.x)},${y(p.y)}`).join(" ")}));
   points.forEach(p => {
@@ -75,7 +76,7 @@ function pareto(panel) {
     dot.append(title);
     image.append(dot);
     if (!p.front) return;
-    const left = x(p.x) > 240, name = svg("text", {x: x(p.x) + (left ? -8 : 8), y: y(p.y) + 4,
+    const left = x(p.x) > 240, name = svg("text", {x: x(p.x) + (left ? 5 : -5), y: y(p.y) - 8,
       "text-anchor": left ? "end" : "start"});
     name.textContent = p.system.length > 34 ? p.system.slice(0, 33) + "…" : p.system;
     image.append(name);
@@ -85,20 +86,43 @@ function pareto(panel) {
   box.append(image, list);
   return box;
 }
-if ($("pareto")) facts.pareto.forEach(panel => document.querySelector(".charts").append(pareto(panel)));
+if ($("pareto")) facts.pareto.forEach(panel => document.querySelector("#pareto .charts").append(pareto(panel)));
 
-// Training curves, drawn when a row is opened.
-document.querySelectorAll("#made details").forEach(details => details.addEventListener("toggle", () => {
-  const box = details.querySelector(".curves");
-  if (!details.open || box.childElementCount) return;
-  facts.curves[box.dataset.row].forEach(curve => Object.entries(curve.metrics).forEach(([metric, points]) => {
-    const xs = points.map(p => p[0]), ys = points.map(p => p[1]);
-    const image = frame(`${curve.name}: ${metric}`, `step (${curve.name})`, metric, xs, ys, false);
-    const x = scale(xs, 60, 400, false), y = scale(ys, 214, 26, false);
-    image.append(svg("polyline", {points: points.map(p => `${x(p[0])},${y(p[1])}`).join(" ")}));
-    box.append(image);
+// Training curves: one metric of all rows that were trained.
+const INKS = ["#0b6bcb", "#c2410c", "#1a7f37", "#8250df", "#9a6700", "#0e7490", "#bf3989", "#57606a"];
+function curves() {
+  const metric = $("metric").value, series = [];
+  facts.curves.forEach(row => row.trainings.forEach(training => {
+    const told = row.trainings.length > 1 ? `${row.system} (${training.name})` : row.system;
+    if (training.metrics[metric]) series.push([told, training.metrics[metric]]);
   }));
-}));
+  const xs = series.flatMap(([, points]) => points.map(p => p[0]));
+  const ys = series.flatMap(([, points]) => points.map(p => p[1]));
+  const image = frame(metric, "step", metric, xs, ys, false), list = make("ul");
+  const x = scale(xs, 60, 400, false), y = scale(ys, 214, 26, false);
+  series.forEach(([told, points], number) => {
+    const ink = INKS[number % INKS.length], dashes = number < INKS.length ? "" : "5 3";
+    const line = svg("polyline", {points: points.map(p => `${x(p[0])},${y(p[1])}`).join(" ")});
+    line.style.stroke = ink;
+    line.style.strokeDasharray = dashes;
+    image.append(line);
+    const item = make("li"), swatch = make("b", dashes ? "┄ " : "─ ");
+    swatch.style.color = ink;
+    const [low, high] = [Math.min, Math.max].map(end => end(...points.map(p => p[1])));
+    const [first, last] = [points[0][1], points[points.length - 1][1]];
+    item.append(swatch, `${told}: ${first.toPrecision(3)} to ${last.toPrecision(3)}`);
+    item.title = `from ${low.toPrecision(4)} to ${high.toPrecision(4)}`;
+    list.append(item);
+  });
+  document.querySelector("#curves .charts").replaceChildren(image, list);
+}
+if ($("curves")) {
+  const names = new Set(facts.curves.flatMap(row => row.trainings.flatMap(t => Object.keys(t.metrics))));
+  names.forEach(name => $("metric").append(make("option", name)));
+  $("metric").value = names.has("loss") ? "loss" : [...names][0];
+  $("metric").addEventListener("change", curves);
+  curves();
+}
 
 // Any two rows, query by query.
 function compare() {

@@ -65,7 +65,8 @@ def make_tables(records: Sequence[dict[str, Any]]) -> list[Table]:
     tables = []
     for members in groups.values():
         holes = [r for r in failed if r.get("data") in (None, members[0]["data"])]
-        rows = rows_of(members) + [_hole(r) for r in holes]
+        shared = set.intersection(*(set(r["overrides"]) for r in members + holes))
+        rows = rows_of(members) + [_hole(r, shared) for r in holes]
         first = members[0]
         tables.append(
             Table(
@@ -88,8 +89,10 @@ def make_tables(records: Sequence[dict[str, Any]]) -> list[Table]:
     ]
 
 
-def _hole(record: dict[str, Any]) -> Row:
-    name = shortened(record["overrides"]) or record["folder"]
+def _hole(record: dict[str, Any], shared: set[str]) -> Row:
+    """The row of a job that did not finish, named by what it doesn't share with all others."""
+    told = [o for o in record["overrides"] if o not in shared]
+    name = shortened(told or record["overrides"]) or record["folder"]
     pruned = record["status"] == "pruned"
     told = record.get("error") or record["status"]
     return Row(name, failed=told if pruned else f"failed: {told}", pruned=pruned)

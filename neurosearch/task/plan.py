@@ -37,27 +37,37 @@ class Plan(Task):
         console.print(f"{len(waiting)} artifacts to build, {built} there already")
 
     def _lines(
-        self, artifact: Artifact[Any], store: Store, level: int, seen: set[str], waiting: set[str]
+        self,
+        artifact: Artifact[Any],
+        store: Store,
+        level: int,
+        seen: set[str],
+        waiting: set[str],
+        needed: bool = True,
     ) -> Iterator[str]:
+        """An artifact and what it stands on; under a finished one nothing is `needed`."""
         key = f"{artifact.kind}/{artifact.artifact_fingerprint}"
         manifest = store.manifest(artifact)
         repeated = key in seen
-        seen.add(key)
-        if manifest is None:
-            waiting.add(key)
-            state = "[yellow]to build[/yellow]"
-        else:
+        if manifest is not None:
+            seen.add(key)
             size = sum(entry[0] for entry in manifest["files"].values())
             age = _age(manifest["created"])
             state = f"[green]there[/green] {size / 1e6:.1f} MB, {manifest['seconds']:.1f} s, {age}"
+        elif needed:
+            seen.add(key)
+            waiting.add(key)
+            state = "[yellow]to build[/yellow]"
+        else:
+            state = "[dim]gone, and not needed[/dim]"
         again = " [dim](see above)[/dim]" if repeated else ""
         name = f"{artifact.kind} {artifact.artifact_fingerprint[:8]}"
         yield f"{'  ' * level}{name}: {state}{again}"
-        # What stands on a finished artifact is never looked at; nor is it here.
-        if repeated or manifest is not None or level >= self.depth:
+        if repeated or level >= self.depth:
             return
+        below = needed and manifest is None
         for source in artifact.inputs():
-            yield from self._lines(source, store, level + 1, seen, waiting)
+            yield from self._lines(source, store, level + 1, seen, waiting, below)
 
 
 def _targets(job: Job) -> tuple[str, list[Artifact[Any]]]:

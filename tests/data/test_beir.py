@@ -72,6 +72,7 @@ def test_a_split_that_is_not_there_is_said_so(runtime: Runtime, tmp_path: Path) 
     "changes, message",
     [
         ({"corpus": [*CORPUS, CORPUS[0]]}, "row 3: duplicate product_id 'd1', first at row 1"),
+        ({"corpus": [*CORPUS, {"_id": "d3", "titel": "x"}]}, "row 3: neither column 'title' nor"),
         ({"corpus": [{"_id": "d1", "metadata": "oops"}]}, "row 1: column 'metadata' is no object"),
         ({"corpus": [{"_id": "d1", "title": 5}]}, "row 1: column 'title' is 5, not a text"),
         ({"queries": [{"_id": "q0", "text": 17}]}, "row 1: column 'text' is 17, not a text"),
