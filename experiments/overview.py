@@ -4,9 +4,9 @@
 
 Nothing is typed: every number is read from the tables' CSV files, which are made of run files. A
 win is the difference of the headline metric to the table's own baseline, with Holm's p where the
-table tested it. Evidence is called thin where a trained winner has one seed, where nothing was
-tested, where the next row's interval overlaps, or where less than a third of the winner's first
-ten products was ever judged.
+table tested it. Evidence is called thin where a winner has one seed, where nothing was tested,
+where the next row's interval overlaps, where less than a third of the winner's first ten products
+was ever judged, where its semantic IDs collapsed or are shared by many products.
 """
 
 from __future__ import annotations
@@ -41,7 +41,12 @@ def line(path: Path) -> str | None:
     judged = table.filter((pl.col("metric") == "judged@10") & (pl.col("system") == best["system"]))[
         "mean"
     ]
-    thin = []
+    thin = _flags(path, best["system"])
+    shared = table.filter(
+        (pl.col("metric") == "collision_rate") & (pl.col("system") == best["system"])
+    )["mean"]
+    if len(shared) and shared[0] > 0.05:
+        thin.append(f"{shared[0]:.0%} of its products share an ID")
     if best["n_seeds"] == 1:
         thin.append("one seed")
     if best["p_holm"] is None and best["system"] != best["baseline"]:
@@ -57,6 +62,17 @@ def line(path: Path) -> str | None:
     data = path.stem + (" (simulated)" if first["data"] == "shop" else "")
     cells = (link, data, best["system"], f"{metric} {told}", margin, "; ".join(thin))
     return "| " + " | ".join(cells).replace("\n", " ") + " |"
+
+
+def _flags(path: Path, system: str) -> list[str]:
+    """What the readable table says of a row beside its name, such as `collapsed`."""
+    names = [
+        x.split("|")[1].strip()
+        for x in path.with_suffix(".md").read_text().splitlines()
+        if "|" in x
+    ]
+    told = [name.removeprefix(f"{system} (") for name in names if name.startswith(f"{system} (")]
+    return [name.removesuffix(")") for name in told if name.removesuffix(")").isalpha()]
 
 
 def page() -> str:
