@@ -63,10 +63,10 @@ def _number(metric: str, row: dict[str, Any]) -> str:
 
 
 def _tested(rows: list[dict[str, Any]]) -> str:
-    """The least of Holm's p of these rows against one of them that is their table's baseline."""
+    """The largest of Holm's p of these rows against one of them that is their table's baseline."""
     named = {row["system"] for row in rows}
     found = [r["p_holm"] for r in rows if r["p_holm"] is not None and r["baseline"] in named]
-    return f"p {min(found):.2g}" if found else "by value; not tested"
+    return f"p {max(found):.2g}" if found else "by value; not tested"
 
 
 MAIN = "main/results/home_depot"

@@ -6,7 +6,7 @@ Nothing is typed: every number is read from the tables' CSV files, which are mad
 win is the difference of the headline metric to the table's own baseline, with Holm's p where the
 table tested it. Evidence is called thin where a winner has one seed, where nothing was tested,
 where the next row's interval overlaps, where less than a third of the winner's first ten products
-was ever judged, where its semantic IDs collapsed or are shared by many products.
+was ever judged, where its semantic IDs collapsed or many collide.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def line(path: Path) -> str | None:
         (pl.col("metric") == "collision_rate") & (pl.col("system") == best["system"])
     )["mean"]
     if len(shared) and shared[0] > 0.05:
-        thin.append(f"{shared[0]:.0%} of its products share an ID")
+        thin.append(f"collision rate {shared[0]:.2f}")
     if best["n_seeds"] == 1:
         thin.append("one seed")
     if best["p_holm"] is None and best["system"] != best["baseline"]:

@@ -76,16 +76,16 @@ def main(config: DictConfig) -> float | None:
         with profiled(folder):
             return task.run(job)
     except Pruned as error:
-        _report(config, folder, number, overrides, str(error), None, "pruned")
+        _report(config, task, folder, number, overrides, str(error), None, "pruned")
         return error.value
     except InputError as error:
-        _report(config, folder, number, overrides, str(error), None)
+        _report(config, task, folder, number, overrides, str(error), None)
     except Exception as error:
         told = f"{type(error).__name__}: {error}"
         trace: str | None = traceback.format_exc()
         if isinstance(error, OSError) and error.errno in FULL_OR_FORBIDDEN:
             told, trace = f"{error.filename or folder}: {error.strerror}", None
-        _report(config, folder, number, overrides, told, trace)
+        _report(config, task, folder, number, overrides, told, trace)
     return None
 
 
@@ -103,6 +103,7 @@ def profiled(folder: Path) -> Iterator[None]:
 
 def _report(
     config: DictConfig,
+    task: Task | None,
     folder: Path,
     number: int,
     overrides: list[str],
@@ -115,6 +116,12 @@ def _report(
     log.error("%s: %s", "error" if status == "failed" else status, message)
     if trace:
         log.error("%s", trace)
+    swept = HydraConfig.get().mode == RunMode.MULTIRUN
+    recorded = swept if task is None else task.tabulated
+    if not (swept and recorded):
+        count_failures(1)  # else the callback counts, whoever ran the jobs
+    if not recorded:
+        return  # the record that lies there is another task's
     record = {
         "experiment": config.name,
         "overrides": overrides,
@@ -123,6 +130,7 @@ def _report(
         "error": message,
         "traceback": trace,
     }
-    write_record(folder, record)
-    if status == "failed" and HydraConfig.get().mode != RunMode.MULTIRUN:
-        count_failures(1)  # of a multirun the callback counts, whoever ran the jobs
+    try:
+        write_record(folder, record)
+    except OSError as error:  # such as a disk that is full
+        log.error("error: %s: the job has no record (%s)", folder, error.strerror)

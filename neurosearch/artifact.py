@@ -7,6 +7,7 @@ recipes and its inputs' fingerprints, so nothing stale can be found under it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -133,7 +134,7 @@ class Store:
         folder = self.folder(artifact)
         if self._usable(artifact, folder):
             return folder
-        self._check(artifact)
+        self._check(artifact, unusable=True)
         for source in artifact.inputs():
             self.ensure(source)
         from filelock import FileLock, Timeout
@@ -152,13 +153,13 @@ class Store:
             lock.release()
         return folder
 
-    def _check(self, artifact: Artifact[Any]) -> None:
+    def _check(self, artifact: Artifact[Any], unusable: bool = False) -> None:
         """Let all that an artifact still needs say what it can't be built from."""
         key = f"{artifact.kind}/{artifact.artifact_fingerprint}"
         if key in self._checked:
             return
         self._checked.add(key)
-        if self.manifest(artifact) is None:
+        if unusable or self.manifest(artifact) is None:
             artifact.check(self.runtime)
             for source in artifact.inputs():
                 self._check(source)
@@ -177,6 +178,8 @@ class Store:
                 log.warning(told, artifact.kind, folder, fault)
             return False
         self._verified.add(key)
+        with contextlib.suppress(OSError):  # somebody else's store
+            os.utime(folder)  # in use: not to be pruned
         self._note("reused", artifact, manifest)
         return True
 

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from neurosearch.errors import InputError
-from neurosearch.recipe import within
+from neurosearch.recipe import digest, within
 from neurosearch.task.base import build
 
 
@@ -23,13 +23,16 @@ def preflight(config: DictConfig) -> None:
         raise InputError("hydra.launcher.n_jobs is 0 (-1: one job a core)")
     if launcher.get("_target_", "").endswith("SlurmLauncher") and not shutil.which("srun"):
         raise InputError("hydra/launcher=slurm: there is no srun here")
-    if study_of(config):
+    if config.hydra.sweeper.get("n_trials") is not None:
         _check_search(config)
 
 
 def study_of(config: DictConfig) -> str:
-    """The name of a search's study, as a folder's; '' for a grid."""
-    return re.sub(r"[^\w.-]", "_", config.hydra.sweeper.get("study_name") or "")
+    """The name of a search's kept study and of its storage, as a folder's; '' for a grid."""
+    name, storage = (config.hydra.sweeper.get(key) for key in ("study_name", "storage"))
+    if not name or not storage:
+        return ""
+    return re.sub(r"[^\w.-]", "_", name) + "-" + digest(str(storage))[:6]
 
 
 def is_new(sweeper: DictConfig) -> bool:
@@ -37,7 +40,7 @@ def is_new(sweeper: DictConfig) -> bool:
     import optuna
 
     try:
-        optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage or "sqlite://")
+        optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
     except KeyError:
         return True
     return False
@@ -47,7 +50,8 @@ def _check_search(config: DictConfig) -> None:
     sweeper = config.hydra.sweeper
     within("hydra.sweeper.n_trials", sweeper.n_trials, least=1)
     try:
-        is_new(sweeper)
+        if study_of(config):
+            is_new(sweeper)
     except Exception as error:  # whatever the data base's driver raises
         told = str(error).splitlines()[0]
         raise InputError(f"hydra.sweeper.storage={sweeper.storage}: {told}") from None

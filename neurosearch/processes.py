@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import socket
 import sys
 import tempfile
@@ -43,14 +42,6 @@ def barrier() -> None:
         dist.barrier()
 
 
-def own_folder(folder: Path) -> Path:
-    """A place for what each process writes by itself; rank 0's is `folder`."""
-    rank, _ = world()
-    own = folder if rank == 0 else folder / f"rank{rank}"
-    own.mkdir(parents=True, exist_ok=True)
-    return own
-
-
 def build_together(artifact: Artifact[Any], folder: Path, runtime: Runtime) -> Any:
     """What `artifact.build` returns, run by `runtime.devices` processes.
 
@@ -78,8 +69,6 @@ def build_together(artifact: Artifact[Any], folder: Path, runtime: Runtime) -> A
             if fault.exists():
                 raise InputError(fault.read_text(encoding="utf-8")) from None
             raise
-        for part in folder.glob("rank*"):
-            shutil.rmtree(part)
         return json.loads(Path(made, OUTCOME).read_text(encoding="utf-8"))
 
 

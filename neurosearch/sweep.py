@@ -33,19 +33,19 @@ class CollectTables(Callback):  # type: ignore[misc]
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        try:
-            preflight(config)
-        except InputError as error:
-            sys.exit(f"error: {error}")  # Hydra would swallow what is no SystemExit, and go on
         # Workers of any launcher inherit the environment.
         os.environ[SWEEP] = sweep = uuid.uuid4().hex[:8]
-        study = study_of(config)
-        if study:
-            jobs = sweep_folder(Path(config.hydra.sweep.dir).absolute(), study)
-            if is_new(config.hydra.sweeper):
-                shutil.rmtree(jobs, ignore_errors=True)
-            earlier = len(list(jobs.glob("*"))) if jobs.exists() else 0
-            os.environ[SWEEP] = f"{study}/{earlier:04d}-{sweep}"
+        try:
+            preflight(config)
+            study = study_of(config)
+            if study:
+                jobs = sweep_folder(Path(config.hydra.sweep.dir).absolute(), study)
+                if is_new(config.hydra.sweeper):
+                    shutil.rmtree(jobs, ignore_errors=True)
+                earlier = len(list(jobs.glob("*"))) if jobs.exists() else 0
+                os.environ[SWEEP] = f"{study}/{earlier:04d}-{sweep}"
+        except (InputError, OSError) as error:
+            sys.exit(f"error: {error}")  # Hydra would swallow what is no SystemExit, and go on
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         sweep = os.environ.pop(SWEEP, None)
@@ -69,7 +69,7 @@ class CollectTables(Callback):  # type: ignore[misc]
         unfinished = [r for r in records if r["status"] not in ("done", "pruned")]
         count_failures(len(unfinished))
         if study_of(config):
-            records = list({r["folder"]: r for r in read_records(folder.parent)}.values())
+            records = _trials(read_records(folder.parent))
         else:
             shutil.rmtree(folder, ignore_errors=True)
         report, tracking = build(config, "report"), build(config, "tracking")
@@ -86,3 +86,17 @@ class CollectTables(Callback):  # type: ignore[misc]
             log.error("failed: %s: %s", " ".join(record["overrides"]), record.get("error"))
         if written:
             log.info("tables: %s", ", ".join(str(path) for path in written))
+
+
+def _trials(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last record of each trial that is still there."""
+    latest = list({record["folder"]: record for record in records}.values())
+    there = [
+        record
+        for record in latest
+        if Path(record["folder"]).is_dir()
+        and (not record.get("metrics") or Path(record["metrics"]).is_file())
+    ]
+    if len(there) < len(latest):
+        log.warning("%d earlier trials were deleted: no rows", len(latest) - len(there))
+    return there

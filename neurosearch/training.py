@@ -233,6 +233,7 @@ def _together() -> dict[str, Any]:
     Lightning's DDP would average gradients of batches of their own; ours are parts of one batch,
     whose gradients the module adds up itself, so the model is not wrapped.
     """
+    import torch.distributed as dist
     from lightning_fabric.plugins.environments import (  # type: ignore[attr-defined]
         LightningEnvironment,
     )
@@ -240,7 +241,10 @@ def _together() -> dict[str, Any]:
 
     class SharedBatches(DDPStrategy):
         def configure_ddp(self) -> None:
-            """The module itself, as it is."""
+            """The module itself; all processes begin with rank 0's weights."""
+            assert self.lightning_module is not None
+            for weight in self.lightning_module.state_dict().values():
+                dist.broadcast(weight, 0)
 
     return {"strategy": SharedBatches(), "plugins": [LightningEnvironment()]}
 

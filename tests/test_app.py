@@ -116,6 +116,19 @@ def test_bad_input_is_one_clear_line(outputs: Path, words: list[str], message: s
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("words", [["task=prune"], ["task=prune", "task.hours=-1"]])
+def test_what_another_task_refuses_leaves_the_job_s_record(
+    words: list[str], tmp_path: Path
+) -> None:
+    record = tmp_path / "jobs" / "adhoc" / "default" / "record.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("no JSON")
+    (tmp_path / "artifacts").mkdir()
+    done = run(tmp_path, *words)
+    assert done.returncode == 1 and "error: " in done.stderr
+    assert record.read_text() == "no JSON"
+
+
 def test_an_unknown_key_is_hydra_s_error(outputs: Path) -> None:
     done = run(outputs, "retriever=bm25", "retriever.k2=1")
     assert done.returncode == 1
@@ -129,15 +142,25 @@ def test_the_plan_says_what_would_be_built(outputs: Path) -> None:
     assert run(outputs, *BM25, "name=planned").returncode == 0
     known = run(outputs, "task=plan", *BM25, "trainer.threads=1", "trainer.tokens_per_batch=77")
     assert "0 artifacts to build, 4 there already" in known.stdout
-    # What stands under it is shown too, with its size; it is not needed, were it gone.
+    # What stands under it is shown too, with its size. What serves is needed, were it gone;
+    # what only the metrics stood on is not.
     assert re.search(r"\n {4}run \w{8}: there \d+\.\d MB, .* s, just built", known.stdout)
     (short,) = re.findall(r"bm25s (\w{8}): there", known.stdout)
     (index,) = (outputs / "artifacts" / "bm25s").glob(f"{short}*")
     shutil.move(index, outputs / "away")
     without = run(outputs, "task=plan", *BM25)
     shutil.move(outputs / "away", index)
-    assert "0 artifacts to build, 3 there already" in without.stdout
-    assert "gone, and not needed" in without.stdout
+    assert "1 artifacts to build, 3 there already" in without.stdout
+    members = [f"retriever@retriever.members.{kind}=random" for kind in ("sparse", "dense")]
+    words = ["retriever=hybrid_rrf", *members, *TINY[:2], "name=planned"]
+    assert run(outputs, *words).returncode == 0
+    plan = run(outputs, "task=plan", *words).stdout
+    assert plan.startswith("Hybrid RRF") and "0 artifacts to build" in plan
+    for folder in (outputs / "artifacts" / "run").glob("[0-9a-f]*"):
+        if f"      run {folder.name[:8]}: there" in plan:
+            shutil.rmtree(folder)
+    plan = run(outputs, "task=plan", *words).stdout
+    assert "0 artifacts to build" in plan and plan.count("gone, and not needed") >= 1
     # Of a whole experiment, every job of its sweep.
     whole = run(outputs, "task=plan", "experiment=fusion_k", "debug=tiny")
     assert whole.stdout.count("Hybrid RRF") == 8

@@ -47,7 +47,10 @@ def test_what_can_run_passes(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     search = composed(HERE.format(tmp_path), FUSION, "debug=tiny")
     preflight(search)
-    assert study_of(search) == "search_fusion-shop-hybrid_rrf"
+    elsewhere = composed("paths.outputs=/elsewhere", FUSION)
+    alone = composed(FUSION, "hydra.sweeper.storage=null")
+    assert study_of(search).startswith("search_fusion-shop-hybrid_rrf-")
+    assert study_of(search) != study_of(elsewhere) and study_of(alone) == ""
     assert search.evaluation.latency.queries == 0  # a search times nothing, debug or not
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from neurosearch.errors import InputError
 from neurosearch.pruning import Pruned, Pruner
+from neurosearch.sweep import _trials
 from tests.test_app import run
 
 optuna = pytest.importorskip("optuna")
@@ -32,6 +33,18 @@ def test_a_search_goes_on_where_it_was(tmp_path: Path) -> None:
     told = {t.value for t in study.trials}
     assert sorted(told) == pytest.approx(sorted(found))
     assert study.best_value == pytest.approx(max(t.value for t in study.trials))
+
+
+def test_trials_that_were_deleted_have_no_rows(tmp_path: Path) -> None:
+    """A job's folder, or the artifact that its numbers are read from."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "metrics").touch()
+    kept = {"folder": str(tmp_path / "kept"), "metrics": str(tmp_path / "metrics")}
+    pruned = {"folder": str(tmp_path / "kept"), "status": "pruned"}
+    gone = [kept | {"folder": "/nowhere"}, kept | {"metrics": "/nowhere"}]
+    assert _trials([gone[0], kept]) == [kept]
+    assert _trials([kept, gone[1]]) == []  # of one folder, the last
+    assert _trials([kept, pruned]) == [pruned]
 
 
 def test_what_is_behind_the_median_is_ended(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from neurosearch.errors import InputError
 from neurosearch.evaluation.metrics import per_query
 from neurosearch.negatives.base import NegativeLists, TrainingContext
 from neurosearch.negatives.retrieved import select
-from neurosearch.processes import own_folder, world
+from neurosearch.processes import barrier, world
 from neurosearch.runtime import Runtime
 from neurosearch.training import MONITOR, Schedule, optimizer_of
 from neurosearch.types import Dataset, Run
@@ -89,7 +89,7 @@ class BiEncoderModule(lightning.LightningModule):
         self.loss = objective.loss.objective()
         self._objective, self._schedule, self._texts = objective, schedule, texts
         self._batches, self._graded, self._runtime = batches, graded, runtime
-        self._folder = own_folder(folder)
+        self._folder = folder
         self._tokenized(towers)
         self._masked: list[Tensor] = []  # also of the attempts before this one
         self._losses: list[Tensor] = []  # since the last validation
@@ -152,7 +152,8 @@ class BiEncoderModule(lightning.LightningModule):
             loss = loss_of(self._encode(own))
             self.manual_backward(loss)
         sum_gradients(self.towers.parameters())
-        torch.nn.utils.clip_grad_norm_(self.parameters(), self._schedule.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self._schedule.clip)
+        self.log("gradient norm", norm)
         optimizer.step()
         scheduler: Any = self.lr_schedulers()
         scheduler.step()
@@ -233,8 +234,10 @@ class BiEncoderModule(lightning.LightningModule):
             path = self._folder / f"mined-{number}-{latest}.npz"
             if not latest or self._mined.get(number) == path:
                 continue
-            if not path.exists():
+            # By one process: others might order ties otherwise, and batches must be the same.
+            if world()[0] == 0 and not path.exists():
                 self._mine(source, path)
+            barrier()
             stored = np.load(path)
             count, _ = self._batches.lists[number]
             lists = NegativeLists(stored["indptr"], stored["rows"])

@@ -18,12 +18,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from neurosearch.errors import InputError
 from neurosearch.processes import world
 
 
 def shares(order: np.ndarray) -> list[np.ndarray]:
-    """What each process encodes of `order`: every n-th, so that lengths are alike."""
+    """What each process encodes of `order`: every n-th, so that lengths are alike.
+
+    Raises InputError where some would have nothing.
+    """
     _, processes = world()
+    if len(order) < processes:
+        raise InputError(f"trainer.devices={processes}: a batch of {len(order)} is too small")
     return [order[rank::processes] for rank in range(processes)]
 
 

@@ -31,6 +31,8 @@ class T5(Generator):
                 raise InputError(f"generator.model={self.model!r} is a {kind}, not a T5")
 
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
+        import torch
+
         from neurosearch.generator.decoder import CodeDecoder, take_t5
         from neurosearch.generator.network import CodeModel, T5Reader, pretrained_t5
 
@@ -45,7 +47,9 @@ class T5(Generator):
             dropout=config.dropout_rate,
             gated=config.is_gated_act,
         )
-        decoder = CodeDecoder(sizes, shape, config.d_model)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.schedule.seed)
+            decoder = CodeDecoder(sizes, shape, config.d_model)
         take_t5(decoder, t5)
         return CodeModel(T5Reader(t5.encoder, tokenizer), decoder)
 

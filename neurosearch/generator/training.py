@@ -113,14 +113,15 @@ class GeneratorModule(lightning.LightningModule):
         if recipe.ranking:
             retrieval = int((asked >= 0).sum())
             other = self._others(asked[:retrieval], step)[own[own < retrieval]]
-            ranked = self._ranking(memory, mask, logits, path, other) * (len(other) / retrieval)
+            ranked = self._ranking(memory, mask, logits, path, other) / (retrieval * len(logits))
             self.log("ranking", summed(ranked))
             loss = loss + recipe.ranking * ranked
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         self.manual_backward(loss)
         sum_gradients(self.model.parameters())
-        torch.nn.utils.clip_grad_norm_(self.parameters(), recipe.schedule.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), recipe.schedule.clip)
+        self.log("gradient norm", norm)
         optimizer.step()
         scheduler: Any = self.lr_schedulers()
         scheduler.step()
@@ -171,7 +172,7 @@ class GeneratorModule(lightning.LightningModule):
     def _ranking(
         self, memory: Tensor, mask: Tensor, logits: list[Tensor], path: Tensor, rows: np.ndarray
     ) -> Tensor:
-        """Mean of log(1 + exp(S_l(worse) - S_l(positive))) over the prefixes that differ.
+        """Sum of log(1 + exp(S_l(worse) - S_l(positive))) over the prefixes that differ.
 
         `rows`: the worse product of each retrieval example.
         """
@@ -185,7 +186,7 @@ class GeneratorModule(lightning.LightningModule):
             worse = worse + bad.log_softmax(-1).gather(1, wrong[:, None])[:, 0]
             same = same & (right == wrong)
             terms.append(softplus(worse - own).masked_fill(same, 0.0))
-        return torch.stack(terms).mean()
+        return torch.stack(terms).sum()
 
     def _on(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.device, non_blocking=True)

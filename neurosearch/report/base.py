@@ -54,11 +54,14 @@ class Report(Recipe):
 
     def check_writable(self, folder: Path) -> None:
         """Raise InputError where tables can't be written, to `folder` or to `publish`."""
-        for key, place in (("paths.outputs", folder), ("report.publish", self.publish)):
-            if place is None:
-                continue
-            there = next(p for p in (Path(place), *Path(place).absolute().parents) if p.exists())
-            if not there.is_dir() or not os.access(there, os.W_OK):
+        places = {"paths.outputs": folder}
+        places |= {"report.publish": Path(self.publish)} if self.publish else {}
+        for key, place in places.items():
+            try:
+                there = next(p for p in (place, *place.absolute().parents) if p.exists())
+            except PermissionError:
+                there = place
+            if not (os.access(there, os.W_OK) and there.is_dir()):
                 raise InputError(f"{key}: {there} can't be written")
 
     def missing(self, tables: Sequence[Table]) -> list[str]:

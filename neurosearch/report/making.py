@@ -81,8 +81,11 @@ def _files(row: Row, name: str) -> list[Path]:
 
 
 def _curve(path: Path) -> dict[str, Any]:
-    """Points by metric, thinned."""
-    thinned = {name: own[:: -(-len(own) // POINTS)] for name, own in curves_of(path).items()}
+    """Points by metric, thinned; the last one stays."""
+    thinned = {
+        name: [*own[: -1 : -(-len(own) // POINTS)], own[-1]]
+        for name, own in curves_of(path).items()
+    }
     name = f"{path.parent.parent.name} {path.parent.name[:8]}"
     return {"name": name, "metrics": thinned} if thinned else {}
 

@@ -127,11 +127,12 @@ def _measured(name: str, group: list[dict[str, Any]]) -> Row:
 
 def _provenance(group: list[dict[str, Any]]) -> dict[str, Any]:
     flags = sorted({flag for record in group for flag in record.get("flags", [])})
+    records = tuple({record["run"]: record for record in group}.values())  # equal jobs are one
     said = {
         name: ", ".join(dict.fromkeys(record[name] for record in group))
         for name in ("hardware", "commit")
     }
-    return {**said, "flags": tuple(flags), "records": tuple(group)}
+    return {**said, "flags": tuple(flags), "records": records}
 
 
 def _by_system(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -140,7 +141,6 @@ def _by_system(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
         tuple(o for o in r["overrides"] if o.split("=")[0].lstrip("+~") not in REPEATS)
         for r in records
     ]
-    shared = set(settings[0]).intersection(*settings)
     named: dict[str, set[tuple[str, ...]]] = {}
     for record, setting in zip(records, settings, strict=True):
         named.setdefault(record["label"], set()).add(setting)
@@ -149,7 +149,7 @@ def _by_system(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
         name = record["label"]
         if len(named[name]) > 1:
             # What all the jobs of this name share does not tell them apart.
-            common = shared.union(set(setting).intersection(*named[name]))
+            common = set(setting).intersection(*named[name])
             told = [o for o in setting if o not in common]
             alike = [s for s in named[name] if shortened(s) == shortened(setting)]
             exact = len(alike) > 1
@@ -167,7 +167,7 @@ def _short(override: str, exact: bool) -> str:
     key, _, value = override.partition("=")
     if value.startswith("{"):
         return ", ".join(value.strip("{}").replace(":", "=").split(","))
-    if re.fullmatch(r"-?\d\.?\d{4,}(e-?\d+)?|-?\d+\.\d{4,}", value) and not exact:
+    if re.fullmatch(r"-?\d+\.\d{4,}(e-?\d+)?", value) and not exact:
         value = f"{float(value):.4g}"  # a search's draw
     return f"{key.split('@')[0].split('.')[-1]}={value}"
 

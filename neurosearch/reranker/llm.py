@@ -133,7 +133,7 @@ def check_endpoint(recipe: LLM) -> None:
 
     try:
         httpx.get(recipe.endpoint, timeout=recipe.timeout)
-    except (httpx.TransportError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise _unanswered(recipe, error) from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,64 +24,86 @@ class Plan(Task):
         from rich.console import Console
 
         console = Console(width=110, highlight=False)
-        seen: set[str] = set()
-        waiting: set[str] = set()
+        tree = _Tree(self.depth)
         for planned in _jobs(job):
             label, targets = _targets(planned)
             overrides = " ".join(planned.overrides)
             console.print(f"[bold]{label}[/bold] [dim]{overrides}[/dim]")
+            tree.wanted = {_key(target) for target in targets}
             for target in targets:
-                for line in self._lines(target, planned.runtime.store, 1, seen, waiting):
-                    console.print(line)
-        built = len(seen) - len(waiting)
-        console.print(f"{len(waiting)} artifacts to build, {built} there already")
+                if not tree.is_told(target, planned.runtime.store):
+                    for line in tree.lines(target, planned.runtime.store, 1, True):
+                        console.print(line)
+        there = len(tree.told - tree.gone)
+        console.print(f"{len(tree.waiting)} artifacts to build, {there} there already")
 
-    def _lines(
-        self,
-        artifact: Artifact[Any],
-        store: Store,
-        level: int,
-        seen: set[str],
-        waiting: set[str],
-        needed: bool = True,
+
+@dataclass
+class _Tree:
+    """Attributes:
+    wanted: what the job asks for itself, wherever it stands.
+    told: what has a line already; gone: of that, what isn't there; waiting: what will be built.
+    """
+
+    depth: int
+    wanted: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
+    waiting: set[str] = field(default_factory=set)
+
+    def is_told(self, artifact: Artifact[Any], store: Store) -> bool:
+        """Whether a line says all about what the job needs of it."""
+        key = _key(artifact)
+        built = store.manifest(artifact) is not None
+        return key in self.told and (built or key in self.waiting)
+
+    def lines(
+        self, artifact: Artifact[Any], store: Store, level: int, needed: bool
     ) -> Iterator[str]:
         """An artifact and what it stands on; under a finished one nothing is `needed`."""
-        key = f"{artifact.kind}/{artifact.artifact_fingerprint}"
-        manifest = store.manifest(artifact)
-        repeated = key in seen
+        key, manifest = _key(artifact), store.manifest(artifact)
+        needed = needed or key in self.wanted
+        repeated = self.is_told(artifact, store) if needed else key in self.told
+        self.told.add(key)
         if manifest is not None:
-            seen.add(key)
             size = sum(entry[0] for entry in manifest["files"].values())
             age = _age(manifest["created"])
             state = f"[green]there[/green] {size / 1e6:.1f} MB, {manifest['seconds']:.1f} s, {age}"
-        elif needed:
-            seen.add(key)
-            waiting.add(key)
-            state = "[yellow]to build[/yellow]"
         else:
-            state = "[dim]gone, and not needed[/dim]"
+            self.gone.add(key)
+            state = "[yellow]to build[/yellow]" if needed else "[dim]gone, and not needed[/dim]"
+            self.waiting |= {key} if needed else set()
         again = " [dim](see above)[/dim]" if repeated else ""
         name = f"{artifact.kind} {artifact.artifact_fingerprint[:8]}"
         yield f"{'  ' * level}{name}: {state}{again}"
         if repeated or level >= self.depth:
             return
-        below = needed and manifest is None
         for source in artifact.inputs():
-            yield from self._lines(source, store, level + 1, seen, waiting, below)
+            yield from self.lines(source, store, level + 1, needed and manifest is None)
+
+
+def _key(artifact: Artifact[Any]) -> str:
+    return f"{artifact.kind}/{artifact.artifact_fingerprint}"
 
 
 def _targets(job: Job) -> tuple[str, list[Artifact[Any]]]:
-    """The row's name, and what its task would have built: a run's metrics, or semantic IDs."""
+    """The row's name, and what its task asks for: a run, its metrics, what serves; or IDs."""
     data = job.data.dataset()
     if job.config.get("tokenizer") is not None:
         tokenizer = tokenizer_of(job)
         choice = next((o for o in job.overrides if o.startswith("tokenizer=")), "")
         name = choice.partition("=")[2] or type(tokenizer).__name__
         return name, [health_of(tokenizer, data)]
-    metrics = job.evaluation.metrics(job.retriever, data, job.query)
+    topics = job.evaluation.topics(job.query)
     latency = job.evaluation.latency_of(job.retriever, data, job.query)
-    timed: list[Artifact[Any]] = [] if latency is None else [latency]
-    return job.retriever.label(), [metrics, *timed]
+    wanted: list[Artifact[Any]] = [
+        job.evaluation.metrics(job.retriever, data, job.query),
+        job.retriever.run(data, topics),
+        data,
+        *job.retriever.serving(data, topics),
+        *([] if latency is None else [latency]),
+    ]
+    return job.retriever.label(), wanted
 
 
 def _age(created: str) -> str:
@@ -101,7 +123,7 @@ def _jobs(job: Job) -> Iterator[Job]:
 
     hydra = HydraConfig.get()
     params = hydra.sweeper.get("params") or {}
-    if hydra.mode == RunMode.MULTIRUN or not params:
+    if hydra.mode == RunMode.MULTIRUN or not params or hydra.sweeper.get("n_trials"):
         yield job
         return
     typed = list(hydra.overrides.task)

@@ -8,6 +8,7 @@ them all: then only what failed or was tried without a record goes). Says what i
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import time
@@ -31,7 +32,8 @@ STORED = re.compile(r"[0-9a-f]{24}|\.[0-9a-f]{24}\.(building|pruned)")
 class Prune(Task):
     """Attributes:
     delete: do it; else only say what would go.
-    hours: what is younger stays, whoever refers to it; another process may be about to.
+    hours: what was built or reused since then stays; a job that is running may be about to refer
+        to it.
     """
 
     delete: bool = False
@@ -52,7 +54,8 @@ class Prune(Task):
             own = [size for path, size in going.items() if path.parent.name == kind]
             table.add_row(kind, str(len(own)), f"{sum(own) / 1e6:,.1f}")
         freed = sum(going.values()) / 1e6
-        gone = sum(remove(path) for path in going) if self.delete else 0
+        # What another process has begun to use meanwhile stays.
+        gone = sum(remove(path) for path in going if is_older(path, self.hours) and self.delete)
         console = Console(width=100, highlight=False)
         console.print(table)
         if self.delete:
@@ -69,13 +72,17 @@ def unreferenced(outputs: Path, hours: float) -> Iterator[Path]:
     if not (outputs / "artifacts").is_dir():
         raise InputError(f"paths.outputs={outputs}: there are no artifacts")
     kept = referenced(outputs)
-    latest = time.time() - 3600 * hours
     for folder in sorted((outputs / "artifacts").glob("*/*")):
         ours = STORED.fullmatch(folder.name) and folder.is_dir()
         if not ours or folder.is_symlink() or folder.parent.is_symlink():
             continue
-        if folder.stat().st_mtime <= latest and (folder.parent.name, folder.name) not in kept:
+        if is_older(folder, hours) and (folder.parent.name, folder.name) not in kept:
             yield folder
+
+
+def is_older(folder: Path, hours: float) -> bool:
+    """Whether it was last built or reused so long ago."""
+    return folder.stat().st_mtime <= time.time() - 3600 * hours
 
 
 def referenced(outputs: Path) -> set[Key]:
@@ -84,10 +91,11 @@ def referenced(outputs: Path) -> set[Key]:
     Raises InputError for a record or a manifest that can't be read: who knows what it names.
     """
     waiting: list[Key] = []
-    for pattern in (RECORD, ".sweeps/**/[0-9]*.json"):
-        for path in (outputs / "jobs").rglob(pattern):
-            events = _read(path).get("artifacts") or []
-            waiting += [(event["kind"], event["fingerprint"]) for event in events]
+    for path in _records(outputs / "jobs"):
+        record = _read(path)
+        # A search keeps its trials' records; those of jobs that were deleted count no more.
+        if record and Path(record.get("folder", path.parent)).is_dir():
+            waiting += [(x["kind"], x["fingerprint"]) for x in record.get("artifacts") or []]
     kept: set[Key] = set()
     while waiting:
         key = waiting.pop()
@@ -96,16 +104,36 @@ def referenced(outputs: Path) -> set[Key]:
         kept.add(key)
         manifest = outputs / "artifacts" / key[0] / key[1] / MANIFEST
         if manifest.exists():
-            waiting += [(kind, name) for kind, name in _read(manifest).get("inputs") or []]
+            waiting += [(kind, name) for kind, name in _read(manifest, "inputs")["inputs"]]
     return kept
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _records(jobs: Path) -> list[Path]:
+    """The records of jobs, and of sweeps that run; jobs' folders may be links."""
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename} can't be read; nothing was deleted")
+
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, files in os.walk(jobs, followlinks=True, onerror=refuse):
+        folders[:] = [x for x in folders if os.path.realpath(f"{place}/{x}") not in seen]
+        seen.update(os.path.realpath(f"{place}/{x}") for x in folders)
+        swept = ".sweeps" in Path(place).relative_to(jobs).parts
+        named = [x for x in files if x == RECORD or (swept and x[0].isdigit())]
+        found += [Path(place, name) for name in named]
+    return found
+
+
+def _read(path: Path, *needed: str) -> dict[str, Any]:
+    """A JSON object with these keys; empty where the file has gone meanwhile."""
     try:
         told: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return dict.fromkeys(needed, ())
     except (OSError, ValueError) as error:
         told = error
-    if not isinstance(told, dict):
+    if not isinstance(told, dict) or not set(needed) <= set(told):
         mended = "run its job again, or delete its folder; nothing was deleted"
         raise InputError(f"{path} can't be read: {mended}")
     return told

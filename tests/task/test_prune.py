@@ -15,7 +15,7 @@ from neurosearch.errors import InputError
 from neurosearch.retriever.base import Topics
 from neurosearch.retriever.dense import Dense
 from neurosearch.runtime import Runtime
-from neurosearch.task.prune import remove, unreferenced
+from neurosearch.task.prune import is_older, remove, unreferenced
 from neurosearch.types import Dataset
 
 NAME = "0123456789abcdef01234567"
@@ -50,6 +50,7 @@ def test_a_build_that_was_given_up_goes_and_one_in_progress_stays(tmp_path: Path
     folder = tmp_path / "artifacts" / "run" / f".{NAME}.building"
     folder.mkdir(parents=True)
     os.utime(folder, (0, 0))
+    (tmp_path / "jobs").mkdir()
     assert list(unreferenced(tmp_path, 24.0)) == [folder]
     with FileLock(str(folder.parent / f".{NAME}.lock")):
         assert not remove(folder)
@@ -62,6 +63,7 @@ def test_links_and_what_no_store_made_are_left_alone(tmp_path: Path) -> None:
     (outside / NAME).mkdir(parents=True)
     kinds = tmp_path / "outputs" / "artifacts"
     (kinds / "run" / "notes").mkdir(parents=True)
+    (tmp_path / "outputs" / "jobs").mkdir()
     (kinds / "linked").symlink_to(outside)
     (kinds / "run" / NAME).symlink_to(outside / NAME)
     assert list(unreferenced(tmp_path / "outputs", 0.0)) == []
@@ -70,6 +72,9 @@ def test_links_and_what_no_store_made_are_left_alone(tmp_path: Path) -> None:
 def test_a_prune_that_was_killed_is_gone_on_with(tmp_path: Path) -> None:
     away = tmp_path / "artifacts" / "run" / f".{NAME}.pruned"
     away.mkdir(parents=True)
+    with pytest.raises(InputError, match="jobs can't be read; nothing was deleted"):
+        list(unreferenced(tmp_path, 0.0))  # not mounted, say
+    (tmp_path / "jobs").mkdir()
     assert list(unreferenced(tmp_path, 0.0)) == [away]
     assert remove(away) and not away.exists()
 
@@ -94,6 +99,32 @@ def test_what_cannot_be_read_may_name_anything(
     path.write_text(path.read_text()[:20])
     with pytest.raises(InputError, match=f"{path} can't be read: .* nothing was deleted"):
         list(unreferenced(runtime.outputs, 0.0))
+
+
+def test_jobs_behind_a_link_keep_theirs_and_deleted_trials_do_not(
+    shop: Artifact[Dataset], runtime: Runtime, tmp_path: Path
+) -> None:
+    runtime.get(shop)
+    named = {"artifacts": [{"kind": shop.kind, "fingerprint": shop.artifact_fingerprint}]}
+    away = tmp_path / "away" / "one"
+    away.mkdir(parents=True)
+    (away / "record.json").write_text(json.dumps(named))
+    (away / "round").symlink_to(tmp_path / "away")  # a link that leads back
+    jobs = runtime.outputs / "jobs"
+    trial = jobs / "search" / ".sweeps" / "study" / "0000-ab" / "0000.json"
+    trial.parent.mkdir(parents=True)
+    trial.write_text(json.dumps({**named, "folder": str(jobs / "search" / "deleted")}))
+    assert list(unreferenced(runtime.outputs, 0.0)) == [runtime.store.folder(shop)]
+    (jobs / "mine").symlink_to(tmp_path / "away")
+    assert list(unreferenced(runtime.outputs, 0.0)) == []
+
+
+def test_what_is_reused_is_young(shop: Artifact[Dataset], runtime: Runtime) -> None:
+    folder = runtime.store.ensure(shop)
+    os.utime(folder, (0, 0))
+    assert is_older(folder, 24.0)
+    Runtime(outputs=runtime.outputs, device="cpu", progress=False).get(shop)
+    assert not is_older(folder, 24.0)
 
 
 def test_outputs_that_are_not_there_are_said_so(tmp_path: Path) -> None:
