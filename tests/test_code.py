@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -124,3 +125,14 @@ def test_an_edit_while_running_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert code.edited_since_start() == []
     file.write_bytes(before.replace(b"x + 1", b"x + 2"))
     assert code.edited_since_start() == ["method.py"]
+
+
+def test_a_plan_imports_no_network() -> None:
+    """Fingerprints are of sources that are read: what they import takes seconds to load."""
+    heavy = "torch transformers faiss ranx numba pytorch_lightning".split()
+    code = "import sys; from neurosearch import __main__ as m\n"
+    code += "try: m.main()\nexcept SystemExit: pass\n"
+    code += f"print('loaded:', [n for n in {heavy} if n in sys.modules])"
+    words = [sys.executable, "-c", code, "task=plan", "retriever=reranked"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded: []", done.stderr
