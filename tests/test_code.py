@@ -129,7 +129,7 @@ def test_an_edit_while_running_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_a_plan_imports_no_network() -> None:
     """Fingerprints are of sources that are read: what they import takes seconds to load."""
-    heavy = "torch transformers faiss ranx numba pytorch_lightning".split()
+    heavy = ["torch", "transformers", "faiss", "ranx", "numba", "pytorch_lightning"]
     code = "import sys; from neurosearch import __main__ as m\n"
     code += "try: m.main()\nexcept SystemExit: pass\n"
     code += f"print('loaded:', [n for n in {heavy} if n in sys.modules])"
