@@ -118,7 +118,7 @@ def _report(
         log.error("%s", trace)
     swept = HydraConfig.get().mode == RunMode.MULTIRUN
     recorded = swept if task is None else task.tabulated
-    if not (swept and recorded):
+    if status == "failed" and not (swept and recorded):
         count_failures(1)  # else the callback counts, whoever ran the jobs
     if not recorded:
         return  # the record that lies there is another task's

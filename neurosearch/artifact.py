@@ -64,6 +64,11 @@ class Artifact(Generic[T]):
         """Hex digest of kind, code, fields and inputs."""
         return digest({"kind": self.kind, **self.description()})
 
+    @property
+    def address(self) -> str:
+        """`kind/fingerprint`: its folder, relative to the store's."""
+        return f"{self.kind}/{self.artifact_fingerprint}"
+
     def description(self) -> dict[str, Any]:
         """What the fingerprint is taken of; input artifacts appear by fingerprint."""
         cls: Any = type(self)
@@ -109,7 +114,7 @@ class Store:
         self._checked: set[str] = set()
 
     def folder(self, artifact: Artifact[Any]) -> Path:
-        return self.root / artifact.kind / artifact.artifact_fingerprint
+        return self.root / artifact.address
 
     def manifest(self, artifact: Artifact[Any]) -> dict[str, Any] | None:
         """The manifest of a complete artifact, or None. Reads no other file."""
@@ -123,7 +128,7 @@ class Store:
 
     def get(self, artifact: Artifact[T]) -> T:
         """The artifact's value, built first where it is not there. Loaded once a process."""
-        key = f"{artifact.kind}/{artifact.artifact_fingerprint}"
+        key = artifact.address
         if key not in self._loaded:
             self._loaded[key] = artifact.load(self.ensure(artifact))
         value: T = self._loaded[key]
@@ -155,7 +160,7 @@ class Store:
 
     def _check(self, artifact: Artifact[Any], unusable: bool = False) -> None:
         """Let all that an artifact still needs say what it can't be built from."""
-        key = f"{artifact.kind}/{artifact.artifact_fingerprint}"
+        key = artifact.address
         if key in self._checked:
             return
         self._checked.add(key)
@@ -165,7 +170,7 @@ class Store:
                 self._check(source)
 
     def _usable(self, artifact: Artifact[Any], folder: Path, tell: bool = False) -> bool:
-        key = f"{artifact.kind}/{folder.name}"
+        key = artifact.address
         if key in self._verified:
             return True
         manifest = self.manifest(artifact)
@@ -225,7 +230,7 @@ class Store:
         if folder.exists():  # a damaged one: the lock is ours, nobody loads it
             shutil.rmtree(folder)
         temporary.rename(folder)
-        self._verified.add(f"{artifact.kind}/{folder.name}")
+        self._verified.add(artifact.address)
         self._note("built", artifact, manifest)
 
     def _note(self, event: str, artifact: Artifact[Any], manifest: dict[str, Any]) -> None:

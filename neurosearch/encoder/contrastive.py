@@ -14,7 +14,7 @@ import pytorch_lightning as lightning
 import torch
 from torch import Tensor
 
-from neurosearch.encoder.gather import gathered, shares, sum_gradients
+from neurosearch.encoder.gather import in_order, shares, sum_gradients
 from neurosearch.encoder.gradcache import cached_backward
 from neurosearch.encoder.network import TextTower
 from neurosearch.encoder.pairs import PairBatches
@@ -127,11 +127,9 @@ class BiEncoderModule(lightning.LightningModule):
         # Places of the batch are 0 to B for queries, then documents; processes share them.
         texts = np.concatenate([queries, len(self._queries) + rows])
         order = shares(np.argsort(self._both.lengths[texts], kind="stable"))
-        counts = [len(share) for share in order]
-        back = torch.from_numpy(np.argsort(np.concatenate(order))).to(self.device)
 
         def loss_of(vectors: Tensor) -> Tensor:
-            whole = gathered(vectors, counts)[back]
+            whole = in_order(vectors, order)
             loss: Tensor = self.loss(whole[: len(queries)], whole[len(queries) :], targets)
             return loss
 

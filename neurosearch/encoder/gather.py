@@ -41,6 +41,29 @@ def gathered(own: Tensor, counts: list[int]) -> Tensor:
     return result
 
 
+def in_order(own: Tensor, order: list[np.ndarray], rows: np.ndarray | None = None) -> Tensor:
+    """All processes' vectors in the order of texts, whose numbers `order` has (of `shares`).
+
+    `rows`: how many vectors each text has, by its number; one where it is None.
+    """
+    texts = np.concatenate(order)
+    rows = np.ones(len(texts), dtype=np.int64) if rows is None else rows
+    places = torch.from_numpy(row_order(texts, rows)).to(own.device)
+    return gathered(own, [int(rows[share].sum()) for share in order])[places]
+
+
+def row_order(texts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Where each vector lies, in the order of texts, when texts come as `texts` says.
+
+    `counts`: vectors of each text, by its number.
+    """
+    begin = np.empty(len(counts), dtype=np.int64)
+    begin[texts] = np.cumsum(counts[texts]) - counts[texts]
+    first = np.cumsum(counts) - counts
+    places: np.ndarray = np.arange(counts.sum()) + np.repeat(begin - first, counts)
+    return places
+
+
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Every parameter's gradient becomes its sum over processes."""
     if world()[1] == 1:

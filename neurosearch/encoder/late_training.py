@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neurosearch.encoder.contrastive import BiEncoderModule
-from neurosearch.encoder.gather import gathered, shares
+from neurosearch.encoder.gather import in_order, shares
 from neurosearch.encoder.token_tower import Ragged, TokenTower
 from neurosearch.encoder.tokens import Tokens
 from neurosearch.index.maxsim import exact_maxsim, pair_scores
@@ -42,11 +42,9 @@ class ColBERTModule(BiEncoderModule):
         # Texts of the batch by number, queries first: chunks go through the network in order.
         order = shares(np.arange(len(queries) + len(rows)))
         count = np.concatenate(counts)
-        sent = [int(count[share].sum()) for share in order]
-        back = torch.from_numpy(token_order(np.concatenate(order), count)).to(self.device)
 
         def loss_of(vectors: Tensor) -> Tensor:
-            whole = gathered(vectors, sent)[back]
+            whole = in_order(vectors, order, count)
             asked, shown = Ragged(whole[:split], offsets[0]), Ragged(whole[split:], offsets[1])
             loss: Tensor = self.loss(asked, shown, targets)
             return loss
@@ -100,15 +98,3 @@ class ColBERTModule(BiEncoderModule):
         self.towers.train(was_training)
         kind = torch.float16 if self.device.type == "cuda" else torch.float32
         return asked, Ragged(shown.vectors.to(kind), shown.offsets)
-
-
-def token_order(texts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Where each token lies, in the order of texts, when texts come as `texts` says.
-
-    `counts`: tokens of each text, by its number.
-    """
-    begin = np.empty(len(counts), dtype=np.int64)
-    begin[texts] = np.cumsum(counts[texts]) - counts[texts]
-    first = np.cumsum(counts) - counts
-    places: np.ndarray = np.arange(counts.sum()) + np.repeat(begin - first, counts)
-    return places

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, softplus
 
-from neurosearch.encoder.gather import gathered, shares, sum_gradients
+from neurosearch.encoder.gather import in_order, shares, sum_gradients
 from neurosearch.errors import InputError
 from neurosearch.evaluation.metrics import per_query
 from neurosearch.loss.base import list_cross_entropy
@@ -135,8 +135,7 @@ class CrossModule(lightning.LightningModule):
         found = self.network.of_pairs(
             self._asked["train"], self._products, own, budget, self.device, half
         )
-        back = torch.from_numpy(np.argsort(np.concatenate(order))).to(self.device)
-        found = gathered(found, [len(share) for share in order])[back]
+        found = in_order(found, order)
         there = torch.from_numpy(known).to(self.device)
         outputs = found.new_zeros(*rows.shape, found.shape[1])
         outputs = outputs.masked_scatter(there[:, :, None].expand_as(outputs), found)

@@ -29,7 +29,7 @@ class Plan(Task):
             label, targets = _targets(planned)
             overrides = " ".join(planned.overrides)
             console.print(f"[bold]{label}[/bold] [dim]{overrides}[/dim]")
-            tree.wanted = {_key(target) for target in targets}
+            tree.wanted = {target.address for target in targets}
             for target in targets:
                 if not tree.is_told(target, planned.runtime.store):
                     for line in tree.lines(target, planned.runtime.store, 1, True):
@@ -53,7 +53,7 @@ class _Tree:
 
     def is_told(self, artifact: Artifact[Any], store: Store) -> bool:
         """Whether a line says all about what the job needs of it."""
-        key = _key(artifact)
+        key = artifact.address
         built = store.manifest(artifact) is not None
         return key in self.told and (built or key in self.waiting)
 
@@ -61,7 +61,7 @@ class _Tree:
         self, artifact: Artifact[Any], store: Store, level: int, needed: bool
     ) -> Iterator[str]:
         """An artifact and what it stands on; under a finished one nothing is `needed`."""
-        key, manifest = _key(artifact), store.manifest(artifact)
+        key, manifest = artifact.address, store.manifest(artifact)
         needed = needed or key in self.wanted
         repeated = self.is_told(artifact, store) if needed else key in self.told
         self.told.add(key)
@@ -80,10 +80,6 @@ class _Tree:
             return
         for source in artifact.inputs():
             yield from self.lines(source, store, level + 1, needed and manifest is None)
-
-
-def _key(artifact: Artifact[Any]) -> str:
-    return f"{artifact.kind}/{artifact.artifact_fingerprint}"
 
 
 def _targets(job: Job) -> tuple[str, list[Artifact[Any]]]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from neurosearch.artifact import Artifact
 from neurosearch.encoder.colbert import ColBERT
-from neurosearch.encoder.late_training import token_order
+from neurosearch.encoder.gather import row_order
 from neurosearch.encoder.token_embeddings import pooled
 from neurosearch.encoder.token_tower import Ragged, TokenTower
 from neurosearch.errors import InputError
@@ -72,7 +72,7 @@ def test_tokens_find_their_place_again(case: tuple[list[int], list[int]]) -> Non
     """Tokens of texts in any order, put in the order of the texts."""
     counts, texts = case
     sent = [(text, token) for text in texts for token in range(counts[text])]
-    back = token_order(np.array(texts), np.array(counts))
+    back = row_order(np.array(texts), np.array(counts))
     assert [sent[place] for place in back] == sorted(sent)
 
 
