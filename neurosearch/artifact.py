@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -18,17 +17,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Generic, TypeVar
 
-from neurosearch.code import code_digest, edited_since_start
+from neurosearch.code import code_digest, edited_since_start, releases
 from neurosearch.errors import InputError
 from neurosearch.processes import build_together
-from neurosearch.recipe import describe, digest
+from neurosearch.recipe import describe, digest, file_digest
 from neurosearch.runtime import Runtime, git_commit, hardware, log, peak_memory_mb
 
 T = TypeVar("T")
 MANIFEST = "manifest.json"
+ATTEMPTS = "attempts.json"  # in the folder of a resumable build: what its killed attempts took
+NO_IDENTITY = {"identity": False}  # metadata of a field that an artifact's result doesn't depend on
+SEALED = "neurosearch.evaluation"  # the one package that may open the test split's judgments
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class Artifact(Generic[T]):
     kind: ClassVar[str]
     resumable: ClassVar[bool] = False
     spreads: ClassVar[bool] = False
+
+    def stored(self) -> Artifact[Any]:
+        """The artifact whose folder this one is loaded from: itself, unless it is a view."""
+        return self
 
     def check(self, runtime: Runtime) -> None:
         """Raise InputError where the data or the machine lack what `build` needs.
@@ -72,11 +78,15 @@ class Artifact(Generic[T]):
     def description(self) -> dict[str, Any]:
         """What the fingerprint is taken of; input artifacts appear by fingerprint."""
         cls: Any = type(self)
-        fields = {f.name: describe(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        fields = {
+            f.name: describe(getattr(self, f.name))
+            for f in dataclasses.fields(self)
+            if f.metadata.get("identity", True)
+        }
         return {"class": f"{cls.__module__}.{cls.__qualname__}", "code": code_digest(cls), **fields}
 
     def inputs(self) -> list[Artifact[Any]]:
-        """Input artifacts, in field order, those in tuples and mappings included."""
+        """Input artifacts, in field order, those in tuples, mappings and dataclasses included."""
         values = (getattr(self, spec.name) for spec in dataclasses.fields(self))
         return [found for value in values for found in _artifacts_in(value)]
 
@@ -90,13 +100,50 @@ def _artifacts_in(value: Any) -> Iterator[Artifact[Any]]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _artifacts_in(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for spec in dataclasses.fields(value):
+            yield from _artifacts_in(getattr(value, spec.name))
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader finds the old or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest in an artifact's folder; None where there is none, or none of that shape."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        sound = (
+            isinstance(manifest["fingerprint"], str)
+            and isinstance(manifest["details"], dict)
+            and all(_is_plain(name) for name in manifest["files"])
+            and all(
+                isinstance(size, int) and isinstance(hashed, str)
+                for size, hashed in manifest["files"].values()
+            )
+            and all(
+                isinstance(kind, str) and isinstance(name, str)
+                for kind, name in manifest["inputs"]
+            )
+            and float(manifest["seconds"]) >= 0
+            and datetime.fromisoformat(manifest["created"]).tzinfo is not None
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return manifest if sound else None
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a file's name stays within its folder."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 class Store:
@@ -114,17 +161,11 @@ class Store:
         self._checked: set[str] = set()
 
     def folder(self, artifact: Artifact[Any]) -> Path:
-        return self.root / artifact.address
+        return self.root / artifact.stored().address
 
     def manifest(self, artifact: Artifact[Any]) -> dict[str, Any] | None:
         """The manifest of a complete artifact, or None. Reads no other file."""
-        try:
-            text = (self.folder(artifact) / MANIFEST).read_text(encoding="utf-8")
-            manifest: dict[str, Any] = json.loads(text)
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            return None
-        needed = {"fingerprint", "files", "seconds", "created", "inputs"}
-        return manifest if isinstance(manifest, dict) and needed <= set(manifest) else None
+        return read_manifest(self.folder(artifact))
 
     def get(self, artifact: Artifact[T]) -> T:
         """The artifact's value, built first where it is not there. Loaded once a process."""
@@ -136,6 +177,7 @@ class Store:
 
     def ensure(self, artifact: Artifact[Any]) -> Path:
         """The folder of the complete artifact: reused, or built under a file lock."""
+        artifact = artifact.stored()
         folder = self.folder(artifact)
         if self._usable(artifact, folder):
             return folder
@@ -159,12 +201,17 @@ class Store:
         return folder
 
     def _check(self, artifact: Artifact[Any], unusable: bool = False) -> None:
-        """Let all that an artifact still needs say what it can't be built from."""
+        """Let all that an artifact still needs say what it can't be built from.
+
+        Raises InputError for one that would learn from the test split's judgments.
+        """
+        artifact = artifact.stored()
         key = artifact.address
         if key in self._checked:
             return
         self._checked.add(key)
         if unusable or self.manifest(artifact) is None:
+            check_seal(artifact)
             artifact.check(self.runtime)
             for source in artifact.inputs():
                 self._check(source)
@@ -198,6 +245,7 @@ class Store:
             shutil.rmtree(temporary)
         temporary.mkdir(parents=True, exist_ok=True)
         log.info("building %s %s", artifact.kind, folder.name[:8])
+        earlier = _begin_attempt(temporary)
         start = time.perf_counter()
         try:
             if artifact.spreads and self.runtime.devices > 1:
@@ -207,16 +255,17 @@ class Store:
         except InputError:  # to be mended in the config: nothing here can be gone on with
             shutil.rmtree(temporary)
             raise
+        (temporary / ATTEMPTS).unlink()
         manifest = {
             "kind": artifact.kind,
             "fingerprint": artifact.artifact_fingerprint,
             "description": artifact.description(),
-            "inputs": [[x.kind, x.artifact_fingerprint] for x in artifact.inputs()],
+            "inputs": [
+                [x.stored().kind, x.stored().artifact_fingerprint] for x in artifact.inputs()
+            ],
+            "packages": releases(type(artifact)),
             "files": {name: [size, hashed] for name, size, hashed in _listing(temporary)},
-            # Of killed attempts that this one went on from, too.
-            "seconds": round(
-                time.perf_counter() - start + (details or {}).get("earlier seconds", 0), 3
-            ),
+            "seconds": round(earlier + time.perf_counter() - start, 3),
             "peak_memory_mb": round(peak_memory_mb(), 1),
             "hardware": hardware(),
             "commit": git_commit(),
@@ -249,8 +298,8 @@ class Store:
 
     def flags(self) -> list[str]:
         """What artifacts of this process say of themselves that a table must repeat."""
-        found = (self.root / e["kind"] / e["fingerprint"] / MANIFEST for e in self.events)
-        manifests = [json.loads(path.read_text(encoding="utf-8")) for path in found]
+        found = (self.root / e["kind"] / e["fingerprint"] for e in self.events)
+        manifests = [manifest for path in found if (manifest := read_manifest(path))]
         return sorted({m["details"]["flag"] for m in manifests if "flag" in m["details"]})
 
     def cost(self, artifacts: list[Artifact[Any]]) -> tuple[int, float]:
@@ -260,19 +309,49 @@ class Store:
             manifest = self.manifest(artifact)
             assert manifest is not None, "cost is asked of built artifacts only"
             size += sum(entry[0] for entry in manifest["files"].values())
-            pending.append((artifact.kind, artifact.artifact_fingerprint))
+            pending.append((artifact.stored().kind, artifact.stored().artifact_fingerprint))
         while pending:
             kind, fingerprint = pending.pop()
             if (kind, fingerprint) in seen or kind == "data":
                 continue
             seen.add((kind, fingerprint))
-            path = self.root / kind / fingerprint / MANIFEST
-            if not path.exists():  # pruned: what stands on it didn't need it again
+            manifest = read_manifest(self.root / kind / fingerprint)
+            if manifest is None:  # pruned: what stands on it didn't need it again
                 continue
-            manifest = json.loads(path.read_text(encoding="utf-8"))
             seconds += manifest["seconds"]
             pending += [tuple(pair) for pair in manifest["inputs"]]
         return size, seconds
+
+
+def check_seal(artifact: Artifact[Any]) -> None:
+    """Raise InputError where an artifact outside `evaluation` asks for the test split's judgments.
+
+    Whatever trains, tunes, mines, selects or stops is refused here, whoever wrote it.
+    """
+    if type(artifact).__module__.startswith(f"{SEALED}."):
+        return
+    if any(getattr(source, "opens_test", False) for source in artifact.inputs()):
+        what = f"{artifact.kind} ({type(artifact).__name__})"
+        raise InputError(
+            f"{what} asks for the judgments of the test split: they are sealed, and open to "
+            "the evaluation alone; use train or dev"
+        )
+
+
+def _begin_attempt(folder: Path) -> float:
+    """Note the start of a build; returns the seconds that killed attempts before it took.
+
+    An attempt that was killed lasted at least until it wrote its last file.
+    """
+    path, earlier = folder / ATTEMPTS, 0.0
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        written = [file.stat().st_mtime for file in folder.rglob("*") if file.is_file()]
+        earlier = float(noted["earlier"]) + max(0.0, max(written) - float(noted["began"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        earlier = 0.0  # the first attempt, or a note that a kill has torn
+    write_whole(path, json.dumps({"earlier": earlier, "began": time.time()}).encode())
+    return earlier
 
 
 def verify(folder: Path, manifest: dict[str, Any], fingerprint: str) -> str:
@@ -285,16 +364,11 @@ def verify(folder: Path, manifest: dict[str, Any], fingerprint: str) -> str:
             return f"{name} is missing"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size} bytes, not {size}"
-        if _file_digest(path) != hashed:
+        if file_digest(path) != hashed:
             return f"{name} has other content than when it was built"
     return ""
 
 
 def _listing(folder: Path) -> list[tuple[str, int, str]]:
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
-    return [(p.relative_to(folder).as_posix(), p.stat().st_size, _file_digest(p)) for p in files]
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
+    return [(p.relative_to(folder).as_posix(), p.stat().st_size, file_digest(p)) for p in files]

@@ -5,12 +5,16 @@ comment. So a class is fingerprinted by the normalised source (comments, docstri
 annotations stripped) of its own definition and, transitively, of every function, class and
 constant of this package that those definitions name, wherever it is imported. Nobody lists
 dependencies by hand, and editing an unrelated function in the same file costs nothing.
+
+The releases of outside packages that these definitions import count too, where a package's numerics
+decide the result (`NUMERIC`): an upgrade of torch or FAISS builds anew.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.metadata
 import importlib.util
 from functools import cache
 from pathlib import Path
@@ -21,6 +25,26 @@ PACKAGE = "neurosearch"
 INFRASTRUCTURE = frozenset(
     f"{PACKAGE}.{name}" for name in ("artifact", "code", "errors", "recipe", "runtime", "app")
 )
+
+# Imported name -> distribution, of the packages whose releases are part of a result's identity.
+# Those that only move or store data (polars, pyarrow, safetensors) are not.
+NUMERIC = {
+    "bm25s": "bm25s",
+    "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
+    "faiss": "faiss-cpu",
+    "lightgbm": "lightgbm",
+    "numpy": "numpy",
+    "PIL": "pillow",
+    "pyserini": "pyserini",  # carries Lucene, in Anserini's jar
+    "ranx": "ranx",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "Stemmer": "PyStemmer",
+    "tokenizers": "tokenizers",
+    "torch": "torch",
+    "transformers": "transformers",
+    "umap": "umap-learn",
+}
 
 # Presentation only: a better name for a row must not re-run it.
 PRESENTATION = frozenset({"label", "__repr__", "__str__"})
@@ -57,6 +81,7 @@ def code_digest(cls: type) -> str:
     found: dict[tuple[str, str], str] = {}
     _reach(cls.__module__, cls.__qualname__.split(".")[0], found)
     text = "\n".join(f"{module}:{name}\n{found[module, name]}" for module, name in sorted(found))
+    text += "".join(f"\n{name} {version}" for name, version in releases(cls).items())
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -65,6 +90,45 @@ def reached(cls: type) -> list[str]:
     found: dict[tuple[str, str], str] = {}
     _reach(cls.__module__, cls.__qualname__.split(".")[0], found)
     return [f"{module}:{name}" for module, name in sorted(found)]
+
+
+@cache
+def releases(cls: type) -> dict[str, str]:
+    """Distribution -> release of the numeric packages that the code behind `cls` imports.
+
+    Nothing is imported for it. A build's local part (`+cpu`) is left out: it names the machine.
+    """
+    found: dict[tuple[str, str], str] = {}
+    _reach(cls.__module__, cls.__qualname__.split(".")[0], found)
+    names: set[str] = set()
+    for (module, _), text in found.items():
+        source = _parsed(module) if module.startswith(PACKAGE) else None
+        outside = source.outside if source is not None else {}
+        for node in ast.walk(ast.parse(text)):
+            names.update(_imported(node))
+            if isinstance(node, ast.Name):
+                names.update(filter(None, [outside.get(node.id)]))
+    return {NUMERIC[name]: _release(NUMERIC[name]) for name in sorted(names & set(NUMERIC))}
+
+
+@cache
+def _release(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution).split("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _imported(node: ast.AST) -> list[str]:
+    """Outside packages that a statement imports, or looks for with `find_spec("name")`."""
+    if isinstance(node, ast.Import):
+        return [alias.name.split(".")[0] for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [(node.module or "").split(".")[0]]
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("find_spec"):
+        values = [a.value for a in node.args if isinstance(a, ast.Constant)]
+        return [value for value in values if isinstance(value, str)]
+    return []
 
 
 class _Strip(ast.NodeTransformer):
@@ -104,13 +168,19 @@ class _Strip(ast.NodeTransformer):
 
 
 class _Module:
-    """Top-level definitions and imports of one source file."""
+    """Top-level definitions and imports of one source file; `outside`: name -> outside package."""
 
     def __init__(self, path: Path) -> None:
         tree = ast.parse(_SNAPSHOT.get(path) or path.read_bytes())
         self.definitions: dict[str, list[ast.stmt]] = {}
         self.imports: dict[str, tuple[str, str | None]] = {}
+        self.outside: dict[str, str] = {}
         for statement in tree.body:
+            if isinstance(statement, ast.Import | ast.ImportFrom):
+                for alias, package in zip(
+                    statement.names, _imported(statement) * len(statement.names), strict=False
+                ):
+                    self.outside[(alias.asname or alias.name).split(".")[0]] = package
             for defined in _defined_names(statement):
                 self.definitions.setdefault(defined, []).append(statement)
         for node in ast.walk(tree):

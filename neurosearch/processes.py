@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import socket
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,19 +57,22 @@ def build_together(artifact: Artifact[Any], folder: Path, runtime: Runtime) -> A
         there = torch.cuda.device_count()
         if runtime.devices > there:
             raise InputError(f"trainer.devices={runtime.devices}, but torch sees {there} GPUs")
-    with tempfile.TemporaryDirectory() as made:
-        # A search's trial is looked up by Hydra's overrides, which these processes don't have.
-        alone = replace(runtime, pruner=None)
-        given = (artifact, folder, alone, made, _free_port(), device.type)
-        try:
-            run: Any = multiprocessing.start_processes  # type: ignore[attr-defined]
-            run(_one, args=given, nprocs=runtime.devices, start_method="spawn")
-        except (ProcessExitedException, ProcessRaisedException):
-            fault = Path(made, FAULT)
-            if fault.exists():
-                raise InputError(fault.read_text(encoding="utf-8")) from None
-            raise
-        return json.loads(Path(made, OUTCOME).read_text(encoding="utf-8"))
+    made = folder / "processes"  # a killed attempt's goes with the next one's
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
+    # A search's trial is looked up by Hydra's overrides, which these processes don't have.
+    alone = replace(runtime, pruner=None)
+    given = (artifact, folder, alone, str(made), _free_port(), device.type)
+    try:
+        run: Any = multiprocessing.start_processes  # type: ignore[attr-defined]
+        run(_one, args=given, nprocs=runtime.devices, start_method="spawn")
+        return json.loads((made / OUTCOME).read_text(encoding="utf-8"))
+    except (ProcessExitedException, ProcessRaisedException):
+        if (made / FAULT).exists():
+            raise InputError((made / FAULT).read_text(encoding="utf-8")) from None
+        raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _free_port() -> int:

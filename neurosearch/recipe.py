@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -71,6 +71,15 @@ def within(
     raise InputError(f"{key} must be {told}, not {value}")
 
 
+PRECISIONS = ("fp32", "bf16")  # of a network's weights and activations
+
+
+def one_of(key: str, value: str, choices: Sequence[str]) -> None:
+    """Raise InputError naming the config key unless `value` is among `choices`."""
+    if value not in choices:
+        raise InputError(f"{key} must be one of {', '.join(choices)}, not {value!r}")
+
+
 def content(digester: Callable[[Any], str], **kwargs: Any) -> Any:
     """A dataclass field that is fingerprinted by `digester(value)`, not by its value."""
     return field(metadata={"digest": digester}, **kwargs)
@@ -120,13 +129,23 @@ def content_digest(path: str | Path) -> str:
         parts = [
             f"{file.relative_to(path).as_posix()} {content_digest(file)}"
             for file in sorted(path.rglob("*"))
-            if file.is_file() and not any(part.startswith(".") for part in file.parts[-3:])
+            if file.is_file() and not _is_hidden(file.relative_to(path))
         ]
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=12).hexdigest()
     if not path.is_file():
         raise InputError(f"{path}: no such file or folder")
+    return file_digest(path)
+
+
+def file_digest(path: Path) -> str:
+    """Hex digest (24 characters) of a file's bytes."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether a name below the digested folder begins with a dot (`.git`, `.DS_Store`)."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _checked(owner: str, spec: dataclasses.Field[Any], value: Any) -> Any:

@@ -27,12 +27,11 @@ log = logging.getLogger("neurosearch")
 
 @dataclass
 class Runtime:
-    """Devices, threads, precision of inference, progress, and the artifact store.
+    """Devices, threads, progress, and the artifact store.
 
     Attributes:
         outputs: root of artifacts/, jobs/ and tables/.
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`…
-        precision: `fp32`, `bf16` or `auto` (bf16 on CUDA, fp32 elsewhere) for inference.
         threads: CPU threads; None takes every core this process may run on.
         tokens_per_batch: padded tokens a batch of an encoder holds; None for 2,048 on a CPU (the
             fastest of 1,024 to 16,384 on two cores with AVX-512) and 65,536 on a GPU.
@@ -45,7 +44,6 @@ class Runtime:
 
     outputs: Path
     device: str = "auto"
-    precision: str = "auto"
     threads: int | None = None
     tokens_per_batch: int | None = None
     checkpoint_seconds: float = 60.0
@@ -58,10 +56,6 @@ class Runtime:
 
     def __post_init__(self) -> None:
         self.outputs = Path(self.outputs).expanduser().absolute()
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise InputError(
-                f"trainer.precision must be auto, fp32 or bf16, not {self.precision!r}"
-            )
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise InputError(
                 f"trainer.device must be auto, cpu, cuda or cuda:N, not {self.device!r}"
@@ -105,10 +99,6 @@ class Runtime:
     def batch_budget(self, device: Any) -> int:
         """Padded tokens a batch on `device`."""
         return self.tokens_per_batch or (65_536 if device.type == "cuda" else 2_048)
-
-    def half(self, device: Any) -> bool:
-        """Whether inference on `device` runs in bf16."""
-        return self.precision == "bf16" or (self.precision == "auto" and device.type == "cuda")
 
     def say(self, message: str) -> None:
         """Tell the user, and the job's log."""

@@ -1,8 +1,10 @@
-"""The one place that builds a Lightning Trainer: resumes it, keeps the best, stops early.
+"""The one place that builds a Lightning Trainer: validates, keeps the best, resumes, stops early.
 
-Checkpoints lie in the artifact's unfinished folder, so a killed training goes on from its last
-one when the same command is run again, with optimizer, schedule and step count intact. Data
-order and dropout are functions of (seed, step), so a resumed run sees what it would have seen.
+Resume points lie in the artifact's unfinished folder, so a killed training continues from its last
+one when the same command is run again, with optimizer, schedule, step count, best score and curve
+intact. Data order and dropout are functions of (seed, step), so a resumed run sees what it would
+have seen. A step's validation always comes before its resume point: a kill at any moment leads to
+the same best weights and the same curve (`Progress`).
 """
 
 from __future__ import annotations
@@ -11,13 +13,15 @@ import csv
 import logging
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from neurosearch.errors import InputError
 from neurosearch.processes import barrier, world
-from neurosearch.recipe import Recipe, within
+from neurosearch.recipe import PRECISIONS, Recipe, file_digest, one_of, within
 from neurosearch.runtime import Runtime, log
 
 MONITOR = "dev nDCG@10"
@@ -36,6 +40,7 @@ class Schedule(Recipe):
         clip: norm of the gradient.
         validations: evenly spread over the training; the last step is always one.
         patience: validations without improvement before stopping; 0 for never.
+        precision: `fp32`, or `bf16` (mixed: weights stay in fp32).
         overfit: every step is the first one's batch again, to see whether a model can learn it.
     """
 
@@ -48,6 +53,7 @@ class Schedule(Recipe):
     validations: int = 4
     patience: int = 3
     seed: int = 0
+    precision: str = "fp32"
     overfit: bool = False
 
     def __post_init__(self) -> None:
@@ -59,9 +65,18 @@ class Schedule(Recipe):
         within("schedule.clip", self.clip, above=0)
         within("schedule.validations", self.validations, least=1)
         within("schedule.patience", self.patience, least=0)
-        if self.decay not in DECAYS:
-            told = ", ".join(DECAYS)
-            raise InputError(f"schedule.decay must be one of {told}, not {self.decay!r}")
+        one_of("schedule.decay", self.decay, DECAYS)
+        one_of("schedule.precision", self.precision, PRECISIONS)
+
+    @property
+    def half(self) -> bool:
+        """Whether the network runs in bf16."""
+        return self.precision == "bf16"
+
+    def validation_steps(self, steps: int) -> frozenset[int]:
+        """The numbers of finished steps after which a training of `steps` is validated."""
+        spread = min(self.validations, steps)
+        return frozenset(round(steps * number / spread) for number in range(1, spread + 1))
 
 
 def learning_rate_factor(schedule: Schedule, step: int, steps: int) -> float:
@@ -116,119 +131,271 @@ def fit(
     runtime: Runtime,
     monitor: str = MONITOR,
 ) -> dict[str, Any]:
-    """Train `module` for `steps` and load its best checkpoint (most of `monitor`) into it.
+    """Train `module` for `steps` and load its best weights (most of `monitor`) into it.
 
     `module.training_step` is given the number of the step and draws its batch itself, so that
-    nothing is read ahead of what a step may change (mined negatives). The module logs `monitor`
-    at a validation's end. Curves go to `folder`/curves.csv. Returns what happened, for the
-    manifest.
+    nothing is read ahead of what a step may change (mined negatives). `module.validation` returns
+    metrics by name, `monitor` among them. Curves go to `folder`/curves.csv. Returns what happened,
+    for the manifest.
     """
     import pytorch_lightning as pl
     import torch
-    from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
-    from pytorch_lightning.loggers import CSVLogger
     from torch.utils.data import DataLoader, IterableDataset
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     device = runtime.torch_device()
-    torch.set_float32_matmul_precision("high")
-    checkpoints = folder / "checkpoints"
-    every = max(1, steps // max(1, schedule.validations))
-    resume = checkpoints / "resume.ckpt"
-    start = _steps_of(resume)
-    if start:
-        log.info("training goes on from step %d of %d", start, steps)
-    best = ModelCheckpoint(
-        checkpoints,
-        "best",
-        monitor,
-        mode="max",
-        save_weights_only=True,
-        enable_version_counter=False,
-    )
-
-    class ResumePoint(pl.Callback):
-        """Saves all there is every so many seconds, as one file that is whole or not there."""
-
-        saved = time.monotonic()
-
-        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-            due = time.monotonic() - self.saved >= runtime.checkpoint_seconds
-            if trainer.strategy.broadcast(due):  # all processes write it, or none
-                trainer.save_checkpoint(resume.with_suffix(".tmp"))
-                if trainer.is_global_zero:
-                    resume.with_suffix(".tmp").replace(resume)
-                self.saved = time.monotonic()
-
-    class Searched(pl.Callback):
-        """Tells a search how the training goes; `on_validation_end` comes after the score."""
-
-        def on_validation_end(self, trainer: Any, *_: Any) -> None:
-            score = trainer.callback_metrics.get(monitor)
-            if score is not None:
-                runtime.pruner.report(int(trainer.global_step), float(score))
-
     rank, processes = world()
-    callbacks: list[Any] = [best, ResumePoint()]
-    if runtime.pruner is not None and monitor == MONITOR:
-        callbacks.append(Searched())
-    if schedule.patience:
-        callbacks.append(EarlyStopping(monitor, mode="max", patience=schedule.patience))
+    checkpoints = folder / "checkpoints"
+    resume, start = resume_point(checkpoints)
+    barrier()  # all have looked for a resume point before anything is deleted or made
+    if rank == 0 and resume is None:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    checkpoints.mkdir(exist_ok=True)
+    if start:
+        log.info("training resumes at step %d of %d", start, steps)
+    progress = Progress(checkpoints, schedule, steps, monitor, runtime)
     where: dict[str, Any] = {"devices": [device.index or 0] if device.type == "cuda" else 1}
+    plugins: list[Any] = [_plain_files()]
     if processes > 1:
-        where = {"devices": processes, **_together()}
-    trainer: Any = pl.Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        **where,
-        precision="bf16-mixed" if runtime.half(device) else "32-true",
-        max_steps=steps,
-        max_epochs=-1,
-        val_check_interval=every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        callbacks=callbacks,
-        logger=CSVLogger(folder / "segments", name="", version=f"{start:09d}"),
-        log_every_n_steps=max(1, min(20, steps // 10)),
-        enable_progress_bar=False,  # its own would count epochs, of which there are none
-        enable_model_summary=False,
-    )
+        strategy, environment = _together()
+        where = {"devices": processes, "strategy": strategy}
+        plugins.append(environment)
 
     class FromStep(IterableDataset):  # type: ignore[type-arg]
         def __iter__(self) -> Any:
             return iter([0] * (steps - start) if schedule.overfit else range(start, steps))
 
     loader: Any = DataLoader(FromStep(), batch_size=None)
-    nothing: Any = [0]  # validation retrieves at its end and needs no batches
-    never: Any = DataLoader(nothing, batch_size=None)
-    try:
-        resumed = str(resume) if start else None
-        with runtime.progressing("training", steps) as advance:
-            advance(start)
-            step = LambdaCallback(on_train_batch_end=lambda *_: advance(1))
-            trainer.callbacks.append(step)
-            trainer.fit(module, loader, never, ckpt_path=resumed, weights_only=False)
-    except InputError:  # it diverged: what it left is not to be gone on with
-        shutil.rmtree(checkpoints, ignore_errors=True)
-        raise
+    with runtime.progressing("training", steps) as advance, _fast_products():
+        advance(start)
+        trainer: Any = pl.Trainer(
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            **where,
+            plugins=plugins,
+            precision="bf16-mixed" if schedule.half else "32-true",
+            max_steps=steps,
+            max_epochs=-1,
+            callbacks=[_callback(progress, advance)],
+            logger=False,  # `Progress` keeps the curve,
+            enable_checkpointing=False,  # and the checkpoints
+            enable_progress_bar=False,  # its own would count epochs, of which there are none
+            enable_model_summary=False,
+        )
+        path = None if resume is None else str(resume)
+        try:
+            trainer.fit(module, loader, ckpt_path=path, weights_only=True)
+        except InputError:  # it diverged: what it left must not be resumed
+            if rank == 0:
+                shutil.rmtree(checkpoints, ignore_errors=True)
+            raise
     if trainer.interrupted:
         raise KeyboardInterrupt
-    done = int(trainer.global_step)
-    if best.best_model_path:
-        state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
-        module.load_state_dict(state["state_dict"])
-    score = None if best.best_model_score is None else float(best.best_model_score)
+    if progress.best is not None:
+        best = torch.load(progress.best_path, map_location="cpu", weights_only=True)
+        module.load_state_dict(best)
     barrier()  # all have read the best one
     if rank == 0:
-        _join_curves(folder)
+        progress.write_curves(folder / "curves.csv")
         shutil.rmtree(checkpoints, ignore_errors=True)
-    if schedule.overfit and (losses := curves_of(folder / "curves.csv").get("loss")):
-        first, last = losses[0][1], losses[-1][1]
-        runtime.say(f"overfitting one batch: the loss went from {first:.4f} to {last:.4f}")
+    losses = [value for _, name, value in progress.curve if name == "loss"]
+    if schedule.overfit and losses:
+        told = f"the loss went from {losses[0]:.4f} to {losses[-1]:.4f}"
+        runtime.say(f"overfitting one batch: {told}")
+    done = int(trainer.global_step)
+    score = progress.best
     return {"steps": done, "planned steps": steps, f"best {monitor}": score, "resumed at": start}
 
 
-def _together() -> dict[str, Any]:
-    """Options of a Trainer in one of several processes that share each batch (`encoder.gather`).
+@dataclass
+class Progress:
+    """What a training must not lose: best score, patience, curve; and the files that keep it.
+
+    Attributes:
+        best: score of the best validation so far, None before the first; best_step: its step.
+        best_digest: of the best weights' file, so that a damaged one is noticed on resuming.
+        waited: validations since then.
+        curve: (step, metric, value) points, steps counted from 0.
+    """
+
+    folder: Path
+    schedule: Schedule
+    steps: int
+    monitor: str
+    runtime: Runtime
+    best: float | None = None
+    best_step: int = 0
+    best_digest: str = ""
+    waited: int = 0
+    curve: list[tuple[int, str, float]] = field(default_factory=list)
+    saved: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.due = self.schedule.validation_steps(self.steps)
+        self.logged_every = max(1, min(20, self.steps // 10))
+
+    @property
+    def best_path(self) -> Path:
+        return self.folder / f"best-{self.best_step:09d}.pt"
+
+    def state(self) -> dict[str, Any]:
+        """Plain values, to be part of a resume point."""
+        kept = {key: getattr(self, key) for key in ("best", "best_step", "best_digest", "waited")}
+        return {**kept, "curve": [list(point) for point in self.curve]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for key in ("best", "best_step", "best_digest", "waited"):
+            setattr(self, key, state[key])
+        self.curve = [(int(step), str(name), float(value)) for step, name, value in state["curve"]]
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Add metrics of a finished step to the curve."""
+        self.curve += [(step - 1, name, float(value)) for name, value in metrics.items()]
+
+    def validate(self, trainer: Any, module: Any) -> None:
+        """Validate, keep the weights where they are the best so far, stop where patience ends."""
+        import torch
+
+        step = int(trainer.global_step)
+        with _evaluating(module):
+            metrics = module.validation()
+        self.log(step, metrics)
+        score = float(metrics[self.monitor])
+        if self.best is None or score > self.best:
+            self.best, self.best_step, self.waited = score, step, 0
+            if trainer.is_global_zero:
+                temporary = self.best_path.with_suffix(".tmp")
+                torch.save(module.state_dict(), temporary)
+                self.best_digest = file_digest(temporary)
+                temporary.replace(self.best_path)
+        else:
+            self.waited += 1
+            trainer.should_stop = 0 < self.schedule.patience <= self.waited
+        if self.runtime.pruner is not None and self.monitor == MONITOR:
+            self.runtime.pruner.report(step, score)
+
+    def save(self, trainer: Any) -> None:
+        """Write a resume point every so many seconds, then drop what only older ones need.
+
+        Its name holds its digest: what is found under the name is what was written.
+        """
+        due = time.monotonic() - self.saved >= self.runtime.checkpoint_seconds
+        if not trainer.strategy.broadcast(due):  # all processes write it, or none
+            return
+        temporary = self.folder / "resume.tmp"
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            name = f"resume-{int(trainer.global_step):09d}-{file_digest(temporary)}.ckpt"
+            temporary.replace(self.folder / name)
+            for path in self.folder.iterdir():
+                if path.name not in (name, self.best_path.name):
+                    path.unlink()
+        self.saved = time.monotonic()
+
+    def write_curves(self, path: Path) -> None:
+        """curves.csv: a row a step, a column a metric."""
+        names = sorted({name for _, name, _ in self.curve})
+        rows: dict[int, dict[str, float]] = {}
+        for step, name, value in sorted(self.curve, key=lambda point: point[0]):
+            rows.setdefault(step, {})[name] = value
+        with path.open("w", newline="", encoding="utf-8") as handle:
+            writer = csv.writer(handle)
+            writer.writerow(["step", *names])
+            for step, values in rows.items():
+                writer.writerow([step, *(values.get(name, "") for name in names)])
+
+
+def resume_point(folder: Path) -> tuple[Path | None, int]:
+    """The last resume point in a folder of checkpoints and its step; (None, 0) without one.
+
+    One that is damaged, or whose best weights are, is a warning and counts as none.
+    """
+    import torch
+
+    for path in sorted(folder.glob("resume-*.ckpt"), reverse=True):
+        try:
+            if file_digest(path) != path.stem.split("-")[2]:
+                raise ValueError("it has other content than when it was written")
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            kept = state["callbacks"]["Progress"]
+            best = folder / f"best-{kept['best_step']:09d}.pt"
+            if kept["best"] is not None and file_digest(best) != kept["best_digest"]:
+                raise ValueError(f"{best.name} has other content than when it was written")
+            return path, int(state["global_step"])
+        except Exception as error:  # whatever a damaged file raises when it is unpickled
+            log.warning("%s can't be used (%s): the training starts again", path, error)
+    return None, 0
+
+
+def _callback(progress: Progress, advance: Any) -> Any:
+    """The Lightning callback of a `Progress`."""
+    import pytorch_lightning as pl
+
+    class Watch(pl.Callback):
+        state_key = "Progress"
+
+        def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+            advance(1)
+            step = int(trainer.global_step)
+            if step % progress.logged_every == 0 or step == progress.steps:
+                progress.log(step, trainer.callback_metrics)
+            if step in progress.due:
+                progress.validate(trainer, module)
+            progress.save(trainer)  # last, so that a step's resume point holds all of the above
+
+        def state_dict(self) -> dict[str, Any]:
+            return progress.state()
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            progress.restore(state_dict)
+
+    return Watch()
+
+
+@contextmanager
+def _evaluating(module: Any) -> Iterator[None]:
+    """Evaluation mode without gradients; every part's own mode comes back afterwards."""
+    import torch
+
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+@contextmanager
+def _fast_products() -> Iterator[None]:
+    """TF32 for matrix products of a training, not for what runs after it in this process."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _plain_files() -> Any:
+    """Checkpoints written where they are told to be.
+
+    Lightning's own go through a file in the system's temporary folder, which a kill leaves there.
+    """
+    import torch
+    from lightning_fabric.plugins import TorchCheckpointIO
+
+    class PlainFiles(TorchCheckpointIO):
+        def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
+            torch.save(checkpoint, path)
+
+    return PlainFiles()
+
+
+def _together() -> tuple[Any, Any]:
+    """Strategy and environment of a Trainer in one of several processes that share each batch (`encoder.gather`).
 
     Lightning's DDP would average gradients of batches of their own; ours are parts of one batch,
     whose gradients the module adds up itself, so the model is not wrapped.
@@ -246,18 +413,7 @@ def _together() -> dict[str, Any]:
             for weight in self.lightning_module.state_dict().values():
                 dist.broadcast(weight, 0)
 
-    return {"strategy": SharedBatches(), "plugins": [LightningEnvironment()]}
-
-
-def _join_curves(folder: Path) -> None:
-    """curves.csv of the segments that kills cut a training into; in order of steps."""
-    import polars as pl
-
-    segments = [pl.read_csv(p) for p in sorted((folder / "segments").rglob("metrics.csv"))]
-    if segments:
-        joined = pl.concat(segments, how="diagonal_relaxed").sort("step", maintain_order=True)
-        joined.write_csv(folder / "curves.csv")
-    shutil.rmtree(folder / "segments", ignore_errors=True)
+    return SharedBatches(), LightningEnvironment()
 
 
 def curves_of(path: Path) -> dict[str, list[tuple[float, float]]]:
@@ -270,14 +426,3 @@ def curves_of(path: Path) -> dict[str, list[tuple[float, float]]]:
                     if value and metric not in ("step", "epoch"):
                         points.setdefault(metric, []).append((float(line["step"]), float(value)))
     return points
-
-
-def _steps_of(checkpoint: Path) -> int:
-    """How many steps the checkpoint has seen; 0 where it isn't there or can't be read."""
-    import torch
-
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=False)
-    except (OSError, RuntimeError, EOFError, ValueError):
-        return 0
-    return int(state["global_step"])

@@ -105,7 +105,7 @@ def test_fingerprints_depend_on_fields_and_inputs(tmp_path: Path) -> None:
 
 def test_runtime_settings_change_no_fingerprint(tmp_path: Path) -> None:
     number = Number(1, str(tmp_path / "log"))
-    one = Runtime(tmp_path, threads=1, precision="fp32", tokens_per_batch=64)
+    one = Runtime(tmp_path, threads=1, tokens_per_batch=64)
     other = Runtime(tmp_path, threads=2, device="cpu", progress=False, java_memory="1g")
     assert one.store.folder(number) == other.store.folder(number)
     one.get(number)

@@ -12,8 +12,8 @@ from neurosearch.runtime import Runtime, hardware, peak_memory_mb
 
 
 def test_wrong_settings_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"trainer\.precision must be auto, fp32 or bf16"):
-        Runtime(tmp_path, precision="fp16")
+    with pytest.raises(InputError, match=r"trainer\.threads must be at least 1, not 0"):
+        Runtime(tmp_path, threads=0)
     import torch
 
     if not torch.cuda.is_available():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,12 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from neurosearch.artifact import Artifact
-from neurosearch.processes import barrier, world
+from neurosearch.encoder.shards import SHARD, Shards
+from neurosearch.processes import world
 from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import Recipe, digest
 from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset, Embeddings, check_fields
-
-SHARD = 2048  # texts a shard: what a killed encoding loses, with those read ahead, at most
 
 
 class LiveEncoder(Protocol):
@@ -150,60 +148,31 @@ def encode_resumably(
     """Write N×D vectors into `folder`, shard by shard; shards that are there are kept.
 
     Texts are sorted by length over the whole collection, so a shard's texts are about as long
-    as each other and hardly anything is padded. A shard counts once its name is in the
-    journal, which is written after the shard's rows have reached the file.
+    as each other and hardly anything is padded.
     """
     order = np.argsort(live.lengths(texts), kind="stable")[::-1]
-    path, journal = folder / "vectors.npy", folder / "journal.txt"
-    done: set[int] = set()
-    earlier = 0.0
+    rows = [order[start : start + SHARD] for start in range(0, len(texts), SHARD)]
     shape = (len(texts), live.dimensions)
+    shards = Shards(folder, shape, rows)
     rank, processes = world()
-    if rank:
-        barrier()  # the first one makes the file
-    if path.exists() and journal.exists():
-        lines = [line.split() for line in journal.read_text().splitlines()]
-        try:
-            vectors = np.lib.format.open_memmap(path, mode="r+")
-        except ValueError:  # torn before its first shard was there
-            lines = []
-        else:
-            lines = lines if vectors.shape == shape else []
-        done = {int(line[0]) for line in lines}
-        earlier = sum(float(line[1]) for line in lines)
-    if not done and not rank:
-        vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        journal.write_text("")
-    starts = range(0, len(texts), SHARD)
-    kept = sum(len(order[s : s + SHARD]) for s in starts if s // SHARD in done)
-    if not rank:
-        barrier()
+    kept = sum(len(rows[number]) for number in shards.done)
     if kept:
         runtime.say(f"resumed: {kept:,} of {len(texts):,} {what} were already encoded")
     with runtime.progressing(f"encoding {what}", len(texts)) as advance:
         advance(kept)
-        numbers = [start // SHARD for start in starts]
-        todo = [n * SHARD for n in numbers if n % processes == rank and n not in done]
-        shards = [order[start : start + SHARD] for start in todo]
-        encoded = live.stream([texts[row] for row in rows] for rows in shards)
-        began = time.perf_counter()
-        for start, rows, found in zip(todo, shards, encoded, strict=True):
-            vectors[rows] = found
-            vectors.flush()
-            with journal.open("a") as handle:
-                handle.write(f"{start // SHARD} {time.perf_counter() - began:.3f}\n")
-            began = time.perf_counter()
-            advance(len(rows))
-    barrier()
-    if not np.isfinite(vectors).all():
+        todo = [n for n in range(rank, len(rows), processes) if n not in shards.done]
+        encoded = live.stream([texts[row] for row in rows[n]] for n in todo)
+        for number, found in zip(todo, encoded, strict=True):
+            shards.write(number, found)
+            advance(len(rows[number]))
+    shards.close()
+    if not np.isfinite(shards.vectors).all():
         raise RuntimeError(f"some vectors of {what} are not finite")
-    del vectors
     if rank:
         return {}
-    journal.unlink()
     meta = {"encoder": identity}
     (folder / "embeddings.json").write_text(json.dumps(meta), encoding="utf-8")
-    return {"shape": list(shape), "resumed": kept, "earlier seconds": round(earlier, 3)}
+    return {"shape": list(shape), "resumed": kept}
 
 
 def pair_cosines(

@@ -28,7 +28,7 @@ from neurosearch.negatives.retrieved import numbered
 from neurosearch.processes import world
 from neurosearch.query.base import QueryProcessor
 from neurosearch.query.none import NoProcessing
-from neurosearch.recipe import Recipe, content, within
+from neurosearch.recipe import PRECISIONS, Recipe, content, one_of, within
 from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.runtime import Runtime
 from neurosearch.training import Schedule, fit
@@ -60,6 +60,7 @@ class BiEncoder(Encoder):
     gain, positive_share: a train judgment worth this share of the largest gain is a positive.
     teacher: a retriever whose train run gives teacher scores to losses that learn from one.
     dev_products: size of the dev sub-catalogue that validation retrieves from.
+    precision: of inference, `fp32` or `bf16`; that of the training is the schedule's.
     """
 
     gain: Gain = field(kw_only=True)
@@ -79,12 +80,14 @@ class BiEncoder(Encoder):
     teacher: Retriever | None = None
     query: QueryProcessor = field(default_factory=NoProcessing)
     dev_products: int = 10_000
+    precision: str = "fp32"
 
     has_network: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_training(self)
+        one_of("encoder.precision", self.precision, PRECISIONS)
         _ = self.shape
 
     @property
@@ -102,7 +105,8 @@ class BiEncoder(Encoder):
         from neurosearch.encoder.network import LiveText
 
         towers = load_towers(self.shape, weights)
-        return LiveText(towers.query, towers.product, self.shape.max_lengths, runtime)
+        lengths = self.shape.max_lengths
+        return LiveText(towers.query, towers.product, lengths, self.precision, runtime)
 
     def tower(self, weights: Path | None = None) -> Any:
         return load_towers(self.shape, weights).query

@@ -28,7 +28,7 @@ from neurosearch.negatives.base import Negatives
 from neurosearch.negatives.in_batch import InBatch
 from neurosearch.query.base import QueryProcessor
 from neurosearch.query.none import NoProcessing
-from neurosearch.recipe import Recipe, content, digest, within
+from neurosearch.recipe import PRECISIONS, Recipe, content, digest, one_of, within
 from neurosearch.retriever.base import Retriever
 from neurosearch.runtime import Runtime
 from neurosearch.training import Schedule
@@ -66,6 +66,7 @@ class ColBERT(Recipe):
     teacher: Retriever | None = None
     query: QueryProcessor = field(default_factory=NoProcessing)
     dev_products: int = 5_000
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,6 +75,7 @@ class ColBERT(Recipe):
         check_fields("encoder.fields", self.fields)
         for name in ("query_max_length", "product_max_length"):
             check_reads(self.model, f"encoder.{name}", getattr(self, name))
+        one_of("encoder.precision", self.precision, PRECISIONS)
         _ = self.shape
 
     @property
@@ -96,24 +98,27 @@ class ColBERT(Recipe):
 
     def identity(self, data: Artifact[Dataset]) -> str:
         """Names the space of token vectors."""
-        return digest([self.shape.fingerprint, self.trained(data).artifact_fingerprint])
+        trained = self.trained(data).artifact_fingerprint
+        return digest([self.shape.fingerprint, trained, self.precision])
 
     def product_tokens(self, data: Artifact[Dataset]) -> Artifact[TokenEmbeddings]:
         """Vectors of the catalogue's tokens."""
         texts = (tuple(self.fields), self.separator)
-        trained, identity = self.trained(data), self.identity(data)
-        return ProductTokens(self.shape, trained, data, identity, *texts, self.pool_factor)
+        return ProductTokens(*self._network(data), *texts, self.pool_factor)
 
     def query_tokens(
         self, data: Artifact[Dataset], split: str, query: QueryProcessor
     ) -> Artifact[TokenEmbeddings]:
         """Vectors of the tokens of a split's processed queries."""
-        trained, identity = self.trained(data), self.identity(data)
-        return QueryTokens(self.shape, trained, data, identity, split, query)
+        return QueryTokens(*self._network(data), split, query)
+
+    def _network(self, data: Artifact[Dataset]) -> tuple[Any, ...]:
+        """Shape, weights, data, identity and precision: what makes token vectors of texts."""
+        return self.shape, self.trained(data), data, self.identity(data), self.precision
 
     def live(self, runtime: Runtime, data: Artifact[Dataset]) -> LiveTokens:
         """The trained network on the runtime's device."""
-        return LiveTokens(self.shape, runtime.get(self.trained(data)), runtime)
+        return LiveTokens(self.shape, runtime.get(self.trained(data)), self.precision, runtime)
 
     def label(self) -> str:
         name = f"ColBERT ({model_label(self.model)}, {self.loss.label()})"

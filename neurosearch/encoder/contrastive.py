@@ -112,7 +112,7 @@ class BiEncoderModule(lightning.LightningModule):
 
     @property
     def _half(self) -> bool:
-        return self._runtime.half(self.device)
+        return self._schedule.half
 
     def on_fit_start(self) -> None:
         self._pairs = self._batches.pairs.to(self.device)
@@ -169,17 +169,15 @@ class BiEncoderModule(lightning.LightningModule):
         masked = float(np.mean([float(share) for share in self._masked])) if self._masked else 0.0
         return {"pairs": len(self._batches.pairs.query), "masked share": round(masked, 6)}
 
-    def on_validation_epoch_end(self) -> None:
+    def validation(self) -> dict[str, float]:
+        """The dev score. Raises InputError where a loss since the last one was not finite."""
         finite = torch.stack(self._losses).isfinite() if self._losses else torch.ones(1)
         if not finite.all():
             step = self.global_step - len(finite) + int((~finite).int().argmax()) + 1
             hint = "a lower encoder.schedule.lr or a higher temperature may help"
             raise InputError(f"training diverged: the loss of step {step} is not finite; {hint}")
         self._losses.clear()
-        self.log(MONITOR, self.validate())
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Nothing a batch: the epoch's end retrieves."""
+        return {MONITOR: self.validate()}
 
     def validate(self) -> float:
         """nDCG@10 of the dev queries by exact retrieval from the dev sub-catalogue."""

@@ -156,14 +156,12 @@ class HeadsModule(lightning.LightningModule):
         self.log("loss", loss.detach())
         return loss
 
-    def on_validation_epoch_end(self) -> None:
+    def validation(self) -> dict[str, float]:
+        """The dev score. Raises InputError where a weight is not finite."""
         score = self.validate()
         if not all(bool(parameter.isfinite().all()) for parameter in self.parameters()):
             raise InputError("training diverged; a lower encoder.schedule.lr may help")
-        self.log(MONITOR, score)
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Nothing a batch: the epoch's end retrieves."""
+        return {MONITOR: score}
 
     def validate(self) -> float:
         """nDCG@10 of the dev queries in the whole catalogue."""

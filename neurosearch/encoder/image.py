@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from neurosearch.artifact import Artifact, write_whole
+from neurosearch.artifact import Artifact
 from neurosearch.encoder.base import EmbeddingsArtifact, Encoder, LiveEncoder
+from neurosearch.encoder.shards import SHARD, Shards
 from neurosearch.encoder.transformer import model_label
 from neurosearch.encoder.weights import weights_digest
 from neurosearch.errors import InputError
 from neurosearch.query.base import QueryProcessor
-from neurosearch.recipe import content, within
+from neurosearch.recipe import PRECISIONS, content, one_of, within
 from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset, Embeddings
 
-SHARD = 1024  # pictures that a killed encoding loses at most
 CARRIED = "efficientnet-lite0"
 
 
@@ -39,14 +39,17 @@ class ImageEncoder(Encoder):
     model: `efficientnet-lite0` (a package carries it), or a folder or hub name of a model with a
         vision tower (CLIP, SigLIP, ViT…).
     side: pixels that pictures are scaled to, for models that don't say so themselves.
+    precision: of the network: `fp32` or `bf16`.
     """
 
     model: str = content(network_digest, default=CARRIED)
     side: int = 128
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         within("encoder.side", self.side, least=64, most=1024)
+        one_of("encoder.precision", self.precision, PRECISIONS)
 
     @property
     def reads_words(self) -> bool:
@@ -85,27 +88,21 @@ class PictureEmbeddings(EmbeddingsArtifact):
         from neurosearch.encoder.vision import LivePictures
 
         total, shards = self.pictures(runtime)
-        live = LivePictures(self.encoder.model, self.encoder.side, runtime)
-        path, journal = folder / "vectors.npy", folder / "journal.txt"
-        done = int(journal.read_text() or 0) if path.exists() and journal.exists() else 0
+        encoder = self.encoder
+        live = LivePictures(encoder.model, encoder.side, encoder.precision, runtime)
+        rows = [np.arange(n, min(n + SHARD, total)) for n in range(0, total, SHARD)]
         shape, missing = (total, live.dimensions), 0
-        mode: Any = "r+" if done else "w+"
-        vectors = np.lib.format.open_memmap(path, mode=mode, dtype=np.float32, shape=shape)
-        if done:
-            runtime.say(f"resumed: {done:,} of {total:,} pictures were already encoded")
-        start = 0
+        written = Shards(folder, shape, rows)
+        if written.done:
+            kept = sum(len(rows[number]) for number in written.done)
+            runtime.say(f"resumed: {kept:,} of {total:,} pictures were already encoded")
         with runtime.progressing("encoding pictures", total) as advance:
-            for shard in shards:
+            for number, shard in enumerate(shards):
                 missing += sum(not data for data in shard)
-                rows = slice(start, start + len(shard))
-                start = rows.stop
-                if start > done:
-                    vectors[rows] = live.encode(shard)
-                    vectors.flush()
-                    write_whole(journal, str(start).encode())
+                if number not in written.done:
+                    written.write(number, live.encode(shard))
                 advance(len(shard))
-        del vectors
-        journal.unlink(missing_ok=True)
+        written.close()
         meta = {"encoder": self.encoder.identity(self.data)}
         (folder / "embeddings.json").write_text(json.dumps(meta), encoding="utf-8")
         if missing == total:

@@ -87,7 +87,7 @@ class ColBERTModule(BiEncoderModule):
             return places, scores, pair_scores(asked, shown, *pairs)
 
     def _as_now(self, queries: Tokens, products: Tokens) -> tuple[Ragged, Ragged]:
-        """Vectors of both by the model as it is now, in half precision where the device has it."""
+        """Vectors of both by the model as it is now, in the training's precision."""
         was_training = self.towers.training
         self.towers.eval()
         with (
@@ -96,5 +96,5 @@ class ColBERTModule(BiEncoderModule):
         ):
             asked, shown = self._ragged(queries, 0), self._ragged(products, 1)
         self.towers.train(was_training)
-        kind = torch.float16 if self.device.type == "cuda" else torch.float32
+        kind = torch.float16 if self._half else torch.float32
         return asked, Ragged(shown.vectors.to(kind), shown.offsets)

@@ -230,15 +230,20 @@ class LiveText:
     """Towers on the runtime's device; encodes queries, or products."""
 
     def __init__(
-        self, query: TextTower, product: TextTower, max_lengths: tuple[int, int], runtime: Runtime
+        self,
+        query: TextTower,
+        product: TextTower,
+        max_lengths: tuple[int, int],
+        precision: str,
+        runtime: Runtime,
     ) -> None:
         for tower, length in zip((query, product), max_lengths, strict=True):
             tower.check_length("encoder.max_length", length)
         self._device = runtime.torch_device()
-        self._half = runtime.half(self._device)
+        self._half = precision == "bf16"
         self._budget = runtime.batch_budget(self._device)
-        precision = torch.bfloat16 if self._half else torch.float32
-        self._towers = [x.to(self._device, precision).eval() for x in (query, product)]
+        kind = torch.bfloat16 if self._half else torch.float32
+        self._towers = [x.to(self._device, kind).eval() for x in (query, product)]
         self._max_lengths = max_lengths
         self._side = 0
         self.dimensions = query.dimensions

@@ -9,6 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import time
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,14 +18,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.artifact import Artifact
+from neurosearch.encoder.shards import SHARD
 from neurosearch.encoder.weights import weights_digest
 from neurosearch.processes import barrier, world
 from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import Recipe, content, within
 from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset, TokenEmbeddings
-
-SHARD = 2048  # texts that a killed encoding loses at most
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,15 @@ def load_tower(shape: TokenShape, weights: Path | None, seed: int = 0) -> Any:
 class LiveTokens:
     """A trained tower; texts to token vectors."""
 
-    def __init__(self, shape: TokenShape, weights: Path, runtime: Runtime) -> None:
+    def __init__(
+        self, shape: TokenShape, weights: Path, precision: str, runtime: Runtime
+    ) -> None:
         import torch
 
         self.device = runtime.torch_device()
-        self._half = runtime.half(self.device)
-        precision = torch.bfloat16 if self._half else torch.float32
-        self.tower = load_tower(shape, weights).to(self.device, precision).eval()
+        self._half = precision == "bf16"
+        kind = torch.bfloat16 if self._half else torch.float32
+        self.tower = load_tower(shape, weights).to(self.device, kind).eval()
         self._budget = runtime.batch_budget(self.device)
 
     def encode(self, texts: list[str], side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -107,12 +110,13 @@ class TokensArtifact(Artifact[TokenEmbeddings]):
     trained: Artifact[Path]
     data: Artifact[Dataset]
     identity: str
+    precision: str
 
     def encode(
         self, texts: list[str], side: int, pool: int, folder: Path, runtime: Runtime
     ) -> dict[str, Any]:
         """Write the vectors of all texts, shard by shard; whole shards of a kill are kept."""
-        live = LiveTokens(self.shape, runtime.get(self.trained), runtime)
+        live = LiveTokens(self.shape, runtime.get(self.trained), self.precision, runtime)
         parts = folder / "parts"
         parts.mkdir(exist_ok=True)
         start = time.perf_counter()
@@ -120,7 +124,7 @@ class TokensArtifact(Artifact[TokenEmbeddings]):
         with runtime.progressing("encoding tokens", len(texts)) as advance:
             for number, first in enumerate(range(0, len(texts), SHARD)):
                 path = parts / f"{number:06d}.npz"
-                if number % processes == rank and not path.exists():
+                if number % processes == rank and not _is_whole(path):
                     vectors, offsets = live.encode(texts[first : first + SHARD], side)
                     if pool > 1:
                         vectors, offsets = pooled(vectors, offsets, pool)
@@ -177,6 +181,15 @@ class QueryTokens(TokensArtifact):
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         texts = self.query.process(runtime.get(self.data).queries(self.split).texts)
         return self.encode(texts, 0, 1, folder, runtime)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a shard of an earlier attempt is there and intact (zip files hold checksums)."""
+    try:
+        with zipfile.ZipFile(path) as stored:
+            return stored.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error):
+        return False
 
 
 def pooled(vectors: np.ndarray, offsets: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:

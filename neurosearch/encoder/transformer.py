@@ -12,8 +12,7 @@ from typing import Any, ClassVar
 
 from neurosearch.encoder.base import Encoder, LiveEncoder
 from neurosearch.encoder.weights import weights_digest
-from neurosearch.errors import InputError
-from neurosearch.recipe import content, within
+from neurosearch.recipe import PRECISIONS, content, one_of, within
 from neurosearch.runtime import Runtime
 
 POOLINGS = ("mean", "cls")
@@ -25,25 +24,28 @@ class SentenceEncoder(Encoder):
     model: a local folder, a name that a package carries, or a name on the hub.
     pooling: `mean` over tokens, or `cls`, the first one.
     max_length: tokens of a text, special ones included; what is beyond is cut.
+    precision: of the network: `fp32` or `bf16`. Vectors of one are not vectors of the other.
     """
 
     model: str = content(weights_digest, default="sentence-transformers/all-MiniLM-L6-v2")
     pooling: str = "mean"
     max_length: int = 128
+    precision: str = "fp32"
 
     has_network: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pooling not in POOLINGS:
-            raise InputError(f"encoder.pooling must be mean or cls, not {self.pooling!r}")
+        one_of("encoder.pooling", self.pooling, POOLINGS)
         within("encoder.max_length", self.max_length, least=3)
+        one_of("encoder.precision", self.precision, PRECISIONS)
 
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
         from neurosearch.encoder.network import LiveText, TextTower
 
         tower = TextTower(self.model, self.pooling)
-        return LiveText(tower, tower, (self.max_length, self.max_length), runtime)
+        lengths = self.max_length, self.max_length
+        return LiveText(tower, tower, lengths, self.precision, runtime)
 
     def tower(self, weights: Path | None = None) -> Any:
         from neurosearch.encoder.network import TextTower

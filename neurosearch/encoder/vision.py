@@ -92,9 +92,9 @@ def pooled(output: Any) -> Tensor:
 class LivePictures:
     """A network that reads pictures, on the runtime's device. A missing picture is all zeros."""
 
-    def __init__(self, model: str, side: int, runtime: Runtime) -> None:
+    def __init__(self, model: str, side: int, precision: str, runtime: Runtime) -> None:
         self._device = runtime.torch_device()
-        self._half = runtime.half(self._device)
+        self._half = precision == "bf16"
         network = PackagedEfficientNet(side) if model == EFFICIENTNET else PretrainedVision(model)
         self._network = network.to(self._device).eval()
         self._batch = 256 if self._device.type == "cuda" else 32

@@ -196,17 +196,15 @@ class GeneratorModule(lightning.LightningModule):
         indexing = self._batches.indexing
         return {"pairs": len(self._batches.pairs[0]), "indexing examples a batch": indexing}
 
-    def on_validation_epoch_end(self) -> None:
+    def validation(self) -> dict[str, float]:
+        """The dev score. Raises InputError where a loss since the last one was not finite."""
         if self._losses and not torch.stack(self._losses).isfinite().all():
             hint = "a lower generator.schedule.lr may help"
             raise InputError(
                 f"training diverged: a loss before step {self.global_step} is not finite; {hint}"
             )
         self._losses.clear()
-        self.log(MONITOR, self.validate())
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Nothing a batch: the epoch's end retrieves."""
+        return {MONITOR: self.validate()}
 
     def validate(self) -> float:
         """nDCG@10 of the dev queries by constrained search in the whole catalogue."""

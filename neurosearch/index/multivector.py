@@ -192,14 +192,13 @@ class LiveExact(LiveTokensIndex):
 
 
 def ragged(tokens: TokenEmbeddings, device: Any) -> Any:
-    """The vectors on a device, in float32 on a CPU and float16 on a GPU."""
+    """The vectors on a device, in float32: scores are the same numbers on a CPU and on a GPU."""
     import torch
 
     from neurosearch.encoder.token_tower import Ragged
 
     vectors = torch.from_numpy(np.array(tokens.vectors))
-    kind = torch.float32 if device.type == "cpu" else torch.float16
-    return Ragged(vectors.to(device, kind), np.asarray(tokens.offsets))
+    return Ragged(vectors.to(device, torch.float32), np.asarray(tokens.offsets))
 
 
 class LiveCompressed(LiveTokensIndex):

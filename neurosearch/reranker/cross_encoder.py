@@ -23,7 +23,7 @@ from neurosearch.evaluation.gain import Gain
 from neurosearch.negatives.base import check_judged
 from neurosearch.processes import world
 from neurosearch.query.base import QueryProcessor
-from neurosearch.recipe import content, within
+from neurosearch.recipe import PRECISIONS, content, one_of, within
 from neurosearch.reranker.base import Candidates, LiveScorer, PairScores, Reranker
 from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.runtime import Runtime
@@ -43,6 +43,7 @@ class CrossEncoder(Reranker):
     batch_queries: lists of a step.
     fields, separator, *_max_length: what is read.
     dev_queries: of the validation, which re-ranks their candidates.
+    precision: of inference, `fp32` or `bf16`; that of the training is the schedule's.
     """
 
     gain: Gain = field(kw_only=True)
@@ -58,12 +59,12 @@ class CrossEncoder(Reranker):
     product_max_length: int = 64
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=3, lr=5e-5))
     dev_queries: int = 400
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.objective not in OBJECTIVES:
-            known = ", ".join(OBJECTIVES)
-            raise InputError(f"reranker.objective must be one of {known}, not {self.objective!r}")
+        one_of("reranker.objective", self.objective, OBJECTIVES)
+        one_of("reranker.precision", self.precision, PRECISIONS)
         within("reranker.judged", self.judged, least=1)
         within("reranker.drawn", self.drawn, least=0)
         if self.judged + self.drawn < 2:

@@ -115,7 +115,7 @@ class LiveCross:
 
         self._recipe, self._runtime = recipe, runtime
         self.device = runtime.torch_device()
-        self._half = runtime.half(self.device)
+        self._half = recipe.precision == "bf16"
         tower = CrossTower(recipe)
         load_model(tower, str(folder / "cross.safetensors"))
         precision = torch.bfloat16 if self._half else torch.float32

@@ -131,7 +131,7 @@ class CrossModule(lightning.LightningModule):
         order = shares(np.arange(len(pairs[0])))
         own = pairs[0][order[rank]], pairs[1][order[rank]]
         budget = self._runtime.batch_budget(self.device)
-        half = self._runtime.half(self.device)
+        half = recipe.schedule.half
         found = self.network.of_pairs(
             self._asked["train"], self._products, own, budget, self.device, half
         )
@@ -153,20 +153,18 @@ class CrossModule(lightning.LightningModule):
         self._losses.append(loss.detach())
         self.log("loss", loss.detach())
 
-    def on_validation_epoch_end(self) -> None:
+    def validation(self) -> dict[str, float]:
+        """The dev score. Raises InputError where a loss since the last one was not finite."""
         if self._losses and not torch.stack(self._losses).isfinite().all():
             raise InputError("training diverged; a lower reranker.schedule.lr may help")
         self._losses.clear()
-        self.log(MONITOR, self.validate())
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Nothing a batch: the epoch's end re-ranks."""
+        return {MONITOR: self.validate()}
 
     def validate(self) -> float:
         """nDCG@10 of dev candidates in the network's order."""
         self.network.eval()
         pairs = self._dev_pairs["query"].to_numpy(), self._dev_pairs["row"].to_numpy()
-        budget, half = self._runtime.batch_budget(self.device), self._runtime.half(self.device)
+        budget, half = self._runtime.batch_budget(self.device), self._recipe.schedule.half
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, half):
             outputs = self.network.of_pairs(
                 self._asked["dev"], self._products, pairs, budget, self.device, half

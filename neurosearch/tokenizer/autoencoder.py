@@ -117,16 +117,13 @@ class RQVAEModule(lightning.LightningModule):
         loss: Tensor = reconstruction + commitment + recipe.diversity * diversity
         return loss
 
-    def on_validation_epoch_end(self) -> None:
+    def validation(self) -> dict[str, float]:
+        """Error, collision rate and quality. Raises InputError where the error is not finite."""
         error, collisions = self.validate()
         if not np.isfinite(error):
             hint = "a lower tokenizer.schedule.lr may help"
             raise InputError(f"training diverged before step {self.global_step}; {hint}")
-        self.log_dict({"error": error, "collision rate": collisions})
-        self.log(QUALITY, -(error + collisions))
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Nothing a batch: the epoch's end looks at the catalogue."""
+        return {"error": error, "collision rate": collisions, QUALITY: -(error + collisions)}
 
     def validate(self) -> tuple[float, float]:
         """Squared error of the vectors' reconstruction, and 1 less IDs per product."""

@@ -112,14 +112,12 @@ class BehaviourModule(lightning.LightningModule):
         scores = scores.masked_fill(torch.from_numpy(refused).to(self.device), float("-inf"))
         return cross_entropy(scores, torch.searchsorted(candidates, own)), parts, latents, codes
 
-    def on_validation_epoch_end(self) -> None:
+    def validation(self) -> dict[str, float]:
+        """The dev score. Raises InputError where it is not finite."""
         score = self.validate()
         if not np.isfinite(score):
             raise InputError("training diverged; a lower tokenizer.behaviour.schedule.lr may help")
-        self.log(QUALITY, score)
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Nothing a batch: the epoch's end asks dev."""
+        return {QUALITY: score}
 
     @torch.no_grad()
     def validate(self) -> float:

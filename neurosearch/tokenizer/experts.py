@@ -221,16 +221,13 @@ class ExpertsModule(lightning.LightningModule):
             loss = loss + recipe.orthogonality_weight * parts["orthogonality"]
         return loss
 
-    def on_validation_epoch_end(self) -> None:
+    def validation(self) -> dict[str, float]:
+        """Error, collision rate and quality. Raises InputError where the error is not finite."""
         error, collisions = self.validate()
         if not np.isfinite(error):
             hint = "a lower tokenizer.schedule.lr may help"
             raise InputError(f"training diverged before step {self.global_step}; {hint}")
-        self.log_dict({"error": error, "collision rate": collisions})
-        self.log(QUALITY, -(error + collisions))
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Nothing a batch: the epoch's end looks at the catalogue."""
+        return {"error": error, "collision rate": collisions, QUALITY: -(error + collisions)}
 
     @torch.no_grad()
     def validate(self) -> tuple[float, float]:

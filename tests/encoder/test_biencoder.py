@@ -186,9 +186,10 @@ def test_wrong_values_are_refused(tiny_model: str, changes, message: str) -> Non
 
 def test_negatives_are_mined_in_half_precision_too(tiny_model: str, shop, tmp_path: Path) -> None:
     """Mining happens inside a step, where half precision is on; ranks are taken in full."""
-    half = Runtime(tmp_path / "half", device="cpu", precision="bf16", progress=False)
-    artifact = recipe(tiny_model, epochs=2.0, negatives=MINED).trained(shop)
-    folder = half.get(artifact)
+    runtime = Runtime(tmp_path / "half", device="cpu", progress=False)
+    trained = recipe(tiny_model, epochs=2.0, negatives=MINED)
+    half = replace(trained, schedule=replace(trained.schedule, precision="bf16"))
+    folder = runtime.get(half.trained(shop))
     statistics = json.loads((folder / "mined-0-1.json").read_text())
     assert statistics["kept"] > 0
 

@@ -145,5 +145,5 @@ def test_weights_count_by_content(tmp_path: Path) -> None:
 
 
 def test_wrong_pooling_is_refused() -> None:
-    with pytest.raises(InputError, match=r"encoder\.pooling must be mean or cls"):
+    with pytest.raises(InputError, match=r"encoder\.pooling must be one of mean, cls"):
         SentenceEncoder(pooling="max")

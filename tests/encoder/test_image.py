@@ -87,7 +87,7 @@ def png(colour: int) -> bytes:
 
 
 def test_pictures_become_unit_vectors_and_missing_ones_zeros(runtime: Runtime) -> None:
-    live = LivePictures("efficientnet-lite0", 64, runtime)
+    live = LivePictures("efficientnet-lite0", 64, "fp32", runtime)
     vectors = live.encode([png(10), None, png(250), b""])
     assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 0, 1, 0], abs=1e-5)
     assert not np.allclose(vectors[0], vectors[2])
@@ -154,7 +154,7 @@ def test_a_classifier_gives_the_same_vectors_each_time(tmp_path: Path, runtime: 
     config = ViTConfig(**small, num_attention_heads=2, image_size=32, patch_size=16)
     ViTForImageClassification(config).save_pretrained(tmp_path)  # no weights of a pooler
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
-    one, two = (LivePictures(str(tmp_path), 64, runtime).encode([png(10)]) for _ in range(2))
+    one, two = (LivePictures(str(tmp_path), 64, "fp32", runtime).encode([png(10)]) for _ in range(2))
     assert np.allclose(one, two, atol=1e-6)
 
 

@@ -76,8 +76,8 @@ def test_training_helps(kind: str, tiny_model, tiny_t5, shop_runtime, shop, ids)
 
 
 def test_half_precision_trains_too(tiny_model: str, tmp_path: Path, shop, ids) -> None:
-    runtime = Runtime(outputs=tmp_path, device="cpu", precision="bf16", progress=False)
-    brief = replace(SCHEDULE, epochs=0.5, validations=1)
+    runtime = Runtime(outputs=tmp_path, device="cpu", progress=False)
+    brief = replace(SCHEDULE, epochs=0.5, validations=1, precision="bf16")
     artifact = dense(tiny_model, schedule=brief).trained(shop, ids)
     weights = load_file(runtime.store.ensure(artifact) / "generator.safetensors")
     assert all(torch.isfinite(x).all() for x in weights.values() if x.is_floating_point())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -281,8 +282,10 @@ def test_training_lowers_the_error(tmp_path: Path) -> None:
 
 def test_an_rqvae_trains_in_half_precision(tmp_path: Path) -> None:
     points = clustered()
-    runtime = Runtime(outputs=tmp_path, device="cpu", progress=False, precision="bf16")
-    details = ALL["rqvae"].fit(points, tmp_path, runtime)
+    runtime = Runtime(outputs=tmp_path, device="cpu", progress=False)
+    plain = ALL["rqvae"]
+    half = replace(plain, schedule=replace(plain.schedule, precision="bf16"))
+    details = half.fit(points, tmp_path, runtime)
     assert details["error"] < (points**2).sum(axis=1).mean()  # better than a vector of zeros
     codes = ALL["rqvae"].quantizer(tmp_path).assign(points)
     assert len(np.unique(codes, axis=0)) > 16
