@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from neurosearch.code import code_digest, edited_since_start, releases
-from neurosearch.errors import InputError
+from neurosearch.errors import InputError, SealedError
 from neurosearch.processes import build_together
 from neurosearch.recipe import describe, digest, file_digest
 from neurosearch.runtime import Runtime, git_commit, hardware, log, peak_memory_mb
@@ -129,8 +129,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
                 for size, hashed in manifest["files"].values()
             )
             and all(
-                isinstance(kind, str) and isinstance(name, str)
-                for kind, name in manifest["inputs"]
+                isinstance(kind, str) and isinstance(name, str) for kind, name in manifest["inputs"]
             )
             and float(manifest["seconds"]) >= 0
             and datetime.fromisoformat(manifest["created"]).tzinfo is not None
@@ -263,7 +262,7 @@ class Store:
             "inputs": [
                 [x.stored().kind, x.stored().artifact_fingerprint] for x in artifact.inputs()
             ],
-            "packages": releases(type(artifact)),
+            "packages": releases(cast(Any, type(artifact))),
             "files": {name: [size, hashed] for name, size, hashed in _listing(temporary)},
             "seconds": round(earlier + time.perf_counter() - start, 3),
             "peak_memory_mb": round(peak_memory_mb(), 1),
@@ -332,7 +331,7 @@ def check_seal(artifact: Artifact[Any]) -> None:
         return
     if any(getattr(source, "opens_test", False) for source in artifact.inputs()):
         what = f"{artifact.kind} ({type(artifact).__name__})"
-        raise InputError(
+        raise SealedError(
             f"{what} asks for the judgments of the test split: they are sealed, and open to "
             "the evaluation alone; use train or dev"
         )

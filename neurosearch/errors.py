@@ -1,5 +1,9 @@
-"""The one error that is the user's to mend: printed as one line, without a traceback."""
+"""The errors that are the user's to mend: printed as one line, without a traceback."""
 
 
 class InputError(Exception):
     """Bad input: the message names the file, row and column, or the config key."""
+
+
+class SealedError(InputError):
+    """Something outside the evaluation asked for the judgments of the test split."""

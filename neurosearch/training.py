@@ -206,6 +206,23 @@ def fit(
     return {"steps": done, "planned steps": steps, f"best {monitor}": score, "resumed at": start}
 
 
+def save_weights(network: Any, path: Path) -> None:
+    """Write a network's weights as safetensors: the same bytes for the same weights.
+
+    A weight with several names is written once, under the first of them. (`save_model` of
+    safetensors keeps the others in a header whose order is drawn anew.)
+    """
+    from safetensors.torch import save_file
+
+    written, seen = {}, set()
+    for name, weight in sorted(network.state_dict().items()):
+        key = weight.data_ptr(), weight.shape
+        if key not in seen or not weight.numel():
+            seen.add(key)
+            written[name] = weight.detach().cpu().contiguous()
+    save_file(written, path)
+
+
 @dataclass
 class Progress:
     """What a training must not lose: best score, patience, curve; and the files that keep it.
@@ -395,8 +412,9 @@ def _plain_files() -> Any:
 
 
 def _together() -> tuple[Any, Any]:
-    """Strategy and environment of a Trainer in one of several processes that share each batch (`encoder.gather`).
+    """Strategy and environment of a Trainer in one of several processes.
 
+    They share each batch (`encoder.gather`).
     Lightning's DDP would average gradients of batches of their own; ours are parts of one batch,
     whose gradients the module adds up itself, so the model is not wrapped.
     """

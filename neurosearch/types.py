@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from neurosearch.errors import InputError
+from neurosearch.errors import InputError, SealedError
 
 SPLITS = ("train", "dev", "test")
 
@@ -123,25 +123,65 @@ class Judgments:
     frame: pl.DataFrame
 
 
+# Parts of a data set, which change apart from one another.
+PRODUCTS, BEHAVIOUR = "products", "behaviour"
+
+
+def queries_of(split: str) -> str:
+    """The part that is a split's queries."""
+    return f"queries/{split}"
+
+
+def pool_of(split: str) -> str:
+    """The part that says which products were judged for a split's queries, without labels."""
+    return f"pool/{split}"
+
+
+def judgments_of(split: str) -> str:
+    """The part that is a split's judgments."""
+    return f"judgments/{split}"
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """A loaded data artifact: catalogue, queries, judgments, behaviour where there is any."""
+    """A loaded data artifact: catalogue, queries, judgments, behaviour where there is any.
+
+    `parts`: those that may be read (a view's, see `data.view`); None for all but the test split's
+    judgments.
+    """
 
     folder: Path
     name: str
+    parts: frozenset[str] | None = None
 
     @cached_property
     def catalogue(self) -> Catalogue:
+        self._open(PRODUCTS)
         return Catalogue(self.folder / "products.parquet")
 
     def queries(self, split: str) -> Queries:
         """Queries of a split. Raises InputError for an unknown or an empty split."""
+        self._open(queries_of(split))
         return Queries(split, self._of_split("queries.parquet", split))
 
+    def pool(self, split: str) -> pl.DataFrame:
+        """`query_id`, `product_id` of what was judged for a split's queries, without labels."""
+        self._open(pool_of(split))
+        return self._of_split("judgments.parquet", split).select("query_id", "product_id")
+
     def judgments(self, split: str) -> Judgments:
-        """Judgments of a split's queries."""
+        """Judgments of a split's queries. Raises SealedError for test (`data.view`)."""
+        self._open(judgments_of(split))
         frame = self._of_split("judgments.parquet", split)
         return Judgments(split, frame.select("query_id", "product_id", "label"))
+
+    def _open(self, part: str) -> None:
+        known = part != judgments_of("test") if self.parts is None else part in self.parts
+        if known:
+            return
+        if part == judgments_of("test"):
+            raise SealedError("the judgments of the test split are open to the evaluation alone")
+        raise LookupError(f"{part} of data={self.name} is not part of this view: name it there")
 
     def _of_split(self, name: str, split: str) -> pl.DataFrame:
         if split not in SPLITS:
@@ -154,6 +194,7 @@ class Dataset:
     @property
     def behaviour(self) -> pl.DataFrame | None:
         """Sessions: session, step, query_id, product_id, event, position; or None."""
+        self._open(BEHAVIOUR)
         path = self.folder / "behaviour.parquet"
         return pl.read_parquet(path) if path.exists() else None
 

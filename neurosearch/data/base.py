@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import polars as pl
 
-from neurosearch.artifact import Artifact
+from neurosearch.artifact import NO_IDENTITY
+from neurosearch.data.view import DataSource
 from neurosearch.errors import InputError
-from neurosearch.recipe import Recipe, within
+from neurosearch.recipe import Recipe, file_digest, within
 from neurosearch.runtime import Runtime
-from neurosearch.types import PRODUCT_SCHEMA, SPLITS, Dataset
+from neurosearch.types import (
+    BEHAVIOUR,
+    PRODUCT_SCHEMA,
+    PRODUCTS,
+    SPLITS,
+    Dataset,
+    judgments_of,
+    pool_of,
+    queries_of,
+)
 
+PARTS = "parts.json"
 ROW_GROUP = 50_000
 
 
@@ -59,9 +71,16 @@ class Data(Recipe):
         """Read and check the source. Raises InputError naming file, row and column."""
         raise TypeError(f"{type(self).__name__} does not say how it is read")
 
-    def dataset(self) -> Artifact[Dataset]:
+    def dataset(self) -> DatasetArtifact:
         """The data set as an artifact."""
         return DatasetArtifact(self)
+
+    def bound(self, runtime: Runtime) -> DatasetArtifact:
+        """The data set, built where it is not there, with a fingerprint for each of its parts."""
+        artifact = self.dataset()
+        folder = runtime.store.ensure(artifact)
+        digests = json.loads((folder / PARTS).read_text(encoding="utf-8"))
+        return dataclasses.replace(artifact, digests=digests)
 
     def population(self) -> Data:
         """The recipe that names what a table is about: folds of one data set are one."""
@@ -84,11 +103,17 @@ class Data(Recipe):
 
 
 @dataclass(frozen=True)
-class DatasetArtifact(Artifact[Dataset]):
-    """products.parquet, queries.parquet, judgments.parquet, behaviour.parquet if any."""
+class DatasetArtifact(DataSource):
+    """products.parquet, queries.parquet, judgments.parquet, behaviour.parquet if any.
 
-    kind: ClassVar[str] = "data"
+    parts.json has a digest of each part's content; `digests` are these, once they are known.
+    """
+
     data: Data
+    digests: Mapping[str, str] | None = field(default=None, metadata=NO_IDENTITY)
+
+    def part_digest(self, part: str) -> str:
+        return super().part_digest(part) if self.digests is None else self.digests.get(part, "")
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         """Write the tables; refuse what no experiment could stand on."""
@@ -102,9 +127,19 @@ class DatasetArtifact(Artifact[Dataset]):
         judgments = tables.judgments.select("query_id", "product_id", "label")
         joined = judgments.join(split, on="query_id", how="left", maintain_order="left")
         joined.write_parquet(folder / "judgments.parquet")
+        parts = {PRODUCTS: file_digest(folder / "products.parquet")}
+        for name in SPLITS:
+            mine = queries.filter(pl.col("split") == name)
+            if mine.height:
+                judged = joined.filter(pl.col("split") == name).drop("split")
+                parts[queries_of(name)] = _content(mine)
+                parts[judgments_of(name)] = _content(judged)
+                parts[pool_of(name)] = _content(judged.drop("label"))
         if tables.behaviour is not None:
             tables.behaviour.write_parquet(folder / "behaviour.parquet")
+            parts[BEHAVIOUR] = _content(tables.behaviour)
             counts["events"] = tables.behaviour.height
+        (folder / PARTS).write_text(json.dumps(parts, indent=1), encoding="utf-8")
         (folder / "data.json").write_text(json.dumps({"name": self.data.name}), encoding="utf-8")
         by_split = dict(queries.group_by("split").len().iter_rows())
         counts |= {f"{name} queries": by_split.get(name, 0) for name in SPLITS}
@@ -112,6 +147,13 @@ class DatasetArtifact(Artifact[Dataset]):
 
     def load(self, folder: Path) -> Dataset:
         return Dataset(folder, self.data.name)
+
+
+def _content(frame: pl.DataFrame) -> str:
+    """Digest of a frame's rows, in their order."""
+    stream = io.BytesIO()
+    frame.rechunk().write_ipc(stream)
+    return hashlib.blake2b(stream.getbuffer(), digest_size=12).hexdigest()
 
 
 def _sampled(tables: Tables, share: float) -> Tables:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.encoder.base import LiveEncoder
 from neurosearch.encoder.clip_text import check_sides, told_sides
 from neurosearch.encoder.trained_heads import Headed, HeadEmbeddings, Parts, TrainedHeads
@@ -42,7 +43,8 @@ class Aligned(Headed):
             (self.text.query_embeddings(data, split, self.query), None)
             for split in ("train", "dev")
         )
-        return TrainedHeads(self.training, data, train, dev, self.product_parts(data))
+        source, parts = view.learning(data), self.product_parts(data)
+        return TrainedHeads(self.training, source, train, dev, parts)
 
     def identity(self, data: Artifact[Dataset]) -> str:
         plain = replace(self, queries="text", products="image")  # one space for all

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.encoder.shards import SHARD, Shards
 from neurosearch.processes import world
 from neurosearch.query.base import QueryProcessor
@@ -86,13 +87,13 @@ class Encoder(Recipe):
 
     def product_embeddings(self, data: Artifact[Dataset]) -> Artifact[Embeddings]:
         """N×D vectors of the catalogue's products."""
-        return ProductEmbeddings(self, self.trained(data), data)
+        return ProductEmbeddings(self, self.trained(data), view.products(data))
 
     def query_embeddings(
         self, data: Artifact[Dataset], split: str, query: QueryProcessor
     ) -> Artifact[Embeddings]:
         """Q×D vectors of a split's processed queries."""
-        return QueryEmbeddings(self, self.trained(data), data, split, query)
+        return QueryEmbeddings(self, self.trained(data), view.asked(data, split), split, query)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.encoder.base import Encoder, LiveEncoder
 from neurosearch.encoder.tower import TowerShape, load_towers, save_towers
 from neurosearch.encoder.transformer import model_label
@@ -145,7 +146,8 @@ class TrainedBiEncoder(Artifact[Path]):
     @classmethod
     def of(cls, recipe: Any, data: Artifact[Dataset], texts: tuple[Any, ...]) -> TrainedBiEncoder:
         """The training that an encoder's recipe describes; `texts`: fields, separator, prefixes."""
-        context = TrainingContext(data, recipe.query, recipe.gain, recipe.positive_share)
+        source = view.learning(data)
+        context = TrainingContext(source, recipe.query, recipe.gain, recipe.positive_share)
         batch = recipe.batch_size, recipe.chunk, recipe.mask
         objective = Objective(recipe.loss, recipe.negatives, *batch)
         lists = recipe.negatives.lists(context)
@@ -163,10 +165,6 @@ class TrainedBiEncoder(Artifact[Path]):
             tuple(count for count, _ in lists),
             teacher,
         )
-
-    def inputs(self) -> list[Artifact[Any]]:
-        # The context is no artifact, but it holds one.
-        return [self.context.data, *super().inputs()]
 
     def check(self, runtime: Runtime) -> None:
         check_judged(runtime.get(self.context.data), self.context.gain)

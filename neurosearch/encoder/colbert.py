@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.encoder.biencoder import TrainedBiEncoder, check_training
 from neurosearch.encoder.token_embeddings import (
     LiveTokens,
@@ -104,17 +105,19 @@ class ColBERT(Recipe):
     def product_tokens(self, data: Artifact[Dataset]) -> Artifact[TokenEmbeddings]:
         """Vectors of the catalogue's tokens."""
         texts = (tuple(self.fields), self.separator)
-        return ProductTokens(*self._network(data), *texts, self.pool_factor)
+        parts: tuple[Any, ...] = (view.products(data), *texts, self.pool_factor)
+        return ProductTokens(*self._network(data), *parts)
 
     def query_tokens(
         self, data: Artifact[Dataset], split: str, query: QueryProcessor
     ) -> Artifact[TokenEmbeddings]:
         """Vectors of the tokens of a split's processed queries."""
-        return QueryTokens(*self._network(data), split, query)
+        parts: tuple[Any, ...] = (view.asked(data, split), split, query)
+        return QueryTokens(*self._network(data), *parts)
 
     def _network(self, data: Artifact[Dataset]) -> tuple[Any, ...]:
-        """Shape, weights, data, identity and precision: what makes token vectors of texts."""
-        return self.shape, self.trained(data), data, self.identity(data), self.precision
+        """Shape, weights, identity and precision: what makes token vectors of texts."""
+        return self.shape, self.trained(data), self.identity(data), self.precision
 
     def live(self, runtime: Runtime, data: Artifact[Dataset]) -> LiveTokens:
         """The trained network on the runtime's device."""

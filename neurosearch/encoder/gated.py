@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.encoder.aligned import LiveParts
 from neurosearch.encoder.base import LiveEncoder
 from neurosearch.encoder.trained_heads import Headed, HeadEmbeddings, Parts, TrainedHeads
@@ -39,7 +40,8 @@ class Gated(Headed):
     def heads(self, data: Artifact[Dataset]) -> TrainedHeads:
         """The trained gates."""
         train, dev = (self._asked(data, split, self.query) for split in ("train", "dev"))
-        return TrainedHeads(self.training, data, train, dev, self.product_parts(data))
+        source, parts = view.learning(data), self.product_parts(data)
+        return TrainedHeads(self.training, source, train, dev, parts)
 
     def _asked(self, data: Artifact[Dataset], split: str, query: QueryProcessor) -> Parts:
         words = self.text.query_embeddings(data, split, query)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.encoder.base import EmbeddingsArtifact, Encoder, LiveEncoder
 from neurosearch.encoder.shards import SHARD, Shards
 from neurosearch.encoder.transformer import model_label
@@ -62,12 +63,12 @@ class ImageEncoder(Encoder):
         )
 
     def product_embeddings(self, data: Artifact[Dataset]) -> Artifact[Embeddings]:
-        return ProductPictures(self, None, data)
+        return ProductPictures(self, None, view.products(data))
 
     def query_embeddings(
         self, data: Artifact[Dataset], split: str, query: QueryProcessor
     ) -> Artifact[Embeddings]:
-        return QueryPictures(self, None, data, split)
+        return QueryPictures(self, None, view.asked(data, split), split)
 
     def label(self) -> str:
         return f"{model_label(self.model)} pictures"

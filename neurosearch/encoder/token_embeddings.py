@@ -78,9 +78,7 @@ def load_tower(shape: TokenShape, weights: Path | None, seed: int = 0) -> Any:
 class LiveTokens:
     """A trained tower; texts to token vectors."""
 
-    def __init__(
-        self, shape: TokenShape, weights: Path, precision: str, runtime: Runtime
-    ) -> None:
+    def __init__(self, shape: TokenShape, weights: Path, precision: str, runtime: Runtime) -> None:
         import torch
 
         self.device = runtime.torch_device()
@@ -108,9 +106,9 @@ class TokensArtifact(Artifact[TokenEmbeddings]):
     resumable: ClassVar[bool] = True
     shape: TokenShape
     trained: Artifact[Path]
-    data: Artifact[Dataset]
     identity: str
     precision: str
+    data: Artifact[Dataset]
 
     def encode(
         self, texts: list[str], side: int, pool: int, folder: Path, runtime: Runtime

@@ -10,6 +10,7 @@ from neurosearch.encoder.transformer import POOLINGS
 from neurosearch.encoder.weights import weights_digest
 from neurosearch.errors import InputError
 from neurosearch.recipe import Recipe, content, within
+from neurosearch.training import save_weights
 
 TOWERS = ("shared", "query_product")
 
@@ -71,6 +72,4 @@ def load_towers(shape: TowerShape, weights: Path | None, seed: int = 0) -> Any:
 
 def save_towers(towers: Any, folder: Path) -> None:
     """Write the weights as towers.safetensors (shared tensors once)."""
-    from safetensors.torch import save_model
-
-    save_model(towers, str(folder / "towers.safetensors"))
+    save_weights(towers, folder / "towers.safetensors")

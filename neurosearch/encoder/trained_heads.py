@@ -22,7 +22,7 @@ from neurosearch.query.base import QueryProcessor
 from neurosearch.query.none import NoProcessing
 from neurosearch.recipe import Recipe, within
 from neurosearch.runtime import Runtime
-from neurosearch.training import Schedule, fit
+from neurosearch.training import Schedule, fit, save_weights
 from neurosearch.types import Dataset, Embeddings
 
 Parts = tuple[Artifact[Embeddings] | None, Artifact[Embeddings] | None]  # words, pictures
@@ -135,7 +135,6 @@ class TrainedHeads(Artifact[Any]):
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         import torch
-        from safetensors.torch import save_model
 
         from neurosearch.encoder.heads import HeadData, HeadsModule, own_pairs
         from neurosearch.encoder.pairs import PairBatches, TrainingPairs
@@ -161,7 +160,7 @@ class TrainedHeads(Artifact[Any]):
         )
         module.start()
         outcome = fit(module, batches.steps, recipe.schedule, folder, runtime)
-        save_model(towers.cpu(), str(folder / "heads.safetensors"))
+        save_weights(towers.cpu(), folder / "heads.safetensors")
         (folder / "heads.json").write_text(json.dumps({"widths": widths}), encoding="utf-8")
         return {**outcome, "pairs": len(pairs.query)}
 

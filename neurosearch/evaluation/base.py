@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.evaluation.latency import Latency, LatencyProtocol
@@ -16,7 +17,7 @@ from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import Recipe
 from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.runtime import Runtime, hardware
-from neurosearch.types import SPLITS, Dataset, Queries, Run
+from neurosearch.types import SPLITS, Dataset, Queries, Run, judgments_of, queries_of
 
 HEADLINE = "nDCG@10"
 
@@ -65,7 +66,8 @@ class Evaluation(Recipe):
         """Per-query metrics of a system's run, those of its own included, as an artifact."""
         topics = self.topics(query)
         run, own = retriever.run(data, topics), retriever.diagnosis(data, topics)
-        return PerQueryMetrics(data, run, own, self.split, self.gain, self.by)
+        judged = view.only(data, queries_of(self.split), judgments_of(self.split))
+        return PerQueryMetrics(judged, run, own, self.split, self.gain, self.by)
 
     def latency_of(
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
@@ -75,7 +77,8 @@ class Evaluation(Recipe):
             return None
         topics = self.topics(query)
         serving = tuple(retriever.serving(data, topics))
-        return Latency(data, retriever, topics, self.latency, hardware(), serving)
+        asked = view.asked(data, self.split)
+        return Latency(data, asked, retriever, topics, self.latency, hardware(), serving)
 
 
 @dataclass(frozen=True)

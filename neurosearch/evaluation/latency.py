@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from neurosearch.artifact import Artifact
+from neurosearch.artifact import NO_IDENTITY, Artifact
 from neurosearch.recipe import Recipe
 from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.runtime import Runtime
@@ -47,7 +47,8 @@ class Latency(Artifact[dict[str, float]]):
     """latency.json. `hardware` is part of its identity: another machine measures anew."""
 
     kind: ClassVar[str] = "latency"
-    data: Artifact[Dataset]
+    data: Artifact[Dataset] = field(metadata=NO_IDENTITY)  # that `retriever` is bound to
+    asked: Artifact[Dataset]  # products and queries, which are all that counts here
     retriever: Retriever
     topics: Topics
     protocol: LatencyProtocol
@@ -57,7 +58,8 @@ class Latency(Artifact[dict[str, float]]):
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         from filelock import FileLock
 
-        texts = runtime.get(self.data).queries(self.topics.split).texts
+        data = runtime.get(self.asked)
+        texts = data.queries(self.topics.split).texts
         wanted = self.protocol.queries + self.protocol.warmup
         asked = [texts[n % len(texts)] for n in range(wanted)]
         timed, k = asked[self.protocol.warmup :], self.protocol.k
@@ -78,7 +80,7 @@ class Latency(Artifact[dict[str, float]]):
         points = np.percentile(singles * 1000, [50, 95, 99])
         measured = dict(zip(SINGLE, map(float, points), strict=True))
         measured |= {"batch q/s": len(timed) / batch}
-        measured |= costs(list(self.serving), len(runtime.get(self.data).catalogue), runtime)
+        measured |= costs(list(self.serving), len(data.catalogue), runtime)
         (folder / "latency.json").write_text(json.dumps(measured), encoding="utf-8")
         return measured
 

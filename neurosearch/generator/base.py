@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.generator.doc2query import Doc2Query, PseudoQueries
@@ -25,7 +26,7 @@ from neurosearch.query.base import QueryProcessor
 from neurosearch.query.none import NoProcessing
 from neurosearch.recipe import Recipe, within
 from neurosearch.runtime import Runtime
-from neurosearch.training import Schedule, fit
+from neurosearch.training import Schedule, fit, save_weights
 from neurosearch.types import Catalogue, Dataset, Queries, SemanticIds, check_fields
 
 
@@ -109,8 +110,9 @@ class Generator(Recipe):
         pseudo = None
         if self.doc2query is not None and self.index_ratio:
             texts = (self.fields, self.separator)
-            pseudo = PseudoQueries(data, self.doc2query, *texts, self.schedule.seed)
-        return TrainedGenerator(self, data, ids, self.pretrained_weights(data), pseudo)
+            pseudo = PseudoQueries(view.products(data), self.doc2query, *texts, self.schedule.seed)
+        source, start = view.learning(data), self.pretrained_weights(data)
+        return TrainedGenerator(self, source, ids, start, pseudo)
 
 
 @dataclass(frozen=True)
@@ -147,12 +149,10 @@ class TrainedGenerator(Artifact[CodeModelFiles]):
         check_judged(runtime.get(self.data), self.generator.gain)
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        from safetensors.torch import save_model
-
         module, steps = self.module(runtime)
         outcome = fit(module, steps, self.generator.schedule, folder, runtime)
         if world()[0] == 0:
-            save_model(module.model, str(folder / "generator.safetensors"))
+            save_weights(module.model, folder / "generator.safetensors")
             told = {"sizes": list(runtime.get(self.ids).sizes)}
             (folder / "generator.json").write_text(json.dumps(told), encoding="utf-8")
         return {**outcome, **module.facts()}

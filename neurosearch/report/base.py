@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neurosearch.errors import InputError
+from neurosearch.evaluation import generation
 from neurosearch.evaluation.base import HEADLINE
 from neurosearch.evaluation.latency import METRICS as LATENCY
 from neurosearch.evaluation.metrics import METRICS
-from neurosearch.generator import diagnosis
 from neurosearch.recipe import Recipe
 from neurosearch.report import csv, html, latex, markdown
 from neurosearch.report.table import Table
@@ -39,8 +39,8 @@ class Report(Recipe):
         unknown = [name for name in self.formats if name not in WRITERS]
         if unknown:
             raise InputError(f"report.formats: {unknown}; known are {', '.join(WRITERS)}")
-        known = (*METRICS, *LATENCY, *health.METRICS, *diagnosis.METRICS, SCORED)
-        levels = diagnosis.BY_LEVEL
+        known = (*METRICS, *LATENCY, *health.METRICS, *generation.METRICS, SCORED)
+        levels = generation.BY_LEVEL
         strange = [
             name
             for name in self.columns

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.artifact import MANIFEST
+from neurosearch.evaluation.opened import opened
 from neurosearch.report.rows import Row
 from neurosearch.report.slices import slices_of
 from neurosearch.report.table import Table
@@ -81,7 +82,7 @@ def _runs(row: Row) -> bool:
 def _dataset(row: Row) -> Dataset | None:
     for folder in folders_of(row):
         if folder.parent.name == "data" and (folder / MANIFEST).is_file():
-            return Dataset(folder, row.records[0]["data"])
+            return opened(Dataset(folder, row.records[0]["data"]))
     return None
 
 

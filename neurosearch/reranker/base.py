@@ -11,17 +11,19 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.data.base import hashed_fraction
+from neurosearch.data.view import DataSource, View
 from neurosearch.recipe import Recipe
 from neurosearch.retriever.base import Retriever, RunArtifact, Topics
 from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Run
+from neurosearch.types import PRODUCTS, Dataset, Run
 
 
 class LiveScorer(Protocol):
@@ -103,37 +105,51 @@ def numbered_pairs(run: Run, query_ids: pl.Series, product_ids: pl.Series) -> pl
 
 
 @dataclass(frozen=True)
-class Fold(Artifact[Dataset]):
+class Fold(DataSource):
     """The data with one fold of the train queries held out: they are its test split.
 
-    What is trained on it never saw them, so what it says of them does not leak.
+    What is trained on it never saw them, so what it says of them does not leak. Their judgments
+    are not in it.
     """
 
-    kind: ClassVar[str] = "data"
-    whole: Artifact[Dataset]
+    whole: View
     folds: int
     number: int
+
+    @classmethod
+    def of(cls, data: Artifact[Dataset], folds: int, number: int) -> Fold:
+        """The fold of a data set's train queries."""
+        source = view.learning(data)
+        assert isinstance(source, View)
+        return cls(source, folds, number)
+
+    def part_digest(self, part: str) -> str:
+        # The products are the data's own: what was made of them serves all folds.
+        if part == PRODUCTS:
+            return self.whole.whole.part_digest(part)
+        return super().part_digest(part)
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         data = runtime.get(self.whole)
         fold = pl.col("query_id").map_elements(
             lambda text: int(hashed_fraction(text, "fold") * self.folds), pl.Int64
         )
-        counts = {}
-        for name in ("queries.parquet", "judgments.parquet"):
-            frame = pl.read_parquet(data.folder / name)
-            train, mine = frame.filter(pl.col("split") == "train"), fold == self.number
-            held = train.filter(mine).with_columns(split=pl.lit("test"))
-            parts = [train.filter(~mine), held, frame.filter(pl.col("split") == "dev")]
-            pl.concat(parts).write_parquet(folder / name)
-            counts[name.split(".")[0]] = held.height
+        train, mine = data.queries("train").frame, fold == self.number
+        held = train.filter(mine).with_columns(split=pl.lit("test"))
+        queries = [train.filter(~mine), held, data.queries("dev").frame]
+        pl.concat(queries).write_parquet(folder / "queries.parquet")
+        judged = [
+            data.judgments("train").frame.filter(~mine).with_columns(split=pl.lit("train")),
+            data.judgments("dev").frame.with_columns(split=pl.lit("dev")),
+        ]
+        pl.concat(judged).write_parquet(folder / "judgments.parquet")
         products = folder / "products.parquet"
         try:
             os.link(data.folder / "products.parquet", products)
         except OSError:  # another file system, or none that links
             products.write_bytes((data.folder / "products.parquet").read_bytes())
         (folder / "data.json").write_text(json.dumps({"name": data.name}), encoding="utf-8")
-        return {f"held out {key}": value for key, value in counts.items()}
+        return {"held out queries": held.height}
 
     def load(self, folder: Path) -> Dataset:
         return Dataset(folder, json.loads((folder / "data.json").read_text("utf-8"))["name"])

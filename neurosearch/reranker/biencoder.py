@@ -23,7 +23,7 @@ class BiEncoderReranker(Reranker):
     def scores(
         self, candidates: Artifact[Run], data: Artifact[Dataset], topics: Topics, first: Retriever
     ) -> Artifact[Run]:
-        return CosineScores(candidates, data, topics, self.encoder)
+        return CosineScores(candidates, topics.view(data), topics, self.encoder)
 
     def live(
         self, data: Artifact[Dataset], topics: Topics, first: Retriever, runtime: Runtime

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.encoder.transformer import model_label
 from neurosearch.encoder.weights import check_reads, weights_digest
 from neurosearch.errors import InputError
@@ -27,7 +28,7 @@ from neurosearch.recipe import PRECISIONS, content, one_of, within
 from neurosearch.reranker.base import Candidates, LiveScorer, PairScores, Reranker
 from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.runtime import Runtime
-from neurosearch.training import Schedule, fit
+from neurosearch.training import Schedule, fit, save_weights
 from neurosearch.types import Dataset, Run, check_fields
 
 OBJECTIVES = ("pointwise", "ranknet", "lambda", "listwise", "classes")
@@ -91,13 +92,13 @@ class CrossEncoder(Reranker):
             Candidates(first.run(data, Topics(split, 200, "catalogue", query)), depth)
             for split in ("train", "dev")
         )
-        return TrainedCrossEncoder(self, data, query, pools)
+        return TrainedCrossEncoder(self, view.learning(data), query, pools)
 
     def scores(
         self, candidates: Artifact[Run], data: Artifact[Dataset], topics: Topics, first: Retriever
     ) -> Artifact[Run]:
         trained = self.trained(data, topics.query, first)
-        return CrossScores(candidates, data, topics, self, trained)
+        return CrossScores(candidates, topics.view(data), topics, self, trained)
 
     def serving(self, data: Artifact[Dataset], topics: Topics, first: Retriever) -> list[Any]:
         return [self.trained(data, topics.query, first)]
@@ -136,8 +137,6 @@ class TrainedCrossEncoder(Artifact[Path]):
         check_judged(runtime.get(self.data), self.reranker.gain)
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        from safetensors.torch import save_model
-
         from neurosearch.reranker.cross_training import CrossModule
 
         data = runtime.get(self.data)
@@ -145,7 +144,7 @@ class TrainedCrossEncoder(Artifact[Path]):
         module = CrossModule(self.reranker, data, self.query, train, dev, runtime)
         outcome = fit(module, module.steps, self.reranker.schedule, folder, runtime)
         if world()[0] == 0:
-            save_model(module.network, str(folder / "cross.safetensors"))
+            save_weights(module.network, folder / "cross.safetensors")
         return {**outcome, "lists": len(module.lists)}
 
     def load(self, folder: Path) -> Path:

@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.encoder.base import Encoder, pair_cosines
 from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
@@ -81,7 +82,7 @@ class LambdaMART(Reranker):
             name: reranker.scores(candidates, data, topics, first)
             for name, reranker in self.rerankers.items()
         }
-        return Features(candidates, data, topics, cosines, scored)
+        return Features(candidates, topics.view(data), topics, cosines, scored)
 
     def trained(
         self, data: Artifact[Dataset], query: QueryProcessor, first: Retriever
@@ -94,18 +95,18 @@ class LambdaMART(Reranker):
             return self.features(candidates, source, topics, first)
 
         if self.folds:
-            folds = [Fold(data, self.folds, number) for number in range(self.folds)]
+            folds = [Fold.of(data, self.folds, number) for number in range(self.folds)]
             train = tuple(pool(fold, "test") for fold in folds)
         else:
             train = (pool(data, "train"),)
-        return TrainedTrees(self, data, train, pool(data, "dev"))
+        return TrainedTrees(self, view.learning(data), train, pool(data, "dev"))
 
     def scores(
         self, candidates: Artifact[Run], data: Artifact[Dataset], topics: Topics, first: Retriever
     ) -> Artifact[Run]:
         features = self.features(candidates, data, topics, first)
         trained = self.trained(data, topics.query, first)
-        return TreeScores(candidates, data, topics, features, trained)
+        return TreeScores(candidates, topics.view(data), topics, features, trained)
 
     @property
     def is_live(self) -> bool:

@@ -63,7 +63,7 @@ class LLM(Reranker):
     def scores(
         self, candidates: Artifact[Run], data: Artifact[Dataset], topics: Topics, first: Retriever
     ) -> Artifact[Run]:
-        return Graded(candidates, data, topics, self)
+        return Graded(candidates, topics.view(data), topics, self)
 
     def label(self) -> str:
         return f"LLM {self.model}"

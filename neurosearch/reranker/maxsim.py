@@ -24,7 +24,8 @@ class MaxSim(Reranker):
         self, candidates: Artifact[Run], data: Artifact[Dataset], topics: Topics, first: Retriever
     ) -> Artifact[Run]:
         queries = self.encoder.query_tokens(data, topics.split, topics.query)
-        return MaxSimScores(candidates, data, topics, queries, self.encoder.product_tokens(data))
+        products = self.encoder.product_tokens(data)
+        return MaxSimScores(candidates, topics.view(data), topics, queries, products)
 
     def serving(self, data: Artifact[Dataset], topics: Topics, first: Retriever) -> list[Any]:
         return [self.encoder.product_tokens(data)]

@@ -12,12 +12,13 @@ import numpy as np
 import polars as pl
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.errors import InputError
 from neurosearch.query.base import QueryProcessor
 from neurosearch.query.none import NoProcessing
 from neurosearch.recipe import Recipe
 from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Judgments, Queries, Run
+from neurosearch.types import Dataset, Queries, Run
 
 POOLS = ("catalogue", "judged")
 SCORED = "scored %"  # vectors that a query is compared with, per hundred products
@@ -45,6 +46,10 @@ class Topics(Recipe):
             raise InputError(f"the protocol must be one of {', '.join(POOLS)}, not {self.pool!r}")
         if self.depth < 1:
             raise InputError(f"evaluation.depth must be at least 1, not {self.depth}")
+
+    def view(self, data: Artifact[Dataset]) -> Artifact[Dataset]:
+        """What an answer is made of: products, queries, and which products were judged."""
+        return view.asked(data, self.split, pool=self.pool == "judged")
 
     def queries(self, data: Dataset) -> Queries:
         """The split's queries with processed texts."""
@@ -118,9 +123,9 @@ class RunArtifact(Artifact[Run]):
         return Run.load(folder / "run.parquet")
 
 
-def judged_rows(queries: Queries, judgments: Judgments, catalogue_ids: pl.Series) -> pl.DataFrame:
+def judged_rows(queries: Queries, data: Dataset) -> pl.DataFrame:
     """The judged pool: `query` and `row` numbers, in the order of queries, then rows."""
     order = queries.frame.select("query_id").with_row_index("query")
-    ids = pl.DataFrame({"product_id": catalogue_ids}).with_row_index("row")
-    joined = judgments.frame.join(order, on="query_id").join(ids, on="product_id")
+    ids = pl.DataFrame({"product_id": data.catalogue.ids}).with_row_index("row")
+    joined = data.pool(queries.split).join(order, on="query_id").join(ids, on="product_id")
     return joined.select(pl.col("query", "row").cast(pl.Int64)).sort("query", "row")

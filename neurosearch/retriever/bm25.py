@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.errors import InputError
 from neurosearch.query.base import QueryProcessor
 from neurosearch.retriever import bm25s_engine, lucene
@@ -49,15 +50,15 @@ class BM25(Retriever):
         check_fields(self.boosts)
 
     def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
-        return BM25Run(data, topics, self, tuple(self.indexes(data)))
+        return BM25Run(topics.view(data), topics, self, tuple(self.indexes(data)))
 
     def indexes(self, data: Artifact[Dataset]) -> list[Artifact[Any]]:
         """The index artifacts that this scoring needs."""
         if self.engine == "lucene":
             fields = tuple(sorted(name for name in self.boosts if name != lucene.CONTENTS))
-            return [lucene.LuceneIndex(data, self.analyzer, fields)]
+            return [lucene.LuceneIndex(view.products(data), self.analyzer, fields)]
         return [
-            bm25s_engine.Bm25sIndex(data, self.analyzer, name, self.k1, self.b)
+            bm25s_engine.Bm25sIndex(view.products(data), self.analyzer, name, self.k1, self.b)
             for name in self.boosts
         ]
 
@@ -136,7 +137,7 @@ def search(
     tokens = recipe.analyzer.tokenizer()(queries.texts)
     pool = None
     if topics.pool == "judged":
-        pool = judged_rows(queries, data.judgments(queries.split), data.catalogue.ids)
+        pool = judged_rows(queries, data)
     if recipe.engine == "lucene":
         index = runtime.get(indexes[0])
         if pool is None:

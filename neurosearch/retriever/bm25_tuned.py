@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.evaluation.metrics import per_query
@@ -55,15 +56,15 @@ class TunedBM25(Retriever):
     def tuned(self, data: Artifact[Dataset], topics: Topics) -> Artifact[BM25]:
         """The chosen BM25, as an artifact of the dev split; always by retrieval."""
         dev = replace(topics, split="dev", depth=TUNING_DEPTH, pool="catalogue")
-        return TunedParameters(data, dev, self, self._index(data))
+        return TunedParameters(view.learning(data, "dev"), dev, self, self._index(data))
 
     def _index(self, data: Artifact[Dataset]) -> Artifact[Path]:
         """One index with every field that may get a boost."""
         names = {*self.base.boosts, *self.boosts} - {lucene.CONTENTS}
-        return lucene.LuceneIndex(data, self.base.analyzer, tuple(sorted(names)))
+        return lucene.LuceneIndex(view.products(data), self.base.analyzer, tuple(sorted(names)))
 
     def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
-        return TunedRun(data, topics, self.tuned(data, topics), self._index(data))
+        return TunedRun(topics.view(data), topics, self.tuned(data, topics), self._index(data))
 
     def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
         return [self._index(data), self.tuned(data, topics)]

@@ -34,14 +34,16 @@ class Dense(Retriever):
     def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
         queries = self.encoder.query_embeddings(data, topics.split, topics.query)
         if topics.pool == "judged":
-            return PoolRun(data, topics, queries, self.encoder.product_embeddings(data))
-        return DenseRun(data, topics, queries, self._index(data))
+            return PoolRun(
+                topics.view(data), topics, queries, self.encoder.product_embeddings(data)
+            )
+        return DenseRun(topics.view(data), topics, queries, self._index(data))
 
     def diagnosis(self, data: Artifact[Dataset], topics: Topics) -> Artifact[pl.DataFrame] | None:
         if topics.pool == "judged":
             return None
         queries = self.encoder.query_embeddings(data, topics.split, topics.query)
-        return ComparedShare(data, topics, queries, self._index(data))
+        return ComparedShare(topics.view(data), topics, queries, self._index(data))
 
     def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
         return [self._index(data)]
@@ -123,7 +125,7 @@ class PoolRun(RunArtifact):
     def answer(self, runtime: Runtime) -> Run:
         data = runtime.get(self.data)
         queries = self.topics.queries(data)
-        pool = judged_rows(queries, data.judgments(queries.split), data.catalogue.ids)
+        pool = judged_rows(queries, data)
         asked = runtime.get(self.queries).vectors[pool["query"].to_numpy()]
         products = runtime.get(self.products).vectors[pool["row"].to_numpy()]
         scores = np.einsum("nd,nd->n", asked, products)

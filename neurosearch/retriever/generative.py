@@ -21,8 +21,8 @@ import numpy as np
 from neurosearch.artifact import Artifact
 from neurosearch.encoder.base import LiveEncoder
 from neurosearch.errors import InputError
+from neurosearch.evaluation.generation import GenerationMetrics
 from neurosearch.generator.base import IN_BUCKETS, CodeModelFiles, Generator
-from neurosearch.generator.diagnosis import GenerationMetrics
 from neurosearch.generator.live import LiveGenerator
 from neurosearch.query.base import QueryProcessor
 from neurosearch.retriever.base import Retriever, RunArtifact, Searcher, Topics, judged_rows
@@ -61,14 +61,16 @@ class Generative(Retriever):
         products = encoder.product_embeddings(data)
         if topics.pool == "judged":
             weight = self._limits(topics)[2]
-            return GenerativePoolRun(data, topics, ids, trained, queries, products, weight)
-        return GenerativeRun(data, topics, ids, trained, queries, products, *self._limits(topics))
+            pooled = ids, trained, queries, products, weight
+            return GenerativePoolRun(topics.view(data), topics, *pooled)
+        parts = ids, trained, queries, products, *self._limits(topics)
+        return GenerativeRun(topics.view(data), topics, *parts)
 
     def diagnosis(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Any] | None:
         if topics.pool == "judged":
             return None
         ids, trained = self._parts(data)
-        return GenerationMetrics(data, topics, ids, trained, self.run(data, topics))
+        return GenerationMetrics.of(data, topics, ids, trained, self.run(data, topics))
 
     def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
         return [*self._parts(data), self.tokenizer.encoder.product_embeddings(data)]
@@ -149,7 +151,7 @@ class GenerativePoolRun(RunArtifact):
 
         data, ids = runtime.get(self.data), runtime.get(self.ids)
         queries = self.topics.queries(data)
-        pool = judged_rows(queries, data.judgments(queries.split), data.catalogue.ids)
+        pool = judged_rows(queries, data)
         model = LiveGenerator(runtime.get(self.trained), ids, runtime)
         asked, rows = pool["query"].to_numpy(), pool["row"].to_numpy()
         codes = np.asarray(ids.codes)[rows]

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.fusion.base import DevSet, Fusion
@@ -36,14 +37,14 @@ class Hybrid(Retriever):
 
     def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
         runs = {name: member.run(data, topics) for name, member in self.members.items()}
-        return HybridRun(data, topics, runs, self.fusion, self._fitted(data, topics))
+        return HybridRun(topics.view(data), topics, runs, self.fusion, self._fitted(data, topics))
 
     def _fitted(self, data: Artifact[Dataset], topics: Topics) -> FittedFusion | None:
         if not self.fusion.learns:
             return None
         dev = replace(topics, split="dev")
         runs = {name: member.run(data, dev) for name, member in self.members.items()}
-        return FittedFusion(data, dev, runs, self.fusion, self.gain)
+        return FittedFusion(view.learning(data, "dev"), dev, runs, self.fusion, self.gain)
 
     def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
         members = self.members.values()

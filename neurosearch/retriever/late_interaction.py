@@ -34,14 +34,15 @@ class LateInteraction(Retriever):
     def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
         queries = self.encoder.query_tokens(data, topics.split, topics.query)
         if topics.pool == "judged":
-            return PoolTokensRun(data, topics, queries, self.encoder.product_tokens(data))
-        return TokensRun(data, topics, queries, self._index(data))
+            products = self.encoder.product_tokens(data)
+            return PoolTokensRun(topics.view(data), topics, queries, products)
+        return TokensRun(topics.view(data), topics, queries, self._index(data))
 
     def diagnosis(self, data: Artifact[Dataset], topics: Topics) -> Artifact[pl.DataFrame] | None:
         if topics.pool == "judged":
             return None
         queries = self.encoder.query_tokens(data, topics.split, topics.query)
-        return CandidateShare(TokensRun(data, topics, queries, self._index(data)))
+        return CandidateShare(TokensRun(topics.view(data), topics, queries, self._index(data)))
 
     def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
         return [self._index(data)]
@@ -118,7 +119,7 @@ class PoolTokensRun(RunArtifact):
 
         data = runtime.get(self.data)
         queries = self.topics.queries(data)
-        pool = judged_rows(queries, data.judgments(queries.split), data.catalogue.ids)
+        pool = judged_rows(queries, data)
         device = runtime.torch_device()
         asked, shown = (ragged(runtime.get(x), device) for x in (self.queries, self.products))
         scores = pair_scores(asked, shown, pool["query"].to_numpy(), pool["row"].to_numpy())

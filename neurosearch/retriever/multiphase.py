@@ -71,9 +71,8 @@ class Multiphase(Retriever):
         if topics.pool == "judged":  # nothing to narrow down
             return Dense(encoder).run(data, topics)
         queries = encoder.query_embeddings(data, topics.split, topics.query)
-        return MultiphaseRun(
-            data, topics, queries, self._lists(data), self._written(data), self.widths
-        )
+        parts = self._lists(data), self._written(data), self.widths
+        return MultiphaseRun(topics.view(data), topics, queries, *parts)
 
     def diagnosis(self, data: Artifact[Dataset], topics: Topics) -> Artifact[pl.DataFrame] | None:
         if topics.pool == "judged":

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from neurosearch.artifact import Artifact
 from neurosearch.evaluation.gain import Gain
-from neurosearch.retriever.base import Retriever, RunArtifact, Topics
-from neurosearch.runtime import Runtime
+from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.types import Dataset, Run
 
 
@@ -21,18 +20,7 @@ class Oracle(Retriever):
     is_bound: ClassVar[bool] = True
 
     def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
-        return OracleRun(data, topics, self.gain)
+        # The artifact lies in evaluation/, which alone may open the test split's judgments.
+        from neurosearch.evaluation.ideal import IdealRun
 
-
-@dataclass(frozen=True)
-class OracleRun(RunArtifact):
-    data: Artifact[Dataset]
-    topics: Topics
-    gain: Gain
-
-    def answer(self, runtime: Runtime) -> Run:
-        data = runtime.get(self.data)
-        queries = self.topics.queries(data)
-        judged = self.gain.graded(data.judgments(queries.split))
-        frame = judged.select("query_id", "product_id", score="gain")
-        return Run.from_frame(frame, queries, self.topics.depth)
+        return IdealRun.of(data, topics, self.gain)

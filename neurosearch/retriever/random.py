@@ -21,7 +21,7 @@ class Random(Retriever):
     is_bound: ClassVar[bool] = True
 
     def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
-        return RandomRun(data, topics, self.seed)
+        return RandomRun(topics.view(data), topics, self.seed)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RandomRun(RunArtifact):
         queries = self.topics.queries(data)
         rng = np.random.default_rng(self.seed)
         if self.topics.pool == "judged":
-            pool = judged_rows(queries, data.judgments(queries.split), data.catalogue.ids)
+            pool = judged_rows(queries, data)
             frame = pool.select(
                 queries.ids.gather(pool["query"]).alias("query_id"),
                 data.catalogue.ids.gather(pool["row"]).alias("product_id"),

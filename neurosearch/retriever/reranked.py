@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.fusion.normalization import normalised
@@ -55,7 +56,7 @@ class Reranked(Retriever):
         weight: float | DevWeight = (
             self.weight if self.weight is not None else self._tuned(data, topics)
         )
-        return RerankedRun(data, topics, first, scored, weight)
+        return RerankedRun(topics.view(data), topics, first, scored, weight)
 
     def _stages(
         self, data: Artifact[Dataset], topics: Topics
@@ -67,7 +68,8 @@ class Reranked(Retriever):
 
     def _tuned(self, data: Artifact[Dataset], topics: Topics) -> DevWeight:
         dev = replace(topics, split="dev")
-        return DevWeight(data, dev, *self._stages(data, dev), self.gain)
+        source = view.learning(data, "dev")
+        return DevWeight(source, dev, *self._stages(data, dev), self.gain)
 
     def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
         own = self.reranker.serving(data, topics, self.retriever)

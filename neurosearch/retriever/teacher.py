@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.errors import InputError
 from neurosearch.recipe import within
 from neurosearch.reranker.base import Candidates, Reranker
@@ -36,7 +37,7 @@ class Teacher(Retriever):
     def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
         candidates: Artifact[Run] = Candidates(self.retriever.run(data, topics), self.depth)
         if topics.split == "train":
-            candidates = WithJudged(candidates, data)
+            candidates = WithJudged(candidates, view.learning(data, "train"))
         return self.reranker.scores(candidates, data, topics, self.retriever)
 
     def label(self) -> str:

@@ -6,12 +6,13 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from neurosearch.artifact import write_whole
+from neurosearch.artifact import Artifact, write_whole
 from neurosearch.data.base import Data
 from neurosearch.errors import InputError
 from neurosearch.evaluation.base import Evaluation
@@ -19,6 +20,7 @@ from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import Recipe
 from neurosearch.retriever.base import Retriever
 from neurosearch.runtime import Runtime, git_commit, hardware
+from neurosearch.types import Dataset
 
 RECORD = "record.json"
 SWEEP = "NEUROSEARCH_SWEEP"  # set for all the jobs of a multirun, in whatever process they run
@@ -62,6 +64,11 @@ class Job:
             runtime=build(config, "trainer"),
             **parts,
         )
+
+    @cached_property
+    def dataset(self) -> Artifact[Dataset]:
+        """The data set, built where it is not there yet; its parts are fingerprinted apart."""
+        return self.data.bound(self.runtime)
 
     def identity(self) -> dict[str, Any]:
         """What the record of any task says of the job itself."""

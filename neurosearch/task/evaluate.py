@@ -63,7 +63,7 @@ class Evaluate(Task):
 
     def _evaluate(self, job: Job) -> dict[str, Any]:
         runtime, evaluation = job.runtime, job.evaluation
-        data = job.data.dataset()
+        data = job.dataset
         run = job.retriever.run(data, evaluation.topics(job.query))
         metrics = evaluation.metrics(job.retriever, data, job.query)
         folder = runtime.store.ensure(metrics)

@@ -13,6 +13,7 @@ import numpy as np
 from neurosearch.artifact import write_whole
 from neurosearch.data.profile import profile
 from neurosearch.errors import InputError
+from neurosearch.evaluation.opened import opened
 from neurosearch.report import pictures
 from neurosearch.task.base import Job, Task
 from neurosearch.task.tokenize import tokenizer_of
@@ -51,8 +52,7 @@ class Explore(Task):
         folder = job.folder / "explore"
         folder.mkdir(parents=True, exist_ok=True)
         runtime = job.runtime
-        dataset = runtime.get(job.data.dataset())
-        facts = profile(dataset)
+        facts = profile(opened(runtime.get(job.dataset)))
         files = {"profile.png": pictures.profile_picture(facts)}
         page: dict[str, Any] = {"data": job.data.label(), "profile": facts, "health": None}
         page["title"] = f"{job.data.label()} {job.data.variant()}".strip()
@@ -67,7 +67,7 @@ class Explore(Task):
         runtime.say(f"to look at: {folder / 'index.html'}")
 
     def _semantic(self, job: Job, files: dict[str, bytes]) -> dict[str, Any]:
-        runtime, data = job.runtime, job.data.dataset()
+        runtime, data = job.runtime, job.dataset
         tokenizer = tokenizer_of(job)
         health = runtime.get(health_of(tokenizer, data))
         ids = runtime.get(tokenizer.semantic_ids(data))

@@ -84,7 +84,7 @@ class _Tree:
 
 def _targets(job: Job) -> tuple[str, list[Artifact[Any]]]:
     """The row's name, and what its task asks for: a run, its metrics, what serves; or IDs."""
-    data = job.data.dataset()
+    data = job.dataset
     if job.config.get("tokenizer") is not None:
         tokenizer = tokenizer_of(job)
         choice = next((o for o in job.overrides if o.startswith("tokenizer=")), "")

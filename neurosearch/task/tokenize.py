@@ -32,7 +32,7 @@ class Tokenize(Task):
         write_whole(job.folder / "config.yaml", resolved(job.config).encode())
         runtime = job.runtime
         with build(job.config, "tracking").job(job, identity) as tracker:
-            health = health_of(tokenizer, job.data.dataset())
+            health = health_of(tokenizer, job.dataset)
             report = runtime.get(health)
             write_whole(
                 job.folder / "health.json",
@@ -47,7 +47,7 @@ class Tokenize(Task):
                 peak_memory_mb=round(peak_memory_mb(), 1),
                 means=means,
                 metrics=None,
-                run=tokenizer.semantic_ids(job.data.dataset()).artifact_fingerprint,
+                run=tokenizer.semantic_ids(job.dataset).artifact_fingerprint,
                 latency=None,
                 artifacts=list(runtime.store.events),
                 flags=runtime.store.flags(),

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.runtime import Runtime
 from neurosearch.tokenizer.base import Quantizer, SemanticTokenizer
 from neurosearch.tokenizer.thresholds import Thresholds
@@ -39,7 +40,9 @@ def health_of(tokenizer: SemanticTokenizer, data: Artifact[Dataset]) -> Artifact
     """The health report of the catalogue's IDs (see `health_report`)."""
     embeddings = tokenizer.encoder.product_embeddings(data)
     fitted, ids = tokenizer.fitted(data), tokenizer.semantic_ids(data)
-    return Health(data, embeddings, fitted, ids, tokenizer.levels, tokenizer.thresholds)
+    return Health(
+        view.products(data), embeddings, fitted, ids, tokenizer.levels, tokenizer.thresholds
+    )
 
 
 @dataclass(frozen=True)

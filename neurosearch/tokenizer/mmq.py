@@ -20,6 +20,7 @@ import numpy as np
 
 from neurosearch.artifact import Artifact
 from neurosearch.collisions.keep import Keep
+from neurosearch.data import view
 from neurosearch.errors import InputError
 from neurosearch.recipe import within
 from neurosearch.runtime import Runtime
@@ -27,7 +28,7 @@ from neurosearch.tokenizer.base import Quantizer
 from neurosearch.tokenizer.behaviour import Behaviour, BehaviourAware
 from neurosearch.tokenizer.thresholds import Thresholds
 from neurosearch.tokenizer.views import FittedViews, ViewTokenizer
-from neurosearch.training import Schedule, fit
+from neurosearch.training import Schedule, fit, save_weights
 from neurosearch.types import Dataset
 
 READINGS, ORDERS = ("outputs", "cross", "weights", "subspace"), ("experts", "gain")
@@ -96,9 +97,9 @@ class MMQ(ViewTokenizer):
         if self.behaviour is None:
             return first
         queries = self.behaviour.queries(self.encoder, data)
-        return BehaviourAware(
-            plain, self.encoder.product_embeddings(data), first, data, self.behaviour, queries
-        )
+        vectors = self.encoder.product_embeddings(data)
+        source = view.learning(data)
+        return BehaviourAware(plain, vectors, first, source, self.behaviour, queries)
 
     def network(self, widths: tuple[int, int], size: int) -> Any:
         """The Experts, untrained."""
@@ -131,15 +132,13 @@ class MMQ(ViewTokenizer):
 
     def save(self, network: Any, vectors: np.ndarray, folder: Path) -> np.ndarray:
         """Write a trained network; returns the catalogue's N×M codes in the order of IDs."""
-        from safetensors.torch import save_model
-
         from neurosearch.tokenizer.experts import settle
 
         codes = settle(network, vectors)
         order = np.arange(codes.shape[1])
         if self.order == "gain":
             order = by_information_gain(codes)
-        save_model(network.cpu(), str(folder / "experts.safetensors"))
+        save_weights(network.cpu(), folder / "experts.safetensors")
         told = {
             "widths": list(network.widths),
             "size": int(network.codebooks.shape[1]),

@@ -19,7 +19,7 @@ from neurosearch.errors import InputError
 from neurosearch.runtime import Runtime
 from neurosearch.tokenizer import residual
 from neurosearch.tokenizer.base import Quantizer, SemanticTokenizer
-from neurosearch.training import Schedule, fit
+from neurosearch.training import Schedule, fit, save_weights
 
 CODEBOOKS, ESTIMATORS = ("ema", "gradient"), ("straight", "rotation")
 
@@ -70,7 +70,6 @@ class RQVAE(SemanticTokenizer):
     def fit(self, vectors: np.ndarray, folder: Path, runtime: Runtime) -> dict[str, Any]:
         import faiss
         import torch
-        from safetensors.torch import save_model
 
         from neurosearch.tokenizer.autoencoder import QUALITY, RQVAEModule
 
@@ -84,7 +83,7 @@ class RQVAE(SemanticTokenizer):
         module.start()
         outcome = fit(module, steps, self.schedule, folder, runtime, QUALITY)
         error, collisions = module.validate()
-        save_model(network, str(folder / "rqvae.safetensors"))
+        save_weights(network, folder / "rqvae.safetensors")
         return {**outcome, "error": round(error, 6), "collision rate": round(collisions, 6)}
 
     def _network(self, dimensions: int, size: int) -> Any:

@@ -11,6 +11,7 @@ import pytest
 
 from neurosearch.data.amazon_reviews import AmazonReviews
 from neurosearch.errors import InputError
+from neurosearch.evaluation.opened import opened
 from neurosearch.runtime import Runtime
 
 META = [
@@ -48,7 +49,7 @@ def test_published_files_leave_the_last_ones_out(tmp_path: Path, runtime: Runtim
         "train": {("Pen 0", "B0", "B1")},
     }
     for split, wanted in expected.items():
-        asked = data.queries(split).frame.join(data.judgments(split).frame, on="query_id")
+        asked = data.queries(split).frame.join(opened(data).judgments(split).frame, on="query_id")
         found = asked.with_columns(pl.col("history").list.join(" "))
         assert set(found.select("text", "history", "product_id").rows()) == wanted
     row = next(data.catalogue.batches(["description", "category", "attributes"])).row(0)

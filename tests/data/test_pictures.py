@@ -12,6 +12,7 @@ from PIL import Image
 
 from neurosearch.data.pictures import Pictures
 from neurosearch.errors import InputError
+from neurosearch.evaluation.opened import opened
 from neurosearch.runtime import Runtime
 
 NAMES = {
@@ -60,7 +61,7 @@ def test_labels_are_how_much_agrees(tmp_path: Path, runtime: Runtime) -> None:
         queries |= {
             q: (text, kind) for q, text, kind in frame.select("query_id", "text", "kind").rows()
         }
-        judged = data.judgments(split).frame
+        judged = opened(data).judgments(split).frame
         for query, product, label in judged.iter_rows():
             words, kind = queries[query][0].split(), queries[query][1]
             type_, colour, usage = (value.lower() for value in by_id[product])

@@ -8,6 +8,7 @@ import pytest
 
 from neurosearch.data.beir import Beir
 from neurosearch.data.profile import profile
+from neurosearch.evaluation.opened import opened
 from neurosearch.runtime import Runtime
 
 
@@ -24,7 +25,7 @@ def test_counts_by_hand(tmp_path: Path, runtime: Runtime) -> None:
     (folder / "qrels" / "test.tsv").write_text(
         "query-id\tcorpus-id\tscore\nq\ta\t2\nq\tb\t0\nr\tb\t2\n"
     )
-    found = profile(runtime.get(Beir(path=str(folder)).dataset()))
+    found = profile(opened(runtime.get(Beir(path=str(folder)).dataset())))
     assert found["products"] == 2 and found["title_words"] == {2: 1, 3: 1}
     (split,) = found["splits"].values()
     assert split["queries"] == 2 and split["judgments"] == 3

@@ -6,6 +6,7 @@ import pytest
 
 from neurosearch.data.shop import Shop
 from neurosearch.errors import InputError
+from neurosearch.evaluation.opened import opened
 from neurosearch.runtime import Runtime
 
 
@@ -16,7 +17,7 @@ def test_smaller_catalogues_lie_within_larger_ones(runtime: Runtime) -> None:
         data = runtime.get(Shop(share=share, **small).dataset())
         kept[share] = set(data.catalogue.ids)
         for split in ("train", "dev", "test"):
-            judged = data.judgments(split).frame
+            judged = opened(data).judgments(split).frame
             assert set(judged["product_id"]) <= kept[share]
             assert set(judged["query_id"]) == set(data.queries(split).ids)
         behaviour = data.behaviour

@@ -154,7 +154,9 @@ def test_a_classifier_gives_the_same_vectors_each_time(tmp_path: Path, runtime: 
     config = ViTConfig(**small, num_attention_heads=2, image_size=32, patch_size=16)
     ViTForImageClassification(config).save_pretrained(tmp_path)  # no weights of a pooler
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
-    one, two = (LivePictures(str(tmp_path), 64, "fp32", runtime).encode([png(10)]) for _ in range(2))
+    one, two = (
+        LivePictures(str(tmp_path), 64, "fp32", runtime).encode([png(10)]) for _ in range(2)
+    )
     assert np.allclose(one, two, atol=1e-6)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from neurosearch.evaluation.opened import opened
 from neurosearch.report import html, markdown
 from neurosearch.report.evidence import evidence
 from neurosearch.report.making import making
@@ -71,7 +72,7 @@ def test_evidence_is_what_the_jobs_wrote(table: Table) -> None:
     titles = dict(
         pl.read_parquet(dataset.catalogue.path, columns=["product_id", "title"]).iter_rows()
     )
-    labels = {(q, p): label for q, p, label in dataset.judgments("test").frame.iter_rows()}
+    labels = {(q, p): label for q, p, label in opened(dataset).judgments("test").frame.iter_rows()}
     for place, n in enumerate(found["listed"]):
         query = asked["query_id"][n]
         own = run_file.filter((pl.col("query_id") == query) & (pl.col("rank") <= 10))
@@ -101,7 +102,7 @@ def test_slices_by_hand(tmp_path: Path) -> None:
     judged = {"query_id": ["q0", "q0", "q1", "q1", "q1"], "product_id": list("prprs")}
     frame = pl.DataFrame({**judged, "label": list("EEISS"), "split": ["test"] * 5})
     frame.write_parquet(tmp_path / "judgments.parquet")
-    found = slices_of(asked, Dataset(tmp_path, "d"), "test")
+    found = slices_of(asked, opened(Dataset(tmp_path, "d")), "test")
     by_name = {s["name"]: [s["values"][n] for n in s["of"]] for s in found}
     words = ["1-2 words", "3-4 words", "5 or more words", "1-2 words", "1-2 words"]
     assert by_name["query length"] == words

@@ -7,6 +7,7 @@ import pytest
 
 from neurosearch.encoder.hashing import HashingEncoder
 from neurosearch.errors import InputError
+from neurosearch.evaluation.opened import opened
 from neurosearch.query.none import NoProcessing
 from neurosearch.retriever.base import Topics
 from neurosearch.retriever.dense import Dense
@@ -35,7 +36,7 @@ def test_it_is_brute_force(shop_runtime: Runtime, shop) -> None:
 def test_the_judged_pool_has_the_same_scores(shop_runtime: Runtime, shop) -> None:
     whole = shop_runtime.get(DENSE.run(shop, Topics(depth=500))).frame
     pool = shop_runtime.get(DENSE.run(shop, Topics(pool="judged"))).frame
-    judged = shop_runtime.get(shop).judgments("test").frame
+    judged = opened(shop_runtime.get(shop)).judgments("test").frame
     assert pool.height == judged.height
     joined = pool.join(whole, on=["query_id", "product_id"], suffix="_whole")
     assert joined.height == pool.height

@@ -12,6 +12,7 @@ from neurosearch.encoder.hashing import HashingEncoder
 from neurosearch.encoder.transformer import SentenceEncoder
 from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import LabelGain
+from neurosearch.evaluation.opened import opened
 from neurosearch.generator.base import IN_BUCKETS, expand
 from neurosearch.generator.dense_prefix import DensePrefix
 from neurosearch.generator.live import LiveGenerator
@@ -93,7 +94,7 @@ def test_live_answers_are_the_batch_ones(system, shop_runtime, shop) -> None:
 def test_the_judged_pool_is_ranked_whole(system, shop_runtime, shop) -> None:
     topics = Topics("test", 50, "judged", NoProcessing())
     run = shop_runtime.get(system.run(shop, topics))
-    judged = shop_runtime.get(shop).judgments("test").frame
+    judged = opened(shop_runtime.get(shop)).judgments("test").frame
     assert run.frame.height == judged.height
     assert system.diagnosis(shop, topics) is None
 
@@ -102,7 +103,7 @@ def test_metrics_of_its_own(system, live, shop_runtime, shop) -> None:
     frame = shop_runtime.get(system.diagnosis(shop, TOPICS))
     data, ids = shop_runtime.get(shop), shop_runtime.get(system._parts(shop)[0])
     queries = data.queries("test")
-    relevant = GAIN.graded(data.judgments("test")).filter("relevant")
+    relevant = GAIN.graded(opened(data).judgments("test")).filter("relevant")
     row_of = {name: row for row, name in enumerate(data.catalogue.ids.to_list())}
     bound = live.search(queries.texts, 10)
     known = set(map(tuple, np.asarray(ids.codes).tolist()))

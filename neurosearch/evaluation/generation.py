@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.artifact import Artifact
+from neurosearch.data import view
 from neurosearch.generator.base import CodeModelFiles
 from neurosearch.generator.live import LiveGenerator
 from neurosearch.retriever.base import Topics
@@ -38,6 +39,19 @@ class GenerationMetrics(Artifact[pl.DataFrame]):
     ids: Artifact[SemanticIds]
     trained: Artifact[CodeModelFiles]
     run: Artifact[Run]
+
+    @classmethod
+    def of(
+        cls,
+        data: Artifact[Dataset],
+        topics: Topics,
+        ids: Artifact[SemanticIds],
+        trained: Artifact[CodeModelFiles],
+        run: Artifact[Run],
+    ) -> GenerationMetrics:
+        """The metrics of a run; they need the split's judgments, and what train has judged."""
+        judged = view.learning(data, topics.split, "train")
+        return cls(judged, topics, ids, trained, run)
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         from neurosearch.generator.network import path_scores
