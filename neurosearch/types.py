@@ -278,9 +278,9 @@ class Run:
     """Ranked lists of one split's queries, best first.
 
     `frame` has `query_id`, `product_id`, `score` (Float64) and `rank` (from 1), sorted by
-    query in the split's order, then by rank. Ties are broken as trec_eval breaks them: by
-    descending product id. `floor` is the least score the system can give (what a product
-    that it did not retrieve is known to score at least), or None where there is none.
+    query in the split's order, then by rank. Scores are float32 numbers, as trec_eval reads them,
+    and ties are broken as it breaks them: by descending product id. `floor` is the least score that
+    the system can give (a product that it did not retrieve scores at least that), or None.
     """
 
     split: str
@@ -296,11 +296,19 @@ class Run:
         depth: int | None = None,
         floor: float | None = None,
     ) -> Run:
-        """Rank (query_id, product_id, score) rows; keep `depth` a query."""
+        """Rank (query_id, product_id, score) rows; keep `depth` a query.
+
+        Raises ValueError for a score that is no finite float32.
+        """
         order = queries.frame.select("query_id").with_row_index("_order")
+        score = pl.col("score").cast(pl.Float32).cast(pl.Float64)
+        frame = frame.select("query_id", "product_id", score)
+        if not frame["score"].is_finite().fill_null(False).all():
+            wrong = frame.filter(~pl.col("score").is_finite().fill_null(False))
+            what = f"{wrong[0, 'score']} of {wrong[0, 'product_id']!r}"
+            raise ValueError(f"query {wrong[0, 'query_id']!r}: the score {what} is no number")
         ranked = (
-            frame.select("query_id", "product_id", pl.col("score").cast(pl.Float64))
-            .join(order, on="query_id", how="inner")
+            frame.join(order, on="query_id", how="inner")
             .sort("_order", "score", "product_id", descending=[False, True, True])
             .with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("_order"))
         )

@@ -201,6 +201,15 @@ def load_pretrained(model: str, key: str = "encoder.model") -> tuple[Any, Any]:
         return known, load_tokenizer(source)
 
 
+def downloaded(model: str) -> Path:
+    """The folder of a hub model's files, with those that say how it pools."""
+    from huggingface_hub import snapshot_download
+
+    wanted = ["modules.json", "*_Pooling/config.json"]
+    with found("encoder.model", model) as source:
+        return Path(snapshot_download(source, allow_patterns=wanted))
+
+
 def load_tokenizer(source: str) -> Any:
     """The `tokenizers` tokenizer of a model's folder, or of its name on the hub."""
     from tokenizers import Tokenizer

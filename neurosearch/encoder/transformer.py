@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from neurosearch.encoder.base import Encoder, LiveEncoder
-from neurosearch.encoder.weights import weights_digest
+from neurosearch.encoder.weights import check_modules, local_folder, weights_digest
 from neurosearch.recipe import PRECISIONS, content, one_of, within
 from neurosearch.runtime import Runtime
 
@@ -39,18 +39,24 @@ class SentenceEncoder(Encoder):
         one_of("encoder.pooling", self.pooling, POOLINGS)
         within("encoder.max_length", self.max_length, least=3)
         one_of("encoder.precision", self.precision, PRECISIONS)
+        folder = local_folder(self.model)
+        if folder is not None:
+            check_modules(folder, self.model, self.pooling)
 
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
         from neurosearch.encoder.network import LiveText, TextTower
 
-        tower = TextTower(self.model, self.pooling)
+        tower: TextTower = self.tower()
         lengths = self.max_length, self.max_length
         return LiveText(tower, tower, lengths, self.precision, runtime)
 
     def tower(self, weights: Path | None = None) -> Any:
-        from neurosearch.encoder.network import TextTower
+        from neurosearch.encoder.network import TextTower, downloaded
 
-        return TextTower(self.model, self.pooling)
+        tower = TextTower(self.model, self.pooling)
+        if local_folder(self.model) is None:  # only now are its files here
+            check_modules(downloaded(self.model), self.model, self.pooling)
+        return tower
 
     def label(self) -> str:
         return f"{model_label(self.model)} zero-shot"

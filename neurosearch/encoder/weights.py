@@ -61,6 +61,39 @@ def check_reads(model: str, key: str, length: int) -> None:
     refuse_longer(most, key, length)
 
 
+def check_modules(folder: Path, model: str, pooling: str) -> None:
+    """Raise InputError where a model's own recipe (`modules.json`) makes other vectors.
+
+    Sentence-transformers folders say how their authors pool; read otherwise, it is another model.
+    """
+    path = folder / "modules.json"
+    if not path.is_file():
+        return
+    try:
+        modules = json.loads(path.read_text(encoding="utf-8"))
+        kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
+        place = next(m["path"] for m, kind in zip(modules, kinds, strict=True) if kind == "Pooling")
+        own = json.loads((folder / place / "config.json").read_text(encoding="utf-8"))
+    except StopIteration:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"encoder.model={model!r}: {path} can't be read ({error})") from None
+    named = own.get("pooling_mode")
+    flags = [key.removeprefix("pooling_mode_") for key, on in own.items() if on is True]
+    modes = [named] if isinstance(named, str) else [f for f in flags if f"pooling_mode_{f}" in own]
+    wanted = {"mean_tokens": "mean", "cls_token": "cls"}
+    modes = [wanted.get(mode, mode) for mode in modes]
+    if modes != [pooling]:
+        told = f"it pools by {' and '.join(modes) or 'nothing'}, encoder.pooling is {pooling}"
+        hint = (
+            f"set encoder.pooling={modes[0]}" if modes in (["mean"], ["cls"]) else "not supported"
+        )
+        raise InputError(f"encoder.model={model!r}: {told} ({hint})")
+    others = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    if others:
+        raise InputError(f"encoder.model={model!r}: its module {others[0]} is not supported")
+
+
 def refuse_longer(most: int | None, key: str, length: int) -> None:
     """Raise InputError where `length` tokens are more than the `most` that a model reads."""
     if most is not None and length > most:

@@ -13,8 +13,9 @@ from neurosearch.data import view
 from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.evaluation.latency import Latency, LatencyProtocol
+from neurosearch.evaluation.ties import TIES
 from neurosearch.query.base import QueryProcessor
-from neurosearch.recipe import Recipe
+from neurosearch.recipe import Recipe, one_of
 from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.runtime import Runtime, hardware
 from neurosearch.types import SPLITS, Dataset, Queries, Run, judgments_of, queries_of
@@ -35,6 +36,8 @@ class Evaluation(Recipe):
         seed: of both.
         by: a column of the queries; the headline metric is also given for each of its values.
         latency: how it is measured.
+        ties: `trec_eval` (equal scores in descending order of product ids) or `expected` (each
+            metric's mean over all orders of equal scores, see `evaluation.ties`).
     """
 
     pool: ClassVar[str]
@@ -46,11 +49,13 @@ class Evaluation(Recipe):
     seed: int = 0
     latency: LatencyProtocol = field(default_factory=LatencyProtocol)
     by: str | None = None
+    ties: str = "trec_eval"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.split not in SPLITS:
             raise InputError(f"evaluation.split must be one of {', '.join(SPLITS)}")
+        one_of("evaluation.ties", self.ties, TIES)
         if self.depth < 100 and self.pool == "catalogue":
             raise InputError(f"evaluation.depth is {self.depth}; Recall@100 needs at least 100")
         if self.resamples < 1:
@@ -67,7 +72,7 @@ class Evaluation(Recipe):
         topics = self.topics(query)
         run, own = retriever.run(data, topics), retriever.diagnosis(data, topics)
         judged = view.only(data, queries_of(self.split), judgments_of(self.split))
-        return PerQueryMetrics(judged, run, own, self.split, self.gain, self.by)
+        return PerQueryMetrics(judged, run, own, self.split, self.gain, self.by, self.ties)
 
     def latency_of(
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
@@ -92,6 +97,7 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
     split: str
     gain: Gain
     by: str | None
+    ties: str
 
     def check(self, runtime: Runtime) -> None:
         if self.by is not None:
@@ -99,12 +105,15 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         from neurosearch.evaluation.metrics import per_query
+        from neurosearch.evaluation.ties import expected_per_query, tie_range
 
         data, run = runtime.get(self.data), runtime.get(self.run)
         if run.split != self.split:
             raise InputError(f"a run of {run.split} can't be evaluated on {self.split}")
         queries, judgments = data.queries(self.split), data.judgments(self.split)
-        frame = per_query(run, queries, judgments, self.gain)
+        measure = expected_per_query if self.ties == "expected" else per_query
+        frame = measure(run, queries, judgments, self.gain)
+        frame = frame.hstack(tie_range(run, queries, judgments, self.gain))
         if self.by is not None:
             frame = frame.hstack(sliced(frame[HEADLINE], queries, self.by))
         if self.own is not None:

@@ -44,12 +44,7 @@ def per_query(
     metrics: Sequence[str] = tuple(METRICS),
 ) -> pl.DataFrame:
     """`query_id` and one Float64 column a metric, in the split's order of queries."""
-    judged = gain.graded(judgments).with_columns(
-        pl.col("gain").mul(SCALE).round(),
-        exponential=(pl.lit(2.0).pow("level") - 1).mul(SCALE).round(),
-        relevant=pl.col("relevant").cast(pl.Float64),
-        judged=pl.lit(1.0),
-    )
+    judged = graded_values(judgments, gain)
     numbers = _document_numbers(run.frame, judged)
     wanted = [METRICS[name] for name in metrics]
     lists = {}
@@ -70,6 +65,19 @@ def per_query(
         column = pl.Series(name, scores, pl.Float64)
         columns[name] = column if judged_as != "relevant" else column.set(~answerable, None)
     return pl.DataFrame(columns)
+
+
+def graded_values(judgments: Judgments, gain: Gain) -> pl.DataFrame:
+    """`query_id`, `product_id`, and what a judgment is worth: Float64 columns `gain`,
+    `exponential` (both integers, times SCALE), `relevant` and `judged` (0 or 1)."""
+    return gain.graded(judgments).select(
+        "query_id",
+        "product_id",
+        pl.col("gain").mul(SCALE).round(),
+        exponential=(pl.lit(2.0).pow("level") - 1).mul(SCALE).round(),
+        relevant=pl.col("relevant").cast(pl.Float64),
+        judged=pl.lit(1.0),
+    )
 
 
 def condensed(frame: pl.DataFrame, judged: pl.DataFrame) -> pl.DataFrame:

@@ -71,7 +71,8 @@ class BM25(Retriever):
     ) -> Iterator[Searcher]:
         if self.engine == "bm25s":
             pairs = opened(self, self.indexes(data), runtime)
-            yield _Bm25sSearcher(pairs, self.analyzer.tokenizer(), topics.query)
+            places = runtime.get(data).catalogue.id_order
+            yield _Bm25sSearcher(pairs, self.analyzer.tokenizer(), topics.query, places)
             return
         index = runtime.get(self.indexes(data)[0])
         with lucene_searcher(self, index, topics.query, runtime) as live:
@@ -106,8 +107,9 @@ def lucene_searcher(
     recipe: BM25, index: Path, query: QueryProcessor, runtime: Runtime
 ) -> Iterator[Searcher]:
     """A live Lucene over an open index."""
-    with lucene.LuceneWorker(index, scoring(recipe), runtime.java_memory) as worker:
-        yield _LuceneSearcher(worker, recipe.analyzer.tokenizer(), query)
+    with lucene.LuceneWorker(index, runtime.java_memory) as worker:
+        worker.count()  # the JVM has started
+        yield _LuceneSearcher(worker, scoring(recipe), recipe.analyzer.tokenizer(), query)
 
 
 @dataclass(frozen=True)
@@ -143,10 +145,11 @@ def search(
         if pool is None:
             (hits,) = lucene.batch_search(index, tokens, topics.depth, [scoring(recipe)], runtime)
         else:
-            with lucene.LuceneWorker(index, scoring(recipe), runtime.java_memory) as worker:
-                hits = lucene.pool_scores(worker, tokens, pool)
+            with lucene.LuceneWorker(index, runtime.java_memory) as worker:
+                hits = lucene.pool_scores(worker, tokens, pool, scoring(recipe))
     else:
-        hits = _bm25s_hits(opened(recipe, indexes, runtime), tokens, topics.depth, pool)
+        places = data.catalogue.id_order
+        hits = _bm25s_hits(opened(recipe, indexes, runtime), tokens, topics.depth, pool, places)
     return to_run(hits, queries, data, topics.depth if pool is None else None)
 
 
@@ -167,6 +170,7 @@ def _bm25s_hits(
     tokens: list[list[str]],
     depth: int,
     pool: pl.DataFrame | None,
+    places: np.ndarray,
 ) -> pl.DataFrame:
     pooled = None
     if pool is not None:
@@ -174,7 +178,7 @@ def _bm25s_hits(
     parts: list[tuple[int, np.ndarray, np.ndarray]] = []
     for number, scores in enumerate(bm25s_engine.all_scores(indexes, tokens)):
         if pooled is None:
-            rows, best = bm25s_engine.top(scores, depth)
+            rows, best = bm25s_engine.top(scores, depth, places)
         else:
             rows = np.array(pooled.get(number, []), dtype=np.int64)
             best = scores[rows]
@@ -193,22 +197,24 @@ class _Bm25sSearcher:
     indexes: list[tuple[Any, float]]
     tokenizer: Tokenizer
     query: QueryProcessor
+    places: np.ndarray
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         tokens = self.tokenizer(self.query.process(list(texts)))
-        found = [bm25s_engine.top(s, k) for s in bm25s_engine.all_scores(self.indexes, tokens)]
-        return padded([(rows, scores) for rows, scores in found], k)
+        scored = bm25s_engine.all_scores(self.indexes, tokens)
+        return padded([bm25s_engine.top(scores, k, self.places) for scores in scored], k)
 
 
 @dataclass(frozen=True)
 class _LuceneSearcher:
     worker: lucene.LuceneWorker
+    scoring: lucene.Scoring
     tokenizer: Tokenizer
     query: QueryProcessor
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         tokens = self.tokenizer(self.query.process(list(texts)))
-        return padded([self.worker.search(words, k) for words in tokens], k)
+        return padded([self.worker.search(words, k, self.scoring) for words in tokens], k)
 
 
 def padded(found: Sequence[tuple[Any, Any]], k: int) -> tuple[np.ndarray, np.ndarray]:

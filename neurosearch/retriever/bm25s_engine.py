@@ -1,8 +1,8 @@
 """BM25 without Java: bm25s (Lù 2024), `method="lucene"`, over the same tokens as Lucene.
 
 Scores are computed when indexing, so k1 and b belong to the index. Fields are scored apart
-and summed with their boosts, as Lucene does. Exact document lengths, where Lucene stores
-them in one byte: scores differ by about a third of a percent.
+and summed with their boosts, as Lucene does; a product without any term in a field does not count
+among the field's documents. Exact document lengths, where Lucene stores those above 39 in one byte.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from neurosearch.types import TEXT_FIELDS, Dataset
 
 
 @dataclass(frozen=True)
-class Bm25sIndex(Artifact[Any]):
+class Bm25sIndex(Artifact["LiveField"]):
     """Scores of every term in one field (or in `contents`, all of them joined)."""
 
     kind: ClassVar[str] = "bm25s"
@@ -40,42 +40,67 @@ class Bm25sIndex(Artifact[Any]):
         fields = TEXT_FIELDS if self.field == "contents" else (self.field,)
         vocabulary: dict[str, int] = {}
         ids: list[list[int]] = []
+        rows: list[int] = []  # of the products that have a term
+        start = 0
         with runtime.progressing(f"tokens of {self.field}", len(catalogue)) as done:
             for texts in catalogue.texts(fields):
-                for tokens in tokenizer(texts):
-                    ids.append([vocabulary.setdefault(t, len(vocabulary)) for t in tokens])
+                for row, tokens in enumerate(tokenizer(texts), start):
+                    if tokens:
+                        rows.append(row)
+                        ids.append([vocabulary.setdefault(t, len(vocabulary)) for t in tokens])
+                start += len(texts)
                 done(len(texts))
         # bm25s needs a term to index at all: a field that is empty throughout scores nothing.
         vocabulary.setdefault("", len(vocabulary))
+        ids = ids or [[vocabulary[""]]]
         index = bm25s.BM25(k1=self.k1, b=self.b, method="lucene")
         index.index(Tokenized(ids=ids, vocab=vocabulary), show_progress=False)
         index.save(str(folder / "index"))
-        return {"products": len(ids), "terms": len(vocabulary)}
+        np.savez(folder / "rows.npz", rows=np.array(rows, np.int64), products=len(catalogue))
+        return {"products": len(catalogue), "terms": len(vocabulary)}
 
-    def load(self, folder: Path) -> Any:
+    def load(self, folder: Path) -> LiveField:
         import bm25s
 
-        return bm25s.BM25.load(str(folder / "index"), mmap=True)
+        stored = np.load(folder / "rows.npz")
+        index = bm25s.BM25.load(str(folder / "index"), mmap=True)
+        return LiveField(index, stored["rows"], int(stored["products"]))
 
 
-def all_scores(indexes: list[tuple[Any, float]], queries: list[list[str]]) -> Iterator[np.ndarray]:
+@dataclass(frozen=True)
+class LiveField:
+    """A loaded index of the products that have a term in the field; `rows`: which they are."""
+
+    index: Any
+    rows: np.ndarray
+    products: int
+
+    def add_scores(self, tokens: list[str], boost: float, total: np.ndarray) -> None:
+        """Add the boosted scores to N float32 sums."""
+        known = [token for token in tokens if token in self.index.vocab_dict]
+        if known and len(self.rows):
+            total[self.rows] += np.float32(boost) * self.index.get_scores(known)
+
+
+def all_scores(
+    indexes: list[tuple[LiveField, float]], queries: list[list[str]]
+) -> Iterator[np.ndarray]:
     """For each query the N scores: the boosted sum over (index, boost) pairs."""
     for tokens in queries:
-        total: np.ndarray | None = None
-        for index, boost in indexes:
-            known = [token for token in tokens if token in index.vocab_dict]
-            scores = index.get_scores(known) if known else None
-            if scores is not None:
-                total = boost * scores if total is None else total + boost * scores
-        if total is None:
-            total = np.zeros(indexes[0][0].scores["num_docs"], np.float32)
+        total = np.zeros(indexes[0][0].products, np.float32)
+        for field, boost in indexes:
+            field.add_scores(tokens, boost, total)
         yield total
 
 
-def top(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and scores of the best k that score above zero, best first, ties by row."""
-    k = min(k, len(scores))
-    rows = np.argpartition(-scores, k - 1)[:k] if k < len(scores) else np.arange(len(scores))
-    rows = rows[scores[rows] > 0]
-    rows = rows[np.lexsort((rows, -scores[rows]))]
+def top(scores: np.ndarray, k: int, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and scores of the best k that score above zero, best first.
+
+    Ties in descending order of `places` (those of the product ids), also at the last rank.
+    """
+    rows = np.flatnonzero(scores > 0)
+    if k < len(rows):
+        least = np.partition(scores[rows], len(rows) - k)[len(rows) - k]
+        rows = rows[scores[rows] >= least]
+    rows = rows[np.lexsort((-places[rows], -scores[rows]))][:k]
     return rows, scores[rows]

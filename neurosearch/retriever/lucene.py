@@ -1,22 +1,28 @@
-"""BM25 in Lucene, through Anserini, in processes of their own.
+"""BM25 in Lucene, through Anserini's jar, in processes of their own.
 
-The JVM never meets this process's threads or forks. Batches go through Anserini's own
-`IndexCollection` and `SearchCollection` (one JVM for a whole grid of parameters, results read
-back as a TREC file); single queries and judged pools go to a worker that keeps an index open
-(`lucene_worker.py`). Tokens are ours (`Analyzer`), Lucene only splits at white space, so both
-engines score the same terms. Scores: idf ln(1 + (N - n + .5)/(n + .5)), tf f/(f + K), summed
-over fields with their boosts; lengths are stored in one byte.
+The JVM never meets this process's threads or forks. Anserini's `IndexCollection` writes the index;
+workers that keep it open answer (`lucene_worker.py`), one a CPU thread for a batch. Tokens are ours
+(`Analyzer`), Lucene only splits at white space, so both engines score the same terms. Scores: idf
+ln(1 + (N - n + .5)/(n + .5)), tf f/(f + K), summed over fields with their boosts; lengths are
+stored in one byte.
+
+Scores are Lucene's own float32: Anserini's searchers round them and lower ties by 1e-6. A document
+is named by its product's place in descending order of product ids, and equal scores come in
+ascending order of these names, so ties are broken as trec_eval breaks them, at any depth.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -24,13 +30,16 @@ import numpy as np
 import polars as pl
 
 from neurosearch.artifact import Artifact
+from neurosearch.errors import InputError
 from neurosearch.retriever import lucene_worker
 from neurosearch.retriever.analyzer import Analyzer, Tokenizer
 from neurosearch.retriever.java import anserini_jar, java_home, jvm_library, run_java
 from neurosearch.runtime import Runtime
-from neurosearch.types import TEXT_FIELDS, Dataset
+from neurosearch.types import TEXT_FIELDS, Catalogue, Dataset
 
 CONTENTS = "contents"  # the catch-all field: every text field, joined
+ROWS = "rows.npy"  # catalogue rows by the number that names a document
+BATCH = 64  # queries that a worker is asked at a time
 
 
 @dataclass(frozen=True)
@@ -45,31 +54,59 @@ class LuceneIndex(Artifact[Path]):
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         catalogue = runtime.get(self.data).catalogue
         tokenizer = self.analyzer.tokenizer()
+        names = [f"{place:09d}" for place in descending_places(catalogue)]
         empty, row = 0, 0
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            # Many files, so that every indexing thread has one.
-            with runtime.progressing("tokens for Lucene", len(catalogue)) as done:
-                for number, frame in enumerate(catalogue.batches(TEXT_FIELDS)):
-                    with (Path(scratch) / f"{number:06d}.jsonl").open("w") as out:
-                        for texts in frame.iter_rows(named=True):
-                            document = document_tokens(texts, self.fields, tokenizer)
-                            empty += not document[CONTENTS]
-                            out.write(json.dumps({"id": str(row), **document}) + "\n")
-                            row += 1
-                    done(frame.height)
-            extra = ["-fields", *self.fields] if self.fields else []
-            run_java(
-                "io.anserini.index.IndexCollection",
-                *("-collection", "JsonCollection", "-input", scratch),
-                *("-index", str(folder / "index"), "-pretokenized", "-optimize"),
-                *("-generator", "DefaultLuceneDocumentGenerator", "-memoryBuffer", "512"),
-                *("-threads", str(runtime.cpu_threads), *extra),
-                memory=runtime.java_memory,
-            )
+        scratch = folder / "documents"
+        scratch.mkdir()
+        # Many files, so that every indexing thread has one.
+        with runtime.progressing("tokens for Lucene", len(catalogue)) as done:
+            for number, frame in enumerate(catalogue.batches(TEXT_FIELDS)):
+                with (scratch / f"{number:06d}.jsonl").open("w") as out:
+                    for texts in frame.iter_rows(named=True):
+                        document = document_tokens(texts, self.fields, tokenizer)
+                        empty += not document[CONTENTS]
+                        out.write(json.dumps({"id": names[row], **document}) + "\n")
+                        row += 1
+                done(frame.height)
+        extra = ["-fields", *self.fields] if self.fields else []
+        run_java(
+            "io.anserini.index.IndexCollection",
+            *("-collection", "JsonCollection", "-input", str(scratch)),
+            *("-index", str(folder / "index"), "-pretokenized", "-optimize"),
+            *("-generator", "DefaultLuceneDocumentGenerator", "-memoryBuffer", "512"),
+            *("-threads", str(runtime.cpu_threads), *extra),
+            memory=runtime.java_memory,
+        )
+        shutil.rmtree(scratch)
+        np.save(folder / ROWS, catalogue.rows_by_id[::-1])
+        if row > empty:
+            _check_count(folder / "index", row - empty, runtime)
         return {"products": row, "without any token": empty}
 
     def load(self, folder: Path) -> Path:
         return folder / "index"
+
+
+def descending_places(catalogue: Catalogue) -> np.ndarray:
+    """N int64: each row's place in descending order of product ids."""
+    places: np.ndarray = len(catalogue) - 1 - catalogue.id_order
+    return places
+
+
+def _check_count(index: Path, wanted: int, runtime: Runtime) -> None:
+    """Raise InputError where the index can't be opened or has not all documents.
+
+    Anserini ends well where a disk is full, and where it can't read a document.
+    """
+    try:
+        with LuceneWorker(index, runtime.java_memory) as worker:
+            found = worker.count()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(f"{index.parent}: Lucene's index can't be opened ({reason})") from None
+    if found != wanted:
+        told = f"Lucene's index holds {found:,} of {wanted:,} products: is the disk full?"
+        raise InputError(f"{index.parent}: {told}")
 
 
 def document_tokens(
@@ -95,63 +132,47 @@ class Scoring:
 def batch_search(
     index: Path, queries: list[list[str]], k: int, scorings: Sequence[Scoring], runtime: Runtime
 ) -> list[pl.DataFrame]:
-    """For each scoring, a frame of `query` (number), `row`, `score`.
+    """For each scoring, a frame of `query` (number), `row`, `score` (Float32), best first."""
+    asked = [number for number, tokens in enumerate(queries) if tokens]
+    parts = [asked[start : start + BATCH] for start in range(0, len(asked), BATCH)]
+    work = [(scoring, part) for scoring in scorings for part in parts]
+    if not work:
+        return [_no_hits() for _ in scorings]
+    found: list[pl.DataFrame | None] = [None] * len(work)
+    todo = iter(range(len(work)))
+    lock = Lock()
 
-    One JVM serves all scorings of the same boosts. Lucene writes four decimals and tells
-    ties apart by less.
-    """
-    frames: dict[int, pl.DataFrame] = {}
-    grids: dict[tuple[tuple[str, float], ...], list[int]] = {}
-    for number, scoring in enumerate(scorings):
-        grids.setdefault(tuple(scoring.boosts.items()), []).append(number)
-    with tempfile.TemporaryDirectory() as scratch:
-        topics = Path(scratch) / "topics.tsv"
-        lines = (f"{n}\t{' '.join(q)}\n" for n, q in enumerate(queries) if q)
-        topics.write_text("".join(lines), encoding="utf-8")
-        if topics.stat().st_size == 0:
-            return [_no_hits() for _ in scorings]
-        for grid, (boosts, members) in enumerate(grids.items()):
-            k1s = list(dict.fromkeys(str(scorings[n].k1) for n in members))
-            bs = list(dict.fromkeys(str(scorings[n].b) for n in members))
-            run = Path(scratch) / f"run{grid}"
-            single = [name for name, _ in boosts] == [CONTENTS]
-            run_java(
-                "io.anserini.search.SearchCollection",
-                *("-index", str(index), "-topics", str(topics), "-topicReader", "TsvString"),
-                *("-bm25", "-bm25.k1", *k1s, "-bm25.b", *bs),
-                *("-hits", str(k), "-pretokenized", "-output", str(run)),
-                *("-threads", str(runtime.cpu_threads)),
-                *([] if single else ["-fields", *(f"{f}={weight}" for f, weight in boosts)]),
-                memory=runtime.java_memory,
-            )
-            for number in members:
-                name = f"{run.name}_bm25(k1={scorings[number].k1},b={scorings[number].b})_default"
-                alone = len(k1s) * len(bs) == 1
-                frames[number] = _read_trec(run if alone else run.with_name(name))
-    return [frames[number] for number in range(len(scorings))]
+    def serve() -> None:
+        with LuceneWorker(index, runtime.java_memory) as worker:
+            while True:
+                with lock:
+                    number = next(todo, None)
+                if number is None:
+                    return
+                scoring, part = work[number]
+                found[number] = worker.batch([queries[n] for n in part], part, k, scoring)
+
+    with ThreadPoolExecutor(min(runtime.cpu_threads, len(work))) as threads:
+        for ended in [threads.submit(serve) for _ in range(min(runtime.cpu_threads, len(work)))]:
+            ended.result()
+    whole = [frame for frame in found if frame is not None]
+    size = len(parts)
+    return [pl.concat(whole[size * n : size * (n + 1)]) for n in range(len(scorings))]
 
 
 def _no_hits() -> pl.DataFrame:
-    return pl.DataFrame(schema={"query": pl.Int64, "row": pl.Int64, "score": pl.Float64})
-
-
-def _read_trec(path: Path) -> pl.DataFrame:
-    if not path.exists() or path.stat().st_size == 0:
-        return _no_hits()
-    names = ["query", "q0", "row", "rank", "score", "tag"]
-    frame = pl.read_csv(path, separator=" ", has_header=False, new_columns=names)
-    return frame.select(
-        pl.col("query").cast(pl.Int64), pl.col("row").cast(pl.Int64), pl.col("score")
-    )
+    return pl.DataFrame(schema={"query": pl.Int64, "row": pl.Int64, "score": pl.Float32})
 
 
 class LuceneWorker:
-    """A child process with an open index: single queries in milliseconds, and judged pools."""
+    """A child process with an open index."""
 
-    def __init__(self, index: Path, scoring: Scoring, memory: str) -> None:
+    def __init__(self, index: Path, memory: str) -> None:
         script = Path(lucene_worker.__file__)
         command = [sys.executable, "-P", str(script), str(index), str(anserini_jar())]
         command += [str(java_home()), str(jvm_library()), memory]
+        self._rows = np.load(index.parent / ROWS)
+        self._places: np.ndarray | None = None
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -159,18 +180,52 @@ class LuceneWorker:
             stderr=subprocess.PIPE,
             text=True,
         )
-        boosts = {} if list(scoring.boosts) == [CONTENTS] else dict(scoring.boosts)
-        self._ask({"k1": scoring.k1, "b": scoring.b, "boosts": boosts})
+
+    def count(self) -> int:
+        """Documents of the index."""
+        return int(self._ask({"count": True})["count"])
 
     def search(
-        self, tokens: list[str], k: int, pool: Sequence[int] | None = None
-    ) -> tuple[list[int], list[float]]:
-        """Rows and scores of the best `k`, among `pool` where it is given."""
+        self, tokens: list[str], k: int, scoring: Scoring, pool: Sequence[int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (int64) and scores (float32) of the best `k`, among `pool` where it is given."""
         if not tokens or k == 0:
-            return [], []
-        rows = None if pool is None else [str(row) for row in pool]
-        answer = self._ask({"query": " ".join(tokens), "k": k, "pool": rows})
-        return [int(row) for row in answer["rows"]], answer["scores"]
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        names = None if pool is None else [f"{place:09d}" for place in self._places_of(pool)]
+        (found,) = self._searched([tokens], k, scoring, names)
+        return found
+
+    def batch(
+        self, queries: list[list[str]], numbers: Sequence[int], k: int, scoring: Scoring
+    ) -> pl.DataFrame:
+        """`query` (of `numbers`), `row`, `score` of several queries."""
+        found = self._searched(queries, k, scoring, None)
+        lengths = [len(rows) for rows, _ in found]
+        return pl.DataFrame(
+            {
+                "query": np.repeat(np.asarray(numbers, dtype=np.int64), lengths),
+                "row": np.concatenate([rows for rows, _ in found]),
+                "score": np.concatenate([scores for _, scores in found]),
+            }
+        )
+
+    def _searched(
+        self, queries: list[list[str]], k: int, scoring: Scoring, pool: list[str] | None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        boosts = {} if list(scoring.boosts) == [CONTENTS] else dict(scoring.boosts)
+        texts = [" ".join(tokens) for tokens in queries]
+        request = {"k1": scoring.k1, "b": scoring.b, "boosts": boosts, "k": k, "pool": pool}
+        answer = self._ask({"queries": texts, **request})
+        return [
+            (self._rows[np.array(places, np.int64)], np.array(scores, np.float32))
+            for places, scores in answer["found"]
+        ]
+
+    def _places_of(self, rows: Sequence[int]) -> np.ndarray:
+        if self._places is None:
+            self._places = np.empty(len(self._rows), np.int64)
+            self._places[self._rows] = np.arange(len(self._rows))
+        return self._places[np.asarray(rows, np.int64)]
 
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin and self._process.stdout and self._process.stderr
@@ -195,23 +250,27 @@ class LuceneWorker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._process.stdin.close()  # type: ignore[union-attr]
+        with suppress(OSError):  # a process that has ended reads no more
+            self._process.stdin.close()  # type: ignore[union-attr]
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self._process.kill()
+            self._process.wait()
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
 
 
-def pool_scores(worker: LuceneWorker, queries: list[list[str]], pool: pl.DataFrame) -> pl.DataFrame:
+def pool_scores(
+    worker: LuceneWorker, queries: list[list[str]], pool: pl.DataFrame, scoring: Scoring
+) -> pl.DataFrame:
     """`query`, `row`, `score` of every pooled product; 0 where no term matches."""
     grouped = pool.group_by("query", maintain_order=True).agg("row")
     parts: list[tuple[int, np.ndarray, np.ndarray]] = []
     for query, rows in grouped.iter_rows():
-        found, scores = worker.search(queries[query], len(rows), rows)
-        known = dict(zip(found, scores, strict=True))
+        found, scores = worker.search(queries[query], len(rows), scoring, rows)
+        known = dict(zip(found.tolist(), scores.tolist(), strict=True))
         filled = np.array([known.get(row, 0.0) for row in rows])
         parts.append((query, np.array(rows), filled))
     return pl.DataFrame(

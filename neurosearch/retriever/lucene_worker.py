@@ -10,8 +10,8 @@ import sys
 from typing import Any
 
 
-def open_searcher(index: str, jar: str, home: str, library: str, memory: str) -> tuple[Any, Any]:
-    """Anserini's SimpleSearcher over white-space tokens, and pyjnius' autoclass."""
+def open_index(index: str, jar: str, home: str, library: str, memory: str) -> tuple[Any, Any]:
+    """Lucene's reader of the index, and pyjnius' autoclass."""
     os.environ["JAVA_HOME"] = home
     os.environ["JVM_PATH"] = library
     import jnius_config
@@ -20,52 +20,72 @@ def open_searcher(index: str, jar: str, home: str, library: str, memory: str) ->
     jnius_config.add_options(f"-Xmx{memory}", "--enable-native-access=ALL-UNNAMED")
     from jnius import autoclass
 
-    analyzer = autoclass("org.apache.lucene.analysis.core.WhitespaceAnalyzer")()
-    searcher = autoclass("io.anserini.search.SimpleSearcher")(index)
-    searcher.set_analyzer(analyzer)
-    return searcher, autoclass
+    folder = autoclass("java.io.File")(index).toPath()
+    directory = autoclass("org.apache.lucene.store.FSDirectory").open(folder)
+    return autoclass("org.apache.lucene.index.DirectoryReader").open(directory), autoclass
 
 
 class Answerer:
-    """Holds the searcher, the boosts and the Lucene classes."""
+    """Holds the searcher and the Lucene classes."""
 
-    def __init__(self, searcher: Any, autoclass: Any, settings: dict[str, Any]) -> None:
-        self.searcher = searcher
+    def __init__(self, reader: Any, autoclass: Any) -> None:
+        self.reader = reader
         self.autoclass = autoclass
-        searcher.set_bm25(settings["k1"], settings["b"])
-        self.boosts = settings["boosts"]
+        # (pyjnius takes the constructor of a context only.)
+        searcher = autoclass("org.apache.lucene.search.IndexSearcher")
+        self.searcher = searcher(reader.getContext())
+        self.analyzer = autoclass("org.apache.lucene.analysis.core.WhitespaceAnalyzer")()
+        self.similarity = autoclass("org.apache.lucene.search.similarities.BM25Similarity")
         self.generator = autoclass("io.anserini.search.query.BagOfWordsQueryGenerator")()
-        self.fields = autoclass("java.util.HashMap")()
-        as_float = autoclass("java.lang.Float")
-        for name, weight in self.boosts.items():
-            self.fields.put(name, as_float(weight))
+        self.scored = autoclass("io.anserini.search.ScoredDocs")
+        # Equal scores in ascending order of the documents' names (see `lucene`).
+        field = autoclass("org.apache.lucene.search.SortField")
+        kind = autoclass("org.apache.lucene.search.SortField$Type")
+        by_name = field("id", kind.STRING_VAL)
+        self.order = autoclass("org.apache.lucene.search.Sort")(field.FIELD_SCORE, by_name)
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        if request["pool"] is not None:
-            hits = self.searcher.search(self._pooled(request), request["k"])
-        elif self.boosts:
-            hits = self.searcher.search_fields(request["query"], self.fields, request["k"])
-        else:
-            hits = self.searcher.search(request["query"], request["k"])
-        return {"rows": [hit.docid for hit in hits], "scores": [hit.score for hit in hits]}
+        """Names (as numbers) and scores of each query's best documents."""
+        if "count" in request:
+            return {"count": self.reader.numDocs()}
+        self.searcher.setSimilarity(self.similarity(request["k1"], request["b"]))
+        pool = request["pool"] and self._pool(request["pool"])
+        found = []
+        for text in request["queries"]:
+            query = self._words(text, request["boosts"])
+            if pool is not None:
+                query = self._both(query, pool)
+            top = self.searcher.search(query, request["k"], self.order, True)
+            hits = self.scored.fromTopDocs(top, self.searcher)
+            found.append([[int(name) for name in hits.docids], list(hits.scores)])
+        return {"found": found}
 
-    def _pooled(self, request: dict[str, Any]) -> Any:
-        builder = self.autoclass("org.apache.lucene.search.BooleanQuery$Builder")
-        occur = self.autoclass("org.apache.lucene.search.BooleanClause$Occur")
+    def _words(self, text: str, boosts: dict[str, float]) -> Any:
+        """The bag of words over `contents`, or over boosted fields."""
+        if not boosts:
+            return self.generator.buildQuery("contents", self.analyzer, text)
         boost = self.autoclass("org.apache.lucene.search.BoostQuery")
+        occur = self.autoclass("org.apache.lucene.search.BooleanClause$Occur")
+        words = self.autoclass("org.apache.lucene.search.BooleanQuery$Builder")()
+        for name, weight in boosts.items():
+            bag = self.generator.buildQuery(name, self.analyzer, text)
+            words.add(boost(bag, weight), occur.SHOULD)
+        return words.build()
+
+    def _pool(self, names: list[str]) -> Any:
+        occur = self.autoclass("org.apache.lucene.search.BooleanClause$Occur")
         term = self.autoclass("org.apache.lucene.index.Term")
         term_query = self.autoclass("org.apache.lucene.search.TermQuery")
-        analyzer = self.searcher.get_analyzer()
-        words = builder()
-        for name, weight in (self.boosts or {"contents": 1.0}).items():
-            bag = self.generator.buildQuery(name, analyzer, request["query"])
-            words.add(boost(bag, weight), occur.SHOULD)
-        pool = builder()
-        for row in request["pool"]:
-            pool.add(term_query(term("id", row)), occur.SHOULD)
-        both = builder()
-        both.add(words.build(), occur.MUST)
-        both.add(pool.build(), occur.FILTER)
+        pool = self.autoclass("org.apache.lucene.search.BooleanQuery$Builder")()
+        for name in names:
+            pool.add(term_query(term("id", name)), occur.SHOULD)
+        return pool.build()
+
+    def _both(self, words: Any, pool: Any) -> Any:
+        occur = self.autoclass("org.apache.lucene.search.BooleanClause$Occur")
+        both = self.autoclass("org.apache.lucene.search.BooleanQuery$Builder")()
+        both.add(words, occur.MUST)
+        both.add(pool, occur.FILTER)
         return both.build()
 
 
@@ -74,15 +94,9 @@ def main() -> None:
     # The JVM and its loggers write to descriptor 1: keep the answers on one of their own.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    searcher, autoclass = open_searcher(*sys.argv[1:6])
-    answerer = None
+    answerer = Answerer(*open_index(*sys.argv[1:6]))
     for line in sys.stdin:
-        request = json.loads(line)
-        if answerer is None:
-            answerer = Answerer(searcher, autoclass, request)
-            answers.write("{}\n")
-        else:
-            answers.write(json.dumps(answerer.answer(request)) + "\n")
+        answers.write(json.dumps(answerer.answer(json.loads(line))) + "\n")
     # The JVM's own shutdown can take a second; nothing is left to save.
     answers.flush()
     os._exit(0)
