@@ -301,6 +301,24 @@ class Store:
         manifests = [manifest for path in found if (manifest := read_manifest(path))]
         return sorted({m["details"]["flag"] for m in manifests if "flag" in m["details"]})
 
+    def chosen(self, artifact: Artifact[Any]) -> dict[str, Any]:
+        """What tuning chose for an artifact, by kind: details named `chosen` of all below it."""
+        found: dict[str, Any] = {}
+        seen: set[str] = set()
+        pending = [artifact]
+        while pending:
+            part = pending.pop(0)
+            if part.address in seen:
+                continue
+            seen.add(part.address)
+            manifest = self.manifest(part)
+            told = (manifest or {}).get("details", {}).get("chosen")
+            if told:
+                taken = part.kind in found
+                found[f"{part.kind} {part.artifact_fingerprint[:6]}" if taken else part.kind] = told
+            pending += part.inputs()
+        return found
+
     def cost(self, artifacts: list[Artifact[Any]]) -> tuple[int, float]:
         """Bytes of these artifacts, and seconds to build them and all that they stand on."""
         size, seconds, seen, pending = 0, 0.0, set(), []

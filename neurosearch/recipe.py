@@ -80,6 +80,20 @@ def one_of(key: str, value: str, choices: Sequence[str]) -> None:
         raise InputError(f"{key} must be one of {', '.join(choices)}, not {value!r}")
 
 
+def values_of(value: Any, name: str) -> list[Any]:
+    """All values of a field of this name in a recipe and its parts."""
+    found = []
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for spec in dataclasses.fields(value):
+            item = getattr(value, spec.name)
+            found += [item] if spec.name == name else values_of(item, name)
+    elif isinstance(value, Mapping):
+        found = [x for item in value.values() for x in values_of(item, name)]
+    elif isinstance(value, list | tuple):
+        found = [x for item in value for x in values_of(item, name)]
+    return found
+
+
 def content(digester: Callable[[Any], str], **kwargs: Any) -> Any:
     """A dataclass field that is fingerprinted by `digester(value)`, not by its value."""
     return field(metadata={"digest": digester}, **kwargs)

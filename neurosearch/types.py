@@ -164,6 +164,12 @@ class Dataset:
         self._open(queries_of(split))
         return Queries(split, self._of_split("queries.parquet", split))
 
+    def has(self, split: str) -> bool:
+        """Whether a split has queries."""
+        self._open(queries_of(split))
+        splits = pl.scan_parquet(self.folder / "queries.parquet").select("split").unique()
+        return split in splits.collect()["split"].to_list()
+
     def pool(self, split: str) -> pl.DataFrame:
         """`query_id`, `product_id` of what was judged for a split's queries, without labels."""
         self._open(pool_of(split))
@@ -188,7 +194,7 @@ class Dataset:
             raise InputError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
         frame = pl.scan_parquet(self.folder / name).filter(pl.col("split") == split).collect()
         if frame.is_empty():
-            raise InputError(f"data={self.name} has no {split} queries")
+            raise InputError(f"data {self.name!r} has no {split} queries")
         return frame
 
     @property

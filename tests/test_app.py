@@ -61,7 +61,7 @@ def test_a_job_can_be_profiled(outputs: Path) -> None:
 
 
 def test_a_warm_sweep_imports_neither_ranx_nor_torch_and_is_the_same(outputs: Path) -> None:
-    words = ["-m", *BM25, "retriever.k1=0.6,1.2", 'evaluation.baseline="BM25 (bm25s) · k1=0.6"']
+    words = ["-m", *BM25, "retriever.k1=0.6,1.2", "evaluation.baseline='retriever.k1=0.6'"]
     first = run(outputs, *words)
     assert first.returncode == 0, first.stderr
     files = {p: p.read_bytes() for p in (outputs / "tables" / "adhoc").iterdir()}
@@ -80,7 +80,7 @@ def test_a_warm_sweep_imports_neither_ranx_nor_torch_and_is_the_same(outputs: Pa
     rows = csv_of(outputs)
     assert ",".join(rows[0]) == (
         "experiment,data,protocol,split,system,metric,mean,ci_low,ci_high,sd_seeds,n_seeds,"
-        "n_queries,baseline,p_holm,hardware,commit"
+        "n_queries,baseline,p_holm,hardware,commit,gain,ties,precision,chosen,command"
     )
     assert {r["system"] for r in rows} == {"BM25 (bm25s) · k1=0.6", "BM25 (bm25s) · k1=1.2"}
     other = next(r for r in rows if "1.2" in r["system"] and r["metric"] == "nDCG@10")
@@ -104,7 +104,7 @@ def test_a_failed_job_is_a_hole_and_an_exit_status(outputs: Path) -> None:
         (["data=home_depot", "paths.data=/nowhere"], "/nowhere/home_depot: no such file or folder"),
         (["data.n_products=3"], "data.n_products must be 500 to 10000000, not 3"),
         (["evaluation.depth=5"], "evaluation.depth is 5; Recall@100 needs at least 100"),
-        (["evaluation/gain=wands_lin", *BM25], "gain wands_lin has no label 'I'"),
+        (["evaluation/gain=wands_lin", *BM25], "gain wands_lin has no label 'C'"),
         (["trainer.device=banana"], "trainer.device must be auto, cpu, cuda or cuda:N"),
         (["retriever=bm25", "retriever.k1=nan"], "BM25.k1 must be a finite number, not nan"),
     ],
@@ -200,7 +200,7 @@ def test_outputs_that_cannot_be_are_one_line(tmp_path: Path) -> None:
 
 
 def test_seeds_are_folded(outputs: Path) -> None:
-    tiny = ["debug=tiny", "evaluation.baseline=none", "name=seeds"]
+    tiny = ["debug=tiny", "name=seeds"]
     done = run(outputs, "-m", "retriever=random,oracle", "seed=0,1,2", *tiny)
     assert done.returncode == 0, done.stderr
     rows = {r["system"]: r for r in csv_of(outputs, "seeds") if r["metric"] == "Recall@100"}

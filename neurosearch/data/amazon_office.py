@@ -12,4 +12,4 @@ from neurosearch.data.amazon_reviews import AmazonReviews
 class AmazonOffice(AmazonReviews):
     """See `AmazonReviews`."""
 
-    name: ClassVar[str] = "amazon_office"
+    choice: ClassVar[str] = "amazon_office"

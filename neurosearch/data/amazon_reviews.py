@@ -48,7 +48,7 @@ class AmazonReviews(base.Data):
     longest: of a history; older products are left out.
     """
 
-    name: ClassVar[str] = "amazon_reviews"
+    choice: ClassVar[str] = "amazon_reviews"
     path: str = content(content_digest)
     queries: str = "next_item"
     shown: int = 3

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,15 +58,24 @@ class Data(Recipe):
     Attributes:
         share: of the products that are kept, by a hash of their ids, so smaller catalogues lie
             within larger ones; queries go with the last product that was judged for them.
+        name: in tables and file names; None for the folder's name. Not part of any identity.
+
+    Class attributes:
+        choice: the config choice, such as `home_depot`.
+        simulated: nobody real has searched here; tables say so.
     """
 
     share: float = field(default=1.0, kw_only=True)
+    name: str | None = field(default=None, kw_only=True, metadata={"digest": lambda _: ""})
 
-    name: ClassVar[str]
+    choice: ClassVar[str]
+    simulated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         within("data.share", self.share, above=0, most=1)
+        if self.name is not None and not re.fullmatch(r"[\w.,=-]{1,60}", self.name):
+            raise InputError(f"data.name must be 1 to 60 letters, digits or . , = -: {self.name!r}")
 
     def tables(self, runtime: Runtime) -> Tables:
         """Read and check the source. Raises InputError naming file, row and column."""
@@ -94,12 +104,13 @@ class Data(Recipe):
             usual = spec.default
             if spec.default_factory is not dataclasses.MISSING:
                 usual = spec.default_factory()
-            if spec.name != "path" and value != usual:
+            if spec.name not in ("path", "name") and value != usual:
                 told.append(f"{spec.name}={value}")
         return ",".join(told)
 
     def label(self) -> str:
-        return self.name
+        path = getattr(self, "path", None)
+        return self.name or (path and Path(path).absolute().name) or self.choice
 
 
 @dataclass(frozen=True)
@@ -120,8 +131,8 @@ class DatasetArtifact(DataSource):
         tables = self.data.tables(runtime)
         if self.data.share < 1:
             tables = _sampled(tables, self.data.share)
-        counts = {"products": _write_products(tables.products, folder, self.data.name)}
-        queries = _checked_queries(tables.queries, self.data.name)
+        counts = {"products": _write_products(tables.products, folder, self.data.label())}
+        queries = _checked_queries(tables.queries, self.data.label())
         queries.write_parquet(folder / "queries.parquet")
         split = queries.select("query_id", "split")
         judgments = tables.judgments.select("query_id", "product_id", "label")
@@ -140,13 +151,13 @@ class DatasetArtifact(DataSource):
             parts[BEHAVIOUR] = _content(tables.behaviour)
             counts["events"] = tables.behaviour.height
         (folder / PARTS).write_text(json.dumps(parts, indent=1), encoding="utf-8")
-        (folder / "data.json").write_text(json.dumps({"name": self.data.name}), encoding="utf-8")
+        (folder / "data.json").write_text(json.dumps({"name": self.data.label()}), encoding="utf-8")
         by_split = dict(queries.group_by("split").len().iter_rows())
         counts |= {f"{name} queries": by_split.get(name, 0) for name in SPLITS}
         return {**counts, "judgments": judgments.height}
 
     def load(self, folder: Path) -> Dataset:
-        return Dataset(folder, self.data.name)
+        return Dataset(folder, self.data.label())
 
 
 def _content(frame: pl.DataFrame) -> str:

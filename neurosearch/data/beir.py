@@ -30,7 +30,7 @@ METADATA = ("brand", "bullets", "colour", "category")
 class Beir(base.Data):
     """`path`: the folder. `dev_fraction`: share of train queries that become a missing dev."""
 
-    name: ClassVar[str] = "beir"
+    choice: ClassVar[str] = "beir"
     path: str = content(content_digest)
     dev_fraction: float = 0.1
 

@@ -36,7 +36,7 @@ FIELDS = {
 class Esci(base.Data):
     """`corpus`: `all` products of the locale, or only the `judged` ones of this version."""
 
-    name: ClassVar[str] = "esci"
+    choice: ClassVar[str] = "esci"
     path: str = content(content_digest)
     locale: str = "us"
     version: str = "small"

@@ -23,5 +23,5 @@ NAMED = {
 class FashionSmall(Pictures):
     """Queries and labels are made from attributes (see `Pictures`)."""
 
-    name: ClassVar[str] = "fashion_small"
+    choice: ClassVar[str] = "fashion_small"
     columns: dict[str, str] = field(default_factory=lambda: dict(NAMED))

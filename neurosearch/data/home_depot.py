@@ -29,7 +29,7 @@ COLUMNS = ("product_uid", "product_title", "search_term", "relevance")
 class HomeDepot(base.Data):
     """`path`: the folder with the published files."""
 
-    name: ClassVar[str] = "home_depot"
+    choice: ClassVar[str] = "home_depot"
     path: str = content(content_digest)
 
     def tables(self, runtime: Runtime) -> base.Tables:

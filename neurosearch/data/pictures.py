@@ -41,7 +41,7 @@ class Pictures(base.Data):
     held_out: share of the products that queries are made from.
     """
 
-    name: ClassVar[str] = "pictures"
+    choice: ClassVar[str] = "pictures"
     path: str = content(content_digest)
     columns: dict[str, str] = field(default_factory=lambda: {name: name for name in COLUMNS})
     held_out: float = 0.15

@@ -36,7 +36,8 @@ class Shop(base.Data):
         images: draw pictures (a third of a millisecond each), of products and for queries.
     """
 
-    name: ClassVar[str] = "shop"
+    choice: ClassVar[str] = "shop"
+    simulated: ClassVar[bool] = True
     seed: int = 13
     n_products: int = 2000
     n_queries: int = 400

@@ -35,7 +35,7 @@ PRODUCT = (
 class Wands(base.Data):
     """`fold`: which fifth of the queries is the test split (0 to 4)."""
 
-    name: ClassVar[str] = "wands"
+    choice: ClassVar[str] = "wands"
     path: str = content(content_digest)
     fold: int = 0
 

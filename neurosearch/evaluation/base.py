@@ -21,6 +21,7 @@ from neurosearch.runtime import Runtime, hardware
 from neurosearch.types import SPLITS, Dataset, Queries, Run, judgments_of, queries_of
 
 HEADLINE = "nDCG@10"
+JUDGED = "judged.parquet"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Evaluation(Recipe):
         gain: what labels are worth.
         split: whose queries are evaluated.
         depth: products a query in every run (catalogue protocol).
-        baseline: the system that the others are tested against, by its name in the table.
+        baseline: the row that the others are tested against: `key=value` terms, separated by
+            blanks, that are all among its job's overrides or choices.
         resamples: bootstrap resamples, and permutations of the paired test.
         seed: of both.
         by: a column of the queries; the headline metric is also given for each of its values.
@@ -44,7 +46,7 @@ class Evaluation(Recipe):
     gain: Gain
     split: str = "test"
     depth: int = 200
-    baseline: str = "BM25 (Lucene)"
+    baseline: str = "retriever=bm25"
     resamples: int = 10_000
     seed: int = 0
     latency: LatencyProtocol = field(default_factory=LatencyProtocol)
@@ -55,11 +57,22 @@ class Evaluation(Recipe):
         super().__post_init__()
         if self.split not in SPLITS:
             raise InputError(f"evaluation.split must be one of {', '.join(SPLITS)}")
+        if not all("=" in term for term in self.baseline.split()):
+            told = f"by its overrides, such as retriever=bm25, not {self.baseline!r}"
+            raise InputError(f"evaluation.baseline names a row {told}")
         one_of("evaluation.ties", self.ties, TIES)
         if self.depth < 100 and self.pool == "catalogue":
             raise InputError(f"evaluation.depth is {self.depth}; Recall@100 needs at least 100")
         if self.resamples < 1:
             raise InputError(f"evaluation.resamples must be at least 1, not {self.resamples}")
+
+    def check(self, data: Dataset) -> None:
+        """Raise InputError where this evaluation can't be of `data`: its split, labels, columns."""
+        queries = data.queries(self.split)
+        if self.by is not None:
+            check_column(queries, self.by)
+        labels = [data.judgments(split).frame["label"] for split in SPLITS if data.has(split)]
+        self.gain.check(pl.concat(labels))
 
     def topics(self, query: QueryProcessor) -> Topics:
         """What is asked of a retriever under this protocol."""
@@ -88,7 +101,10 @@ class Evaluation(Recipe):
 
 @dataclass(frozen=True)
 class PerQueryMetrics(Artifact[pl.DataFrame]):
-    """metrics.parquet: one row a query. Reading it imports neither ranx nor torch."""
+    """metrics.parquet: one row a query. Reading it imports neither ranx nor torch.
+
+    judged.parquet: the judgments, with what counts as relevant, for reports on the run.
+    """
 
     kind: ClassVar[str] = "metrics"
     data: Artifact[Dataset]
@@ -120,6 +136,8 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
             own = runtime.get(self.own)
             frame = frame.join(own, on="query_id", how="left", maintain_order="left")
         frame.write_parquet(folder / "metrics.parquet")
+        graded = judgments.frame.hstack(self.gain.values(judgments.frame["label"]))
+        graded.select("query_id", "product_id", "label", "relevant").write_parquet(folder / JUDGED)
         means = frame.drop("query_id").mean().row(0, named=True)
         return {name: round(value, 6) for name, value in means.items() if value is not None}
 

@@ -17,6 +17,7 @@ from neurosearch.recipe import Recipe
 from neurosearch.types import Judgments
 
 SCALE = 1000  # gains as integers, to three decimals
+LARGEST = 15.0  # level of a label: 10^level and 2^level stay exact in float64
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,14 @@ class Gain(Recipe):
         """`query_id`, `product_id`, `gain`, `level`, `relevant` of the judgments."""
         frame = judgments.frame
         return frame.select("query_id", "product_id").hstack(self.values(frame["label"]))
+
+    def words(self) -> str:
+        """What labels are worth, as a reader of a table wants to know it."""
+        raise TypeError(f"{type(self).__name__} does not say what labels are worth")
+
+    def check(self, labels: pl.Series) -> None:
+        """Raise InputError for labels that this gain can't be meant for."""
+        self.values(labels.unique().sort())
 
     def label(self) -> str:
         return self.name
@@ -61,16 +70,21 @@ class LabelGain(Gain):
             }
         )
 
+    def words(self) -> str:
+        worth = ", ".join(f"{label} {value:g}" for label, value in self.gains.items())
+        return f"{worth}; relevant: {', '.join(self.relevant)}"
+
 
 @dataclass(frozen=True)
 class NumericGain(Gain):
     """Numeric labels: gain = level = label - `offset`; `convex` makes gain 10^level - 1.
 
-    A label of at least `relevant_from` counts as relevant for the binary metrics.
+    A label of at least `relevant_from` (None: of level 1) is relevant for the binary metrics. An
+    `offset` of None is 0, for labels whose lowest is 0 (or that are all the same).
     """
 
-    offset: float = 0.0
-    relevant_from: float = 1.0
+    offset: float | None = None
+    relevant_from: float | None = None
     convex: bool = False
 
     def values(self, labels: pl.Series) -> pl.DataFrame:
@@ -78,8 +92,35 @@ class NumericGain(Gain):
         if numbers.null_count():
             wrong = labels.filter(numbers.is_null())[0]
             raise InputError(f"gain {self.name} needs numeric labels, not {wrong!r}")
-        level = (numbers - self.offset).clip(0)
+        if not numbers.is_finite().all():
+            wrong = labels.filter(~numbers.is_finite())[0]
+            raise InputError(f"gain {self.name}: the label {wrong!r} is no finite number")
+        level = (numbers - (self.offset or 0.0)).clip(0)
+        if level.to_numpy().max(initial=0) > LARGEST:
+            raise InputError(f"gain {self.name}: a label is worth more than {LARGEST:g}")
         gain = 10**level - 1 if self.convex else level
-        return pl.DataFrame(
-            {"gain": gain, "level": level, "relevant": numbers >= self.relevant_from}
-        )
+        return pl.DataFrame({"gain": gain, "level": level, "relevant": numbers >= self._from})
+
+    @property
+    def _from(self) -> float:
+        return 1.0 + (self.offset or 0.0) if self.relevant_from is None else self.relevant_from
+
+    def words(self) -> str:
+        offset = self.offset or 0.0
+        sign = "-" if offset > 0 else "+"
+        level = f"label {sign} {abs(offset):g}" if offset else "label"
+        worth = f"10^({level}) - 1" if self.convex else level
+        return f"gain = {worth}; relevant from {self._from:g}"
+
+    def check(self, labels: pl.Series) -> None:
+        self.values(labels.unique().sort())
+        if self.offset is not None:
+            return
+        known = labels.unique().cast(pl.Float64)
+        least, most = known.to_numpy().min(), known.to_numpy().max()
+        if least > 0 and most > least:
+            told = f"the labels are {least:g} to {most:g}, and the lowest would gain {least:g}"
+            raise InputError(
+                f"{told}: say evaluation.gain.offset={least:g} (it gains nothing), or "
+                "evaluation.gain.offset=0 if that is meant"
+            )

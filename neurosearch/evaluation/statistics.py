@@ -9,42 +9,94 @@ import numpy as np
 CHUNK = 1000  # resamples at a time: bounds memory at 8·CHUNK·Q bytes
 
 
-def bootstrap_intervals(
-    systems: Sequence[np.ndarray], samples: int, seed: int, level: float = 0.95
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Percentile intervals of each system's means over queries (and seeds).
+def resampled_means(systems: Sequence[np.ndarray], samples: int, seed: int) -> list[np.ndarray]:
+    """samples×M means of each system over resampled queries, its seeds averaged.
 
-    Each system is S×Q×M: seeds, queries, metrics; all have the same queries, NaN where a
-    metric is undefined for a query. A resample draws queries with replacement, the same for
-    all systems and metrics, and a system's seeds with replacement (two-level bootstrap), so a
-    trained system's interval holds both variances. Returns the M lower and M upper ends of
-    each system.
+    Each system is S×Q×M: seeds, queries, metrics; all have the same queries, NaN where a metric is
+    undefined for a query. A resample draws queries with replacement, the same for all systems and
+    metrics, so differences of systems are resampled in pairs.
     """
     queries = systems[0].shape[1]
     rng = np.random.default_rng(seed)
-    means = [np.empty((samples, scores.shape[2])) for scores in systems]
+    averaged = [nan_mean(scores, axis=0) for scores in systems]
+    means = [np.empty((samples, scores.shape[1])) for scores in averaged]
     for start in range(0, samples, CHUNK):
         size = min(CHUNK, samples - start)
         drawn = rng.integers(0, queries, (size, queries)) + np.arange(size)[:, None] * queries
         counts = np.bincount(drawn.ravel(), minlength=size * queries).reshape(size, queries)
         weights = counts / queries
-        for scores, kept in zip(systems, means, strict=True):
-            seeds, _, metrics = scores.shape
-            flat = scores.transpose(1, 0, 2).reshape(queries, seeds * metrics)
-            defined = np.isfinite(flat)
-            sums = weights @ np.where(defined, flat, 0.0)
+        for scores, kept in zip(averaged, means, strict=True):
+            defined = np.isfinite(scores)
+            sums = weights @ np.where(defined, scores, 0.0)
             with np.errstate(invalid="ignore"):  # a resample may hold no defined query
-                by_seed = (sums / (weights @ defined)).reshape(size, seeds, metrics)
-            picked = rng.integers(0, seeds, (size, seeds))
-            kept[start : start + size] = by_seed[np.arange(size)[:, None], picked].mean(axis=1)
+                kept[start : start + size] = sums / (weights @ defined)
+    return means
+
+
+def seed_variance(scores: np.ndarray) -> tuple[np.ndarray, int]:
+    """Variance of a system's mean that is due to its seeds (M), and its degrees of freedom.
+
+    `scores` is S×Q×M. Zero, with no degree of freedom, for a single seed: nothing is known then.
+    """
+    seeds = len(scores)
+    if seeds == 1:
+        return np.zeros(scores.shape[2]), 0
+    by_seed = nan_mean(scores, axis=1)
+    variance: np.ndarray = np.nan_to_num(by_seed.var(axis=0, ddof=1)) / seeds
+    return variance, seeds - 1
+
+
+def crossed_intervals(
+    systems: Sequence[np.ndarray],
+    means: Sequence[np.ndarray],
+    seed: int,
+    level: float = 0.95,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Percentile intervals of each system's means, over queries and over seeds.
+
+    To each resample of queries (`means`, of `resampled_means`) comes a draw of what other seeds
+    would do: Student's t with S - 1 degrees of freedom, times the standard error over the S seeds.
+    (Drawing among three seeds would take their spread for smaller than it is.) Returns the M lower
+    and the M upper ends of each system.
+    """
+    rng = np.random.default_rng([seed, 1])
     tail = (1 - level) / 2
     ends = []
-    for kept in means:
+    for scores, drawn in zip(systems, means, strict=True):
+        variance, freedom = seed_variance(scores)
+        kept = drawn
+        if freedom:
+            kept = drawn + rng.standard_t(freedom, (len(drawn), 1)) * np.sqrt(variance)
         found = np.full((2, kept.shape[1]), np.nan)
         known = np.isfinite(kept).any(axis=0)  # a system need not have every metric
         found[:, known] = np.nanquantile(kept[:, known], [tail, 1 - tail], axis=0)
         ends.append((found[0], found[1]))
     return ends
+
+
+def crossed_test(
+    one: np.ndarray, other: np.ndarray, means: tuple[np.ndarray, np.ndarray], seed: int
+) -> np.ndarray:
+    """Two-sided p of the difference of two systems (S×Q×M), over queries and over seeds.
+
+    The resampled differences (of `means`, as in `crossed_intervals`) are centred at zero, which is
+    what the null hypothesis says, and get a draw of the seeds' part: Welch's standard error of the
+    two systems' seeds, times Student's t with Satterthwaite's degrees of freedom.
+    p = (1 + #{|draw| >= |difference|}) / (1 + samples).
+    """
+    observed = nan_mean(nan_mean(one, axis=0) - nan_mean(other, axis=0), axis=0)
+    resampled = means[0] - means[1]
+    (first, few), (second, more) = seed_variance(one), seed_variance(other)
+    total = first + second
+    below = first**2 / max(few, 1) + second**2 / max(more, 1)
+    # At most as many as there are seeds to speak of; without any spread, none matter.
+    freedom = np.divide(total**2, below, out=np.full_like(total, 1e6), where=below > 0)
+    rng = np.random.default_rng([seed, 2])
+    drawn = rng.standard_t(freedom, (len(resampled), len(freedom))) * np.sqrt(total)
+    centred = resampled - observed + drawn
+    exceeding = (np.abs(centred) >= np.abs(observed) - 1e-12).sum(axis=0)
+    p: np.ndarray = (1 + exceeding) / (1 + len(resampled))
+    return np.where(np.isfinite(observed), p, 1.0)
 
 
 def randomisation_test(differences: np.ndarray, permutations: int, seed: int) -> np.ndarray:

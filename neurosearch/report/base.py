@@ -12,6 +12,7 @@ from neurosearch.evaluation import generation
 from neurosearch.evaluation.base import HEADLINE
 from neurosearch.evaluation.latency import METRICS as LATENCY
 from neurosearch.evaluation.metrics import METRICS
+from neurosearch.evaluation.ties import BEST, WORST
 from neurosearch.recipe import Recipe
 from neurosearch.report import csv, html, latex, markdown
 from neurosearch.report.table import Table
@@ -39,7 +40,7 @@ class Report(Recipe):
         unknown = [name for name in self.formats if name not in WRITERS]
         if unknown:
             raise InputError(f"report.formats: {unknown}; known are {', '.join(WRITERS)}")
-        known = (*METRICS, *LATENCY, *health.METRICS, *generation.METRICS, SCORED)
+        known = (*METRICS, WORST, BEST, *LATENCY, *health.METRICS, *generation.METRICS, SCORED)
         levels = generation.BY_LEVEL
         strange = [
             name
@@ -74,8 +75,9 @@ class Report(Recipe):
             if name not in found and name not in METRICS
         ]
         for table in tables:
-            if table.protocol != "tokenizer" and not table.has_baseline and len(table.rows) > 1:
-                told.append(f"{table.stem}: no row is the baseline, {table.baseline!r}")
+            if table.protocol != "tokenizer" and not table.as_wanted and len(table.rows) > 1:
+                stands = f"{table.baseline!r} stands in" if table.baseline else "nothing is tested"
+                told.append(f"{table.stem}: no row is the baseline {table.wanted!r}: {stands}")
         return told
 
     def write(self, tables: Sequence[Table], folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Sequence
 
@@ -26,6 +27,11 @@ COLUMNS = (
     "p_holm",
     "hardware",
     "commit",
+    "gain",
+    "ties",
+    "precision",
+    "chosen",
+    "command",
 )
 
 
@@ -39,19 +45,24 @@ def write(table: Table, columns: Sequence[str]) -> str:
             numbers = (cell.mean, cell.low, cell.high, cell.sd_seeds)
             writer.writerow(
                 [
-                    table.experiment,
-                    table.data,
+                    guarded(table.experiment),
+                    guarded(table.data),
                     table.protocol,
                     table.split,
-                    row.system,
+                    guarded(row.system),
                     metric,
                     *(_text(value) for value in numbers),
                     row.seeds,
                     cell.queries or row.queries,
-                    table.baseline,
+                    guarded(table.baseline),
                     _text(cell.p_holm),
                     row.hardware,
                     row.commit,
+                    table.gain_words or table.gain,
+                    table.ties,
+                    table.precision,
+                    json.dumps(row.chosen) if row.chosen else "",
+                    guarded(table.command),
                 ]
             )
     return out.getvalue()
@@ -59,3 +70,8 @@ def write(table: Table, columns: Sequence[str]) -> str:
 
 def _text(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def guarded(text: str) -> str:
+    """A cell that a spreadsheet does not take for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.artifact import MANIFEST
-from neurosearch.evaluation.opened import opened
+from neurosearch.evaluation.base import JUDGED
 from neurosearch.report.rows import Row
 from neurosearch.report.slices import slices_of
 from neurosearch.report.table import Table
@@ -33,6 +33,7 @@ def evidence(table: Table, queries: int) -> dict[str, Any]:
     if not rows or not (source := _dataset(rows[0])):
         return {}
     asked = source.queries(table.split).frame
+    judged = pl.concat(_judged(record) for record in rows[0].records).unique(maintain_order=True)
     scores = np.full((len(rows), asked.height), np.nan)
     for number, row in enumerate(rows):
         parts = pl.concat(
@@ -51,10 +52,15 @@ def evidence(table: Table, queries: int) -> dict[str, Any]:
         "systems": [row.system for row in rows],
         "queries": asked["text"].to_list(),
         "scores": [[_rounded(value) for value in own] for own in scores],
-        "slices": slices_of(asked, source, table.split),
+        "slices": slices_of(asked, source, judged),
         "listed": listed.tolist(),
-        **_lists(rows, asked[listed], source, table.split),
+        **_lists(rows, asked[listed], source, judged),
     }
+
+
+def _judged(record: dict[str, Any]) -> pl.DataFrame:
+    """The judgments that a job was evaluated with, and what counts as relevant."""
+    return pl.read_parquet(Path(record["metrics"]).with_name(JUDGED))
 
 
 def _rounded(value: float) -> float | None:
@@ -76,17 +82,20 @@ def folders_of(row: Row) -> list[Path]:
 
 def _runs(row: Row) -> bool:
     places = [Path(record["metrics"] or "") for record in row.records]
-    return bool(places) and all(place.is_file() for place in places)
+    there = (place.is_file() and place.with_name(JUDGED).is_file() for place in places)
+    return bool(places) and all(there)
 
 
 def _dataset(row: Row) -> Dataset | None:
     for folder in folders_of(row):
         if folder.parent.name == "data" and (folder / MANIFEST).is_file():
-            return opened(Dataset(folder, row.records[0]["data"]))
+            return Dataset(folder, row.records[0]["data"])
     return None
 
 
-def _lists(rows: Sequence[Row], asked: pl.DataFrame, source: Dataset, split: str) -> dict[str, Any]:
+def _lists(
+    rows: Sequence[Row], asked: pl.DataFrame, source: Dataset, judged: pl.DataFrame
+) -> dict[str, Any]:
     """`lists`: by system, by listed query, numbers of titles; `grades`: label and relevance."""
     tops = []
     for row in rows:
@@ -107,7 +116,7 @@ def _lists(rows: Sequence[Row], asked: pl.DataFrame, source: Dataset, split: str
         grouped = numbered.group_by("query_id", maintain_order=True).agg("number")
         placed = wanted.join(grouped, on="query_id", how="left", maintain_order="left")
         lists.append([found or [] for found in placed["number"].to_list()])
-    graded = _graded(rows[0], source, split).join(numbers, on="product_id")
+    graded = judged.join(numbers, on="product_id")
     own = graded.group_by("query_id", maintain_order=True).agg("number", "label", "relevant")
     placed = wanted.join(own, on="query_id", how="left", maintain_order="left")
     grades = [
@@ -119,14 +128,3 @@ def _lists(rows: Sequence[Row], asked: pl.DataFrame, source: Dataset, split: str
         "titles": [(title or "")[:90] for title in named["title"].to_list()],
         "grades": grades,
     }
-
-
-def _graded(row: Row, source: Dataset, split: str) -> pl.DataFrame:
-    """The judgments, with what the job's gain counts as relevant."""
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
-    config: Any = OmegaConf.load(Path(row.records[0]["folder"]) / "config.yaml")
-    gain = instantiate(config.evaluation.gain, _convert_="all")
-    judgments = source.judgments(split)
-    return judgments.frame.hstack(gain.values(judgments.frame["label"]).select("relevant"))

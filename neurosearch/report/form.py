@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+from neurosearch.evaluation.base import HEADLINE
 from neurosearch.evaluation.latency import METRICS as LATENCY
+from neurosearch.evaluation.ties import BEST, WORST
 from neurosearch.report.rows import Row
 from neurosearch.report.table import Table
 from neurosearch.retriever.base import SCORED
@@ -15,7 +18,6 @@ LOWER_IS_BETTER = health.LOWER_IS_BETTER | {
     *("p50 ms", "p95 ms", "p99 ms", "index MB", "bytes/product", "build s", SCORED),
     *(f"CE@{level}" for level in range(1, 33)),
 }
-SIMULATED = frozenset({"shop"})
 
 
 def number(metric: str, value: float) -> str:
@@ -78,12 +80,39 @@ def places(table: Table, metric: str) -> tuple[set[str], set[str]]:
 
 def _tests(table: Table) -> str:
     if not table.has_baseline:
-        return f"Nothing was tested: the baseline ({table.baseline}) is not in this table."
-    return (
+        return "Nothing was tested: no row but random and oracle."
+    seeds = any(row.seeds > 1 for row in table.rows)
+    told = (
         f"† above, ‡ below {table.baseline}: paired randomisation test "
-        f"({table.resamples:,} permutations), Holm-corrected over the systems of the table, "
-        "p < .05. Floors and ceilings (random, oracle) are not ranked or tested."
+        f"({table.resamples:,} permutations){SEEDED if seeds else ''}, Holm-corrected over the "
+        "systems of the table, p < .05. Floors and ceilings (random, oracle) are not ranked or "
+        "tested."
     )
+    if not table.as_wanted:
+        told += f" (No row is the baseline {table.wanted!r}: the first one stands in for it.)"
+    return told
+
+
+SEEDED = (
+    "; for rows of several seeds a bootstrap over queries crossed with Student's t over the seeds"
+)
+TIES_MATTER = 0.002  # of nDCG@10
+
+
+def _ties(table: Table) -> list[str]:
+    """What the order of equal scores could change, where that is more than a little."""
+    rule = "Ties: trec_eval's order (descending product ids)."
+    if table.ties == "expected":
+        rule = "Ties: every metric is its mean over all orders of equal scores."
+    moved = []
+    for row in table.rows:
+        if {WORST, BEST} <= set(row.cells) and not row.floor:
+            low, high = row.cells[WORST].mean, row.cells[BEST].mean
+            if high - low > TIES_MATTER:
+                moved.append(f"{row.system} ({number(HEADLINE, low)} to {number(HEADLINE, high)})")
+    if not moved:
+        return [rule]
+    return [f"{rule} Other orders could move nDCG@10 of {'; '.join(moved)}."]
 
 
 def note(table: Table) -> list[str]:
@@ -93,7 +122,9 @@ def note(table: Table) -> list[str]:
     hardware = sorted({row.hardware for row in done})
     commits = sorted({row.commit for row in done if row.commit})
     made = f"Hardware: {'; '.join(hardware)}. Commit: {', '.join(commits) or 'unknown'}."
-    data = f"{table.data} (simulated)" if table.data in SIMULATED else table.data
+    if table.precision:
+        made += f" Precision of networks: {table.precision}."
+    data = f"{table.data} (simulated)" if table.simulated else table.data
     data += f" with {table.variant}" if table.variant else ""
     seeded = f"Seeds: {', '.join(map(str, seeds))} a row."
     if table.protocol == "tokenizer":
@@ -101,15 +132,21 @@ def note(table: Table) -> list[str]:
     else:
         answered = {row.cells["Recall@10"].queries for row in done if "Recall@10" in row.cells}
         relevant = " or ".join(f"{n:,}" for n in answered)
+        gain = f"{table.gain} ({table.gain_words})" if table.gain_words else table.gain
+        over = "queries and seeds" if max(seeds, default=1) > 1 else "queries"
         lines = [
             f"Data: {data}, {table.split} split, {done[0].queries if done else 0:,} queries. "
-            f"Protocol: {table.protocol}. Gain: {table.gain}. Binary metrics (Recall, MRR, MAP, P, "
+            f"Protocol: {table.protocol}. Gain: {gain}. Binary metrics (Recall, MRR, MAP, P, "
             f"Hits) over the {relevant} queries that have a relevant product.",
-            f"{seeded} Intervals: 95 %, bootstrap over queries ({table.resamples:,} resamples).",
+            f"{seeded} Intervals: 95 %, bootstrap over {over} ({table.resamples:,} resamples).",
             _tests(table),
+            *_ties(table),
             made,
         ]
-    if table.data in SIMULATED:
+    lines += _chosen(done)
+    if table.command:
+        lines.append(f"Command: {table.command}")
+    if table.simulated:
         lines.insert(0, "SIMULATED DATA: these numbers say nothing about real shops.")
     if table.split == "dev":
         lines.append("Scored on dev: rows that were tuned on dev are scored on what they saw.")
@@ -120,3 +157,24 @@ def note(table: Table) -> list[str]:
     if pruned:
         lines.append(f"{pruned} training(s) were ended by the search, behind earlier ones.")
     return lines
+
+
+def _chosen(rows: Sequence[Row]) -> list[str]:
+    """What tuning chose on dev, a phrase a row."""
+    told = [f"{row.system}: {chosen_text(row)}" for row in rows if row.chosen]
+    return [f"Chosen on dev. {'. '.join(told)}."] if told else []
+
+
+def chosen_text(row: Row) -> str:
+    """Such as `k1 0.6, b 0.4`; of several tunings each after its name."""
+    parts = []
+    for name, values in row.chosen.items():
+        told = ", ".join(f"{key} {_plain(value)}" for key, value in values.items())
+        parts.append(told if len(row.chosen) == 1 else f"{name}: {told}")
+    return "; ".join(parts)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_plain(part)}" for key, part in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from neurosearch.report.form import mark, note, places, shown, value
@@ -47,11 +48,12 @@ def write(table: Table, columns: Sequence[str]) -> str:
             cells = [_cell(row, name, ranks[name]) for name in names]
         lines.append(" & ".join([escape(row.caption), *cells]) + r" \\")
     caption = escape(" ".join(note(table)))
+    label = re.sub(r"[^A-Za-z0-9.:-]+", "-", f"{table.experiment}-{table.stem}")
     lines += [
         r"\bottomrule",
         r"\end{tabular}",
         rf"\caption{{{caption}}}",
-        rf"\label{{tab:{table.experiment}-{table.stem}}}",
+        rf"\label{{tab:{label}}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"

@@ -12,11 +12,13 @@ import polars as pl
 
 from neurosearch.errors import InputError
 from neurosearch.evaluation.statistics import (
-    bootstrap_intervals,
+    crossed_intervals,
+    crossed_test,
     effect_size,
     holm,
     nan_mean,
     randomisation_test,
+    resampled_means,
 )
 
 # Overrides that make repetitions of a system, not other systems.
@@ -50,7 +52,7 @@ class Cell:
 class Row:
     """A system. `failed` says why where its job did not finish; then there are no cells.
 
-    `pruned`: a search ended it.
+    `pruned`: a search ended it. `seeded`: it draws random numbers, so other seeds give others.
     """
 
     system: str
@@ -62,17 +64,52 @@ class Row:
     commit: str = ""
     failed: str = ""
     pruned: bool = False
+    seeded: bool = False
     flags: tuple[str, ...] = ()  # such as `collapsed`, of a tokenizer that it stands on
     records: tuple[dict[str, Any], ...] = field(default=(), repr=False)  # of its jobs
 
     @property
     def caption(self) -> str:
         """The system, with what must be known of it."""
-        return self.system + (f" ({', '.join(self.flags)})" if self.flags else "")
+        alone = self.seeded and self.seeds == 1 and not self.floor
+        told = [*self.flags, *(["1 seed"] if alone else [])]
+        return self.system + (f" ({', '.join(told)})" if told else "")
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What tuning chose on dev, by what was tuned: of the row's first job."""
+        found: dict[str, Any] = self.records[0].get("chosen", {}) if self.records else {}
+        return found
 
 
-def rows_of(records: list[dict[str, Any]]) -> list[Row]:
-    """Rows of one table, in the order of its jobs."""
+def baseline_of(records: list[dict[str, Any]]) -> str:
+    """The system that the others are tested against; '' where only bounds are there.
+
+    The first job whose overrides and choices hold every `key=value` of `evaluation.baseline`; where
+    none does, the first that is no bound.
+    """
+    ranked = [
+        (name, record)
+        for name, group in _by_system(records).items()
+        for record in group
+        if not record["floor"]
+    ]
+    for name, record in ranked:
+        if is_named(record, records[0]["baseline"]):
+            return name
+    return ranked[0][0] if ranked else ""
+
+
+def is_named(record: dict[str, Any], terms: str) -> bool:
+    """Whether a job's overrides and choices hold every `key=value` of `evaluation.baseline`."""
+    known = {
+        word.lstrip("+").lower() for word in (*record["overrides"], *record.get("choices", ()))
+    }
+    return bool(terms) and set(terms.lower().split()) <= known
+
+
+def rows_of(records: list[dict[str, Any]], baseline: str = "") -> list[Row]:
+    """Rows of one table, in the order of its jobs; `baseline`: see `baseline_of`."""
     systems = _by_system(records)
     if records[0]["metrics"] is None:
         return [_measured(name, group) for name, group in systems.items()]
@@ -80,8 +117,9 @@ def rows_of(records: list[dict[str, Any]]) -> list[Row]:
     metrics = list(dict.fromkeys(name for record in records for name in record["means"]))
     queries, stacks = _aligned({name: _scores(group, metrics) for name, group in systems.items()})
     resamples, seed = records[0]["resamples"], records[0]["statistics_seed"]
-    intervals = bootstrap_intervals(list(stacks.values()), resamples, seed)
-    tests = _tests(systems, stacks, records[0]["baseline"], resamples, seed)
+    means = dict(zip(stacks, resampled_means(list(stacks.values()), resamples, seed), strict=True))
+    intervals = crossed_intervals(list(stacks.values()), list(means.values()), seed)
+    tests = _tests(systems, stacks, means, baseline, resamples, seed)
     rows = []
     for (name, group), (low, high) in zip(systems.items(), intervals, strict=True):
         by_seed = nan_mean(stacks[name], axis=1)
@@ -132,7 +170,8 @@ def _provenance(group: list[dict[str, Any]]) -> dict[str, Any]:
         name: ", ".join(dict.fromkeys(record[name] for record in group))
         for name in ("hardware", "commit")
     }
-    return {**said, "flags": tuple(flags), "records": records}
+    seeded = any(record.get("seeded") for record in group)
+    return {**said, "flags": tuple(flags), "seeded": seeded, "records": records}
 
 
 def _by_system(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -224,25 +263,32 @@ def _aligned(
 def _tests(
     systems: dict[str, list[dict[str, Any]]],
     stacks: dict[str, np.ndarray],
+    means: dict[str, np.ndarray],
     baseline: str,
     resamples: int,
     seed: int,
 ) -> dict[str, dict[int, tuple[float, float, int, int]]]:
     """For each system and metric: Holm's p against the baseline, effect size, wins, losses.
 
-    Tests compare seed-averaged scores, query by query. Floors carry no claim, so they don't
-    count among the comparisons that Holm corrects for.
+    Two systems of one seed each are compared query by query (`randomisation_test`); where either
+    has several, seeds count as well as queries (`crossed_test`). Floors carry no claim, so they
+    don't count among the comparisons that Holm corrects for.
     """
     names = [n for n, g in systems.items() if n != baseline and not g[0]["floor"]]
     if baseline not in stacks or not names:
         return {}
-    reference = stacks[baseline].mean(axis=0)
+    base = stacks[baseline]
+    reference = base.mean(axis=0)
     differences = [stacks[name].mean(axis=0) - reference for name in names]
     metrics = reference.shape[1]
-    p = randomisation_test(np.concatenate(differences, axis=1), resamples, seed)
+    paired = randomisation_test(np.concatenate(differences, axis=1), resamples, seed)
+    p = paired.reshape(len(names), metrics)
+    for i, name in enumerate(names):
+        if len(base) > 1 or len(stacks[name]) > 1:
+            p[i] = crossed_test(stacks[name], base, (means[name], means[baseline]), seed)
     compared = np.array([np.isfinite(d).any(axis=0) for d in differences])
     adjusted = np.full((len(names), metrics), np.nan)
-    for m, (values, among) in enumerate(zip(p.reshape(len(names), -1).T, compared.T, strict=True)):
+    for m, (values, among) in enumerate(zip(p.T, compared.T, strict=True)):
         adjusted[among, m] = holm(values[among])
     return {
         name: {

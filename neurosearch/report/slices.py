@@ -14,7 +14,7 @@ GIVEN = ("source", "popularity")  # columns of the queries that are slices alrea
 MOST = 12  # values of such a column
 
 
-def slices_of(asked: pl.DataFrame, source: Dataset, split: str) -> list[dict[str, Any]]:
+def slices_of(asked: pl.DataFrame, source: Dataset, judged: pl.DataFrame) -> list[dict[str, Any]]:
     """For each kind of slice its name, its values, and the value's number of every query.
 
     Words of the query (1-2, 3-4, 5 or more), negation, whether it names a brand of the catalogue
@@ -36,7 +36,7 @@ def slices_of(asked: pl.DataFrame, source: Dataset, split: str) -> list[dict[str
         length.alias("query length"),
         negated.alias("negation"),
         _named(asked, source).alias("brand or model"),
-        _mix(asked, source, split).alias("label mix"),
+        _mix(asked, judged).alias("label mix"),
     )
     names = ["query length", "negation", "brand or model", "label mix"]
     names += [c for c in GIVEN if c in asked.columns and asked[c].n_unique() <= MOST]
@@ -77,9 +77,9 @@ def _named(asked: pl.DataFrame, source: Dataset) -> pl.Series:
     return placed.select(named.alias("named"))["named"]
 
 
-def _mix(asked: pl.DataFrame, source: Dataset, split: str) -> pl.Series:
+def _mix(asked: pl.DataFrame, judged: pl.DataFrame) -> pl.Series:
     """The label that most of a query's judged products have."""
-    counts = source.judgments(split).frame.group_by("query_id", "label").len()
+    counts = judged.group_by("query_id", "label").len()
     ordered = counts.sort(["len", "label"], descending=[True, False])
     top = ordered.group_by("query_id", maintain_order=True).agg(pl.col("label").first())
     placed = asked.select("query_id").join(top, on="query_id", how="left", maintain_order="left")

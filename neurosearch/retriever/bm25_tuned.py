@@ -107,7 +107,8 @@ class TunedParameters(Artifact[BM25]):
         chosen = {"k1": best.k1, "b": best.b, "boosts": dict(best.boosts)}
         result = {"chosen": chosen, "dev nDCG@10": trials[_name(best)], "trials": trials}
         (folder / "parameters.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
-        return {**chosen, "dev nDCG@10": trials[_name(best)], "trials": len(trials)}
+        score = trials[_name(best)]
+        return {"chosen": chosen, "dev nDCG@10": score, "trials": len(trials)}
 
     def load(self, folder: Path) -> BM25:
         chosen = json.loads((folder / "parameters.json").read_text(encoding="utf-8"))["chosen"]

@@ -93,7 +93,8 @@ class FittedFusion(Artifact[Mapping[str, Any]]):
         dev = DevSet(runs, self.topics.queries(data), data.judgments(split), self.gain)
         learnt = dict(self.fusion.fit(dev))
         (folder / "fusion.json").write_text(json.dumps(learnt, indent=1), encoding="utf-8")
-        return {key: value for key, value in learnt.items() if key != "tried"}
+        chosen = {key: learnt[key] for key in learnt if key not in ("tried", "dev nDCG@10")}
+        return {"chosen": chosen, "dev nDCG@10": learnt.get("dev nDCG@10")}
 
     def load(self, folder: Path) -> Mapping[str, Any]:
         learnt: Mapping[str, Any] = json.loads((folder / "fusion.json").read_text("utf-8"))

@@ -138,7 +138,7 @@ class DevWeight(Artifact[float]):
         best = max(tried, key=lambda weight: (tried[weight], -weight))
         told = {"weight": best, "dev nDCG@10": tried[best], "tried": list(tried.items())}
         (folder / "weight.json").write_text(json.dumps(told), encoding="utf-8")
-        return {"weight": best, "dev nDCG@10": round(tried[best], 6)}
+        return {"chosen": {"weight": best}, "dev nDCG@10": round(tried[best], 6)}
 
     def load(self, folder: Path) -> float:
         return float(json.loads((folder / "weight.json").read_text("utf-8"))["weight"])

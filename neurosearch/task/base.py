@@ -16,6 +16,7 @@ from neurosearch.artifact import Artifact, write_whole
 from neurosearch.data.base import Data
 from neurosearch.errors import InputError
 from neurosearch.evaluation.base import Evaluation
+from neurosearch.evaluation.opened import opened
 from neurosearch.query.base import QueryProcessor
 from neurosearch.recipe import Recipe
 from neurosearch.retriever.base import Retriever
@@ -68,7 +69,9 @@ class Job:
     @cached_property
     def dataset(self) -> Artifact[Dataset]:
         """The data set, built where it is not there yet; its parts are fingerprinted apart."""
-        return self.data.bound(self.runtime)
+        bound = self.data.bound(self.runtime)
+        self.evaluation.check(opened(self.runtime.get(bound)))
+        return bound
 
     def identity(self) -> dict[str, Any]:
         """What the record of any task says of the job itself."""
@@ -78,11 +81,21 @@ class Job:
             "number": self.number,
             "seed": self.config.seed,
             "data": self.data.label(),
+            "data_choice": self.data.choice,
+            "simulated": self.data.simulated,
             "variant": self.data.variant(),
             "population": self.data.population().fingerprint,
             "hardware": hardware(),
             "commit": git_commit(),
         }
+
+    def choices(self) -> list[str]:
+        """The top-level choices that name a system, such as `retriever=bm25`."""
+        from hydra.core.hydra_config import HydraConfig
+
+        chosen = HydraConfig.get().runtime.choices
+        roles = ("data", "query", "retriever", "tokenizer", "evaluation")
+        return [f"{role}={chosen[role]}" for role in roles if chosen.get(role)]
 
     def record(self, **fields: Any) -> None:
         """Write the job's record.json, whole or not at all."""

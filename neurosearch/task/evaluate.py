@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from neurosearch.artifact import write_whole
 from neurosearch.evaluation.latency import costs
+from neurosearch.recipe import values_of
 from neurosearch.runtime import log, peak_memory_mb
 from neurosearch.task.base import Job, Task, build, resolved
 
@@ -34,6 +35,8 @@ class Evaluate(Task):
             seconds = round(time.perf_counter() - start, 2)
             memory = round(peak_memory_mb(), 1)
             job.record(**identity, status="done", seconds=seconds, peak_memory_mb=memory, **outcome)
+        for name, values in outcome["chosen"].items():
+            log.info("chosen on dev, %s: %s", name, values)
         events = outcome["artifacts"]
         built = sum(event["event"] == "built" for event in events)
         headline = outcome["means"].get("nDCG@10", float("nan"))
@@ -50,10 +53,15 @@ class Evaluate(Task):
         return {
             **job.identity(),
             "label": job.retriever.label(),
+            "choices": job.choices(),
+            "seeded": bool(values_of(job.retriever, "seed")),
+            "precisions": sorted(set(values_of(job.retriever, "precision"))),
             "floor": job.retriever.is_bound,
             "protocol": evaluation.pool,
             "split": evaluation.split,
             "gain": evaluation.gain.label(),
+            "gain_words": evaluation.gain.words(),
+            "ties": evaluation.ties,
             "gain_fingerprint": evaluation.gain.fingerprint,
             "gain_choice": HydraConfig.get().runtime.choices["evaluation/gain"],
             "baseline": evaluation.baseline,
@@ -81,6 +89,7 @@ class Evaluate(Task):
             "metrics": str(folder / "metrics.parquet"),
             "latency": cost if latency is None else runtime.get(latency),
             "run": run.artifact_fingerprint,
+            "chosen": runtime.store.chosen(run),
             "artifacts": list(runtime.store.events),
             "flags": runtime.store.flags(),
             "runtime": {

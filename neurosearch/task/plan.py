@@ -29,7 +29,7 @@ class Plan(Task):
             label, targets = _targets(planned)
             overrides = " ".join(planned.overrides)
             console.print(f"[bold]{label}[/bold] [dim]{overrides}[/dim]")
-            tree.wanted = {target.address for target in targets}
+            tree.wanted = {target.stored().address for target in targets}
             for target in targets:
                 if not tree.is_told(target, planned.runtime.store):
                     for line in tree.lines(target, planned.runtime.store, 1, True):
@@ -53,7 +53,7 @@ class _Tree:
 
     def is_told(self, artifact: Artifact[Any], store: Store) -> bool:
         """Whether a line says all about what the job needs of it."""
-        key = artifact.address
+        key = artifact.stored().address
         built = store.manifest(artifact) is not None
         return key in self.told and (built or key in self.waiting)
 
@@ -61,6 +61,7 @@ class _Tree:
         self, artifact: Artifact[Any], store: Store, level: int, needed: bool
     ) -> Iterator[str]:
         """An artifact and what it stands on; under a finished one nothing is `needed`."""
+        artifact = artifact.stored()
         key, manifest = artifact.address, store.manifest(artifact)
         needed = needed or key in self.wanted
         repeated = self.is_told(artifact, store) if needed else key in self.told

@@ -9,16 +9,27 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from neurosearch.evaluation.statistics import (
-    bootstrap_intervals,
+    crossed_intervals,
+    crossed_test,
     effect_size,
     holm,
     randomisation_test,
+    resampled_means,
 )
+
+
+def intervals(systems: list[np.ndarray], samples: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    return crossed_intervals(systems, resampled_means(systems, samples, seed=0), seed=0)
+
+
+def p_of(one: np.ndarray, other: np.ndarray, samples: int = 4000, seed: int = 0) -> float:
+    first, second = resampled_means([one, other], samples, seed)
+    return float(crossed_test(one, other, (first, second), seed)[0])
 
 
 def test_the_interval_is_scipy_s_percentile_bootstrap() -> None:
     scores = np.random.default_rng(1).beta(1, 2, 300)
-    ((low, high),) = bootstrap_intervals([scores.reshape(1, -1, 1)], 10_000, seed=0)
+    ((low, high),) = intervals([scores.reshape(1, -1, 1)], 10_000)
     theirs = stats.bootstrap((scores,), np.mean, n_resamples=10_000, method="percentile", rng=0)
     assert low[0] == pytest.approx(theirs.confidence_interval.low, abs=2e-3)
     assert high[0] == pytest.approx(theirs.confidence_interval.high, abs=2e-3)
@@ -28,9 +39,62 @@ def test_seeds_widen_the_interval() -> None:
     rng = np.random.default_rng(2)
     one = rng.beta(1, 2, (1, 300, 1))
     apart = np.concatenate([one - 0.1, one, one + 0.1])
-    (one_low, one_high), (low, high) = bootstrap_intervals([one, apart], 4000, seed=0)
+    (one_low, one_high), (low, high) = intervals([one, apart], 4000)
     assert low[0] < one_low[0] - 0.02
     assert high[0] > one_high[0] + 0.02
+
+
+def test_the_seeds_part_is_student_s() -> None:
+    """Queries that all score alike leave the seeds alone: mean ± t(2, .975) s / sqrt(3)."""
+    by_seed = np.array([0.30, 0.33, 0.39])
+    scores = np.repeat(by_seed[:, None, None], 50, axis=1)
+    ((low, high),) = intervals([scores], 200_000)
+    half = stats.t.ppf(0.975, 2) * by_seed.std(ddof=1) / 3**0.5
+    assert low[0] == pytest.approx(by_seed.mean() - half, rel=0.03)
+    assert high[0] == pytest.approx(by_seed.mean() + half, rel=0.03)
+
+
+def test_the_crossed_test_is_welch_s_where_only_seeds_vary() -> None:
+    one, other = np.array([0.30, 0.33, 0.39]), np.array([0.41, 0.40, 0.44])
+    scores = [np.repeat(x[:, None, None], 50, axis=1) for x in (one, other)]
+    welch = stats.ttest_ind(one, other, equal_var=False).pvalue
+    assert p_of(*scores, samples=200_000) == pytest.approx(welch, abs=0.005)
+
+
+def test_the_crossed_test_is_the_paired_one_where_seeds_agree() -> None:
+    rng = np.random.default_rng(5)
+    base = rng.beta(1, 2, (1, 400, 1))
+    better = base + rng.normal(0.012, 0.1, (1, 400, 1))
+    paired = randomisation_test((better - base)[0], 20_000, seed=0)[0]
+    assert 0.005 < paired < 0.2
+    assert p_of(np.repeat(better, 3, axis=0), base, 20_000) == pytest.approx(paired, abs=0.02)
+
+
+def test_what_seeds_give_is_no_difference() -> None:
+    """Every query gains .02 in each of the three seeds, which differ by more than that."""
+    rng = np.random.default_rng(6)
+    base = rng.beta(1, 2, (1, 2000, 1))
+    noise = np.array([-0.04, 0.03, 0.07])[:, None, None]
+    trained = base + noise
+    averaged = trained.mean(axis=0) - base[0]
+    assert randomisation_test(averaged, 2000, seed=0)[0] < 0.001  # seeds taken as given
+    assert p_of(trained, base) > 0.2
+    steady = base + np.array([0.019, 0.02, 0.021])[:, None, None]
+    assert p_of(steady, base) < 0.005
+
+
+def test_under_the_null_the_crossed_p_is_not_too_small() -> None:
+    """Queries and seeds both vary, and nothing differs: p < .05 in about 5 % of the cases."""
+    rng = np.random.default_rng(7)
+    found = []
+    for trial in range(300):
+        easy = rng.normal(0, 0.3, (1, 100, 1))
+        systems = [
+            easy + rng.normal(0, 0.1, (3, 100, 1)) + rng.normal(0, 0.03, (3, 1, 1))
+            for _ in range(2)
+        ]
+        found.append(p_of(*systems, samples=400, seed=trial))
+    assert 0.005 <= np.mean(np.array(found) < 0.05) <= 0.085
 
 
 def test_the_paired_test_is_scipy_s_exact_one_on_few_queries() -> None:

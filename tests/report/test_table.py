@@ -31,7 +31,7 @@ BASE = {
     "split": "test",
     "gain": "esci_official",
     "gain_choice": "shop",
-    "baseline": "A",
+    "baseline": "retriever=a",
     "resamples": 500,
     "statistics_seed": 0,
     "hardware": "CPU",
@@ -52,6 +52,7 @@ def record(
     frame.write_parquet(place / "metrics.parquet")
     means = {"nDCG@10": float(np.mean(scores))}
     facts = {"label": label, "overrides": list(overrides), "means": means, "run": name}
+    facts["choices"] = [f"retriever={label.lower()}"]
     files = {"folder": str(place), "metrics": str(place / "metrics.parquet")}
     return {**BASE, **facts, "number": 0, **files, **more}
 
@@ -223,5 +224,134 @@ def test_what_was_asked_for_and_is_not_there_is_told(tmp_path: Path) -> None:
     tables = make_tables(records)
     slices, baseline = Report(("nDCG@10", "nDCG@10 tail")).missing(tables)
     assert slices.startswith("report.columns: no row has 'nDCG@10 tail'")
-    assert baseline == "shop: no row is the baseline, 'A'"
+    assert baseline == "shop: no row is the baseline 'retriever=a': 'B' stands in"
+    text = markdown.write(tables[0], ["nDCG@10"])
+    assert "below B: paired" in text
+    assert "(No row is the baseline 'retriever=a': the first one stands in for it.)" in text
     assert Report(("nDCG@10", "p50 ms")).missing(make_tables(records[:1])) == []
+
+
+def test_holm_is_applied_in_tables(tmp_path: Path) -> None:
+    """Against the raw p-values of the same test, corrected by hand."""
+    from neurosearch.evaluation.statistics import randomisation_test
+
+    rng = np.random.default_rng(4)
+    base = rng.uniform(0, 0.6, 60)
+    shifts = {"B": 0.012, "C": 0.016, "D": 0.02}
+    others = {name: base + rng.normal(shift, 0.05, 60) for name, shift in shifts.items()}
+    records = [record(tmp_path, "A", base)]
+    records += [record(tmp_path, n, scores, (f"retriever={n}",)) for n, scores in others.items()]
+    (table,) = make_tables(records)
+    differences = np.stack([scores - base for scores in others.values()], axis=1)
+    raw = randomisation_test(differences, 500, 0)
+    order = np.argsort(raw)
+    adjusted = np.maximum.accumulate(raw[order] * [3, 2, 1])
+    got = np.array([row.cells["nDCG@10"].p_holm for row in table.rows[1:]])
+    assert got[order] == pytest.approx(adjusted)
+    assert (got[order][:2] > raw[order][:2]).all()
+
+
+def test_marks_of_trained_rows_count_their_seeds(tmp_path: Path) -> None:
+    """A gain that one seed in three makes is not marked, however many queries share it."""
+    base = np.random.default_rng(0).uniform(0.2, 0.6, 400)
+    records = [record(tmp_path, "A", base)]
+    for name, gains in (("B", (0.0, 0.09, 0.0)), ("C", (0.029, 0.03, 0.031))):
+        for seed, gain in enumerate(gains):
+            words = (f"retriever={name.lower()}", f"seed={seed}")
+            records.append(record(tmp_path, name, base + gain, words, seed=seed, seeded=True))
+    (table,) = make_tables(records)
+    _, lucky, steady = (row.cells["nDCG@10"] for row in table.rows)
+    assert lucky.mean == pytest.approx(steady.mean) and lucky.wins == steady.wins == 400
+    assert steady.significant and not lucky.significant
+    assert lucky.high - lucky.low > 2 * (steady.high - steady.low)
+    assert "crossed with Student's t over the seeds" in markdown.write(table, ["nDCG@10"])
+
+
+def test_a_row_of_one_seed_says_so(tmp_path: Path) -> None:
+    records = [
+        record(tmp_path, "A", [0.1, 0.2]),
+        record(tmp_path, "B", [0.1, 0.3], ("retriever=b",), seeded=True),
+        record(tmp_path, "C", [0.1, 0.3], ("retriever=c", "seed=0"), seeded=True),
+        record(tmp_path, "C", [0.2, 0.3], ("retriever=c", "seed=1"), seeded=True, seed=1),
+    ]
+    (table,) = make_tables(records)
+    assert [row.caption for row in table.rows] == ["A", "B (1 seed)", "C"]
+
+
+@pytest.mark.parametrize(
+    "wanted, expected",
+    [
+        ("retriever=bm25 retriever.k1=1.2", "A · k1=1.2"),
+        ("retriever=bm25", "A · k1=0.9"),  # both are: the first
+        ("retriever.k1=7", "A · k1=0.9"),  # none is: the first stands in
+        ("retriever.mask=TRUE", "B"),
+    ],
+)
+def test_the_baseline_is_named_by_overrides(wanted: str, expected: str, tmp_path: Path) -> None:
+    records = [
+        record(tmp_path, "Random", [0.0, 0.1], ("retriever=random",), floor=True),
+        record(tmp_path, "A", [0.1, 0.2], ("retriever.k1=0.9",)),
+        record(tmp_path, "A", [0.1, 0.3], ("retriever.k1=1.2",)),
+        record(tmp_path, "B", [0.1, 0.3], ("retriever.mask=true",)),
+    ]
+    for job in records[1:3]:
+        job["choices"] = ["retriever=bm25"]
+    (table,) = make_tables([{**job, "baseline": wanted} for job in records])
+    assert table.baseline == expected
+    assert table.as_wanted == (wanted != "retriever.k1=7")
+    assert np.isnan({r.system: r for r in table.rows}[expected].cells["nDCG@10"].p_holm)
+
+
+def test_two_data_sets_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    records = [
+        record(tmp_path, "A", [0.2], ("data.path=../a/shop",), population="p1"),
+        record(tmp_path, "A", [0.4], ("data.path=../b/shop",), population="p2"),
+        record(tmp_path, "A", [0.3], ("gain.offset=1", "data.path=../b/shop"), population="p2",
+               gain_fingerprint="h"),
+    ]  # fmt: skip
+    stems = [table.stem for table in make_tables(records)]
+    assert len(set(stems)) == 3 and all("/" not in stem for stem in stems)
+    assert "a-shop" in stems[0] and "offset=1" in stems[2]
+    twins = [{**job, "overrides": []} for job in records[:2]]
+    assert [table.stem for table in make_tables(twins)] == ["shop,p1", "shop,p2"]
+
+
+def test_what_was_tuned_the_gain_and_the_command_are_on_the_table(tmp_path: Path) -> None:
+    chosen = {"bm25_parameters": {"k1": 0.3, "b": 0.2, "boosts": {"title": 2.0}}}
+    words = "gain = label - 1; relevant from 2.66"
+    job = record(tmp_path, "A", [0.2, 0.4], chosen=chosen, gain_words=words)
+    (table,) = make_tables([job], "python -m neurosearch -m retriever=a")
+    text = markdown.write(table, ["nDCG@10"])
+    assert "Gain: esci_official (gain = label - 1; relevant from 2.66)." in text
+    assert "Chosen on dev. A: k1 0.3, b 0.2, boosts title 2." in text
+    assert "Command: python -m neurosearch -m retriever=a" in text
+    for form in (html, latex):
+        assert "k1 0.3, b 0.2" in form.write(table, ["nDCG@10"])
+    (line,) = csv.DictReader(io.StringIO(csv_form.write(table, [])))
+    assert line["gain"] == words and '"k1": 0.3' in line["chosen"]
+    assert line["command"] == table.command
+
+
+def test_ties_that_matter_are_told(tmp_path: Path) -> None:
+    from neurosearch.evaluation.ties import BEST, WORST
+
+    job = record(tmp_path, "A", [0.5, 0.5])
+    frame = pl.read_parquet(job["metrics"]).with_columns(
+        pl.Series(WORST, [0.4, 0.5]), pl.Series(BEST, [0.5, 0.56])
+    )
+    frame.write_parquet(job["metrics"])
+    job["means"] |= {WORST: 0.45, BEST: 0.53}
+    (table,) = make_tables([job])
+    text = markdown.write(table, ["nDCG@10"])
+    assert "Other orders could move nDCG@10 of A (.450 to .530)." in text
+
+
+def test_cells_that_look_like_formulas_are_guarded(tmp_path: Path) -> None:
+    (table,) = make_tables([record(tmp_path, "=1+1", [0.5, 0.5])])
+    (line,) = csv.DictReader(io.StringIO(csv_form.write(table, [])))
+    assert line["system"] == "'=1+1"
+
+
+def test_latex_labels_are_plain(tmp_path: Path) -> None:
+    (table,) = make_tables([record(tmp_path, "A", [0.5, 0.5], variant="n=5,p_q%")])
+    assert r"\label{tab:e-shop-n-5-p-q-}" in latex.write(table, ["nDCG@10"])
