@@ -1,17 +1,37 @@
-"""`python -m neurosearch`: exits with 1 where any job failed."""
+"""`python -m neurosearch`: exits with 1 where any job failed, with 130 where it was stopped."""
+
+from __future__ import annotations
 
 import os
+import re
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 from neurosearch import app, sweep
+from neurosearch.command import command_line, mask_logs
 
 
 def main() -> None:
     """The console command."""
+    signal.signal(signal.SIGTERM, _stop)
+    mask_logs()
     _check_outputs()
-    app.main()
+    _check_groups()
+    try:
+        app.main()
+    except KeyboardInterrupt:
+        sweep.discard()
+        print(f"stopped; this resumes it: {command_line(everything=True)}", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(130)  # threads that still work must not hold the process back
     sys.exit(1 if sweep.failed_jobs else 0)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a job as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def _check_outputs() -> None:
@@ -26,6 +46,42 @@ def _check_outputs() -> None:
     for place in (outputs, outputs / "jobs", outputs / "artifacts"):
         if place.exists() and not (place.is_dir() and os.access(place, os.W_OK)):
             sys.exit(f"error: {place} {told}")
+
+
+def _check_groups() -> None:
+    """One line, with the places where it could go, for a group that is typed without its place."""
+    from importlib.resources import files
+
+    conf = files("neurosearch.conf")
+    roots = set(re.findall(r"^  - (?:override )?(\w+)(?=[:/])", _root(), flags=re.M))
+    for word in sys.argv[1:]:
+        found = re.match(r"(\w+)=([\w/]+)$", word)
+        group = found.group(1) if found else ""
+        if not found or group in roots or not conf.joinpath(group).is_dir():
+            continue
+        others = [w for w in sys.argv[1:] if "=" in w and w != word and "," not in w]
+        held = [key for key in _choices(others) if key.startswith(f"{group}@")]
+        value = found.group(2)
+        hint = " or ".join(f"{key}={value}" for key in held) or f"{group}@<its place>={value}"
+        sys.exit(f"error: {word}: the group {group} is part of another one; say {hint}")
+
+
+def _root() -> str:
+    from importlib.resources import files
+
+    return files("neurosearch.conf").joinpath("config.yaml").read_text(encoding="utf-8")
+
+
+def _choices(overrides: list[str]) -> list[str]:
+    """The groups of a composed config, with their places; none where it can't be composed."""
+    from hydra import compose, initialize_config_module
+
+    try:
+        with initialize_config_module("neurosearch.conf", version_base="1.3"):
+            config = compose("config", overrides=overrides, return_hydra_config=True)
+    except Exception:  # whatever else is wrong is told by Hydra itself
+        return []
+    return [str(key) for key in config.hydra.runtime.choices]
 
 
 if __name__ == "__main__":

@@ -57,6 +57,9 @@ class Artifact(Generic[T]):
         Asked of all that is to be built before any of it is; may build the data, nothing else.
         """
 
+    def check_view(self, user: Artifact[Any]) -> None:
+        """Raise InputError where this, as an input of `user`, can't give what it promises."""
+
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any] | None:
         """Write the result into `folder`; may return details for the manifest."""
         raise TypeError(f"{type(self).__name__} does not say how it is built")
@@ -180,7 +183,7 @@ class Store:
         folder = self.folder(artifact)
         if self._usable(artifact, folder):
             return folder
-        self._check(artifact, unusable=True)
+        self.check(artifact, unusable=True)
         for source in artifact.inputs():
             self.ensure(source)
         from filelock import FileLock, Timeout
@@ -199,7 +202,7 @@ class Store:
             lock.release()
         return folder
 
-    def _check(self, artifact: Artifact[Any], unusable: bool = False) -> None:
+    def check(self, artifact: Artifact[Any], unusable: bool = False) -> None:
         """Let all that an artifact still needs say what it can't be built from.
 
         Raises InputError for one that would learn from the test split's judgments.
@@ -211,9 +214,11 @@ class Store:
         self._checked.add(key)
         if unusable or self.manifest(artifact) is None:
             check_seal(artifact)
+            for source in artifact.inputs():
+                source.check_view(artifact)
             artifact.check(self.runtime)
             for source in artifact.inputs():
-                self._check(source)
+                self.check(source)
 
     def _usable(self, artifact: Artifact[Any], folder: Path, tell: bool = False) -> bool:
         key = artifact.address
@@ -361,6 +366,8 @@ def _begin_attempt(folder: Path) -> float:
     An attempt that was killed lasted at least until it wrote its last file.
     """
     path, earlier = folder / ATTEMPTS, 0.0
+    for torn in folder.glob(".*"):  # files that a kill kept from being renamed
+        torn.unlink()
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
         written = [file.stat().st_mtime for file in folder.rglob("*") if file.is_file()]

@@ -78,8 +78,7 @@ def _normalised(source: bytes) -> str:
 @cache
 def code_digest(cls: type) -> str:
     """Hex digest of the code behind `cls`; classes outside this package digest to their name."""
-    found: dict[tuple[str, str], str] = {}
-    _reach(cls.__module__, cls.__qualname__.split(".")[0], found)
+    found = _reached(cls)
     text = "\n".join(f"{module}:{name}\n{found[module, name]}" for module, name in sorted(found))
     text += "".join(f"\n{name} {version}" for name, version in releases(cls).items())
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -87,9 +86,14 @@ def code_digest(cls: type) -> str:
 
 def reached(cls: type) -> list[str]:
     """The definitions whose code counts for `cls`, as `module:name`; for people and tests."""
+    return [f"{module}:{name}" for module, name in sorted(_reached(cls))]
+
+
+@cache
+def _reached(cls: type) -> dict[tuple[str, str], str]:
     found: dict[tuple[str, str], str] = {}
     _reach(cls.__module__, cls.__qualname__.split(".")[0], found)
-    return [f"{module}:{name}" for module, name in sorted(found)]
+    return found
 
 
 @cache
@@ -98,17 +102,21 @@ def releases(cls: type) -> dict[str, str]:
 
     Nothing is imported for it. A build's local part (`+cpu`) is left out: it names the machine.
     """
-    found: dict[tuple[str, str], str] = {}
-    _reach(cls.__module__, cls.__qualname__.split(".")[0], found)
-    names: set[str] = set()
-    for (module, _), text in found.items():
-        source = _parsed(module) if module.startswith(PACKAGE) else None
-        outside = source.outside if source is not None else {}
-        for node in ast.walk(ast.parse(text)):
-            names.update(_imported(node))
-            if isinstance(node, ast.Name):
-                names.update(filter(None, [outside.get(node.id)]))
+    names = {name for (module, _), text in _reached(cls).items() for name in _outside(module, text)}
     return {NUMERIC[name]: _release(NUMERIC[name]) for name in sorted(names & set(NUMERIC))}
+
+
+@cache
+def _outside(module: str, text: str) -> frozenset[str]:
+    """Outside packages that a definition's normalised source imports, or names."""
+    source = _parsed(module) if module.startswith(PACKAGE) else None
+    outside = source.outside if source is not None else {}
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        names.update(_imported(node))
+        if isinstance(node, ast.Name) and node.id in outside:
+            names.add(outside[node.id])
+    return frozenset(names)
 
 
 @cache

@@ -9,13 +9,17 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from neurosearch.command import masked
 from neurosearch.errors import InputError
 from neurosearch.recipe import digest, within
 from neurosearch.task.base import build
+from neurosearch.task.jobs import check_jobs, check_overrides
 
 
 def preflight(config: DictConfig) -> None:
-    """Raise InputError for columns, folders, launchers or searches that can't be."""
+    """Raise InputError for names, columns, folders, launchers, searches or jobs that can't be."""
+    check_name(config)
+    check_overrides(config.hydra)
     report = build(config, "report")
     report.check_writable(Path(config.paths.outputs) / "tables" / config.name)
     launcher = config.hydra.launcher
@@ -25,6 +29,16 @@ def preflight(config: DictConfig) -> None:
         raise InputError("hydra/launcher=slurm: there is no srun here")
     if config.hydra.sweeper.get("n_trials") is not None:
         _check_search(config)
+    else:
+        check_jobs(config.hydra, Path(config.hydra.sweep.dir).absolute())
+
+
+def check_name(config: DictConfig) -> None:
+    """Raise InputError for a name that is no plain folder's: it must stay inside the outputs."""
+    name = str(config.name)
+    if not re.fullmatch(r"\w[\w.=,+-]{0,99}", name):
+        told = "1 to 100 letters, digits or . , = + - and a letter or digit first"
+        raise InputError(f"name must be {told}, not {name[:120]!r}")
 
 
 def study_of(config: DictConfig) -> str:
@@ -54,7 +68,7 @@ def _check_search(config: DictConfig) -> None:
             is_new(sweeper)
     except Exception as error:  # whatever the data base's driver raises
         told = str(error).splitlines()[0]
-        raise InputError(f"hydra.sweeper.storage={sweeper.storage}: {told}") from None
+        raise InputError(masked(f"hydra.sweeper.storage={sweeper.storage}: {told}")) from None
     # Optuna would keep a trial that never ran.
     for key in sweeper.params or {}:
         holder, _, name = key.rpartition(".")

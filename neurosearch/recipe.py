@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from neurosearch.code import code_digest
 from neurosearch.errors import InputError
@@ -109,18 +109,13 @@ def describe(value: Any) -> Any:
     """JSON-able description of a recipe or a field: what its fingerprint is taken of."""
     if hasattr(value, "artifact_fingerprint"):
         return {"artifact": value.artifact_fingerprint}
+    if isinstance(value, Recipe):
+        # It is frozen, and what its files hold is digested once a process.
+        if "_described" not in value.__dict__:
+            object.__setattr__(value, "_described", _describe_fields(value))
+        return value.__dict__["_described"]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        cls = type(value)
-        fields: dict[str, Any] = {}
-        for spec in dataclasses.fields(value):
-            item = getattr(value, spec.name)
-            digester = spec.metadata.get("digest")
-            fields[spec.name] = describe(item) if digester is None else digester(item)
-        return {
-            "recipe": f"{cls.__module__}.{cls.__qualname__}",
-            "code": code_digest(cls),
-            **fields,
-        }
+        return _describe_fields(value)
     if isinstance(value, Mapping):
         return {str(key): describe(value[key]) for key in sorted(value)}
     if isinstance(value, list | tuple):
@@ -130,6 +125,20 @@ def describe(value: Any) -> Any:
     if isinstance(value, float):
         return repr(value)
     raise TypeError(f"a recipe's field can't hold {type(value).__name__}: {value!r}")
+
+
+def _describe_fields(value: Any) -> dict[str, Any]:
+    cls = type(value)
+    fields: dict[str, Any] = {}
+    for spec in dataclasses.fields(value):
+        item = getattr(value, spec.name)
+        digester = spec.metadata.get("digest")
+        fields[spec.name] = describe(item) if digester is None else digester(item)
+    return {
+        "recipe": f"{cls.__module__}.{cls.__qualname__}",
+        "code": code_digest(cast(Any, cls)),
+        **fields,
+    }
 
 
 @cache
@@ -148,7 +157,10 @@ def content_digest(path: str | Path) -> str:
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=12).hexdigest()
     if not path.is_file():
         raise InputError(f"{path}: no such file or folder")
-    return file_digest(path)
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
 
 
 def file_digest(path: Path) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import socket
 import sys
 import uuid
 from pathlib import Path
@@ -12,11 +14,15 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from neurosearch.artifact import write_whole
+from neurosearch.command import command_line, masked
 from neurosearch.errors import InputError
-from neurosearch.preflight import is_new, preflight, study_of
+from neurosearch.preflight import check_name, is_new, preflight, study_of
 from neurosearch.runtime import log
 from neurosearch.task.base import SWEEP, sweep_folder
+from neurosearch.task.jobs import check_overrides
 
+OWNER = "owner"  # host and process of a multirun, beside its jobs' records
 failed_jobs = 0  # of this process's run or multirun; `__main__` exits with it
 
 
@@ -26,17 +32,54 @@ def count_failures(number: int) -> None:
     failed_jobs += number
 
 
+running: Path | None = None  # the records' folder of this process's multirun
+
+
+def begin(folder: Path) -> None:
+    """Make the folder of a multirun's records; those that killed ones left behind go."""
+    global running
+    for left in folder.parent.glob("*"):
+        if re.fullmatch(r"[0-9a-f]{8}", left.name) and not _is_alive(left):
+            shutil.rmtree(left, ignore_errors=True)
+    running = folder
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / OWNER).write_text(f"{socket.gethostname()} {os.getpid()}", encoding="utf-8")
+
+
+def discard() -> None:
+    """Remove what `begin` has made."""
+    if running is not None:
+        shutil.rmtree(running, ignore_errors=True)
+
+
+def _is_alive(folder: Path) -> bool:
+    """Whether the process that owns a multirun's folder may still run."""
+    try:
+        host, number = (folder / OWNER).read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        return False
+    return host != socket.gethostname() or Path("/proc", number).exists()
+
+
 class CollectTables(Callback):  # type: ignore[misc]
     """Hydra callback. Jobs of one multirun share an identifier, whatever process ran them.
 
     Runs of one search share their study's folder, so that its table has the trials of all of them.
     """
 
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            check_name(config)
+            check_overrides(config.hydra)
+        except InputError as error:
+            sys.exit(masked(f"error: {error}"))
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         # Workers of any launcher inherit the environment.
         os.environ[SWEEP] = sweep = uuid.uuid4().hex[:8]
         try:
             preflight(config)
+            begin(sweep_folder(Path(config.hydra.sweep.dir).absolute(), sweep))
             study = study_of(config)
             if study:
                 jobs = sweep_folder(Path(config.hydra.sweep.dir).absolute(), study)
@@ -45,7 +88,13 @@ class CollectTables(Callback):  # type: ignore[misc]
                 earlier = len(list(jobs.glob("*"))) if jobs.exists() else 0
                 os.environ[SWEEP] = f"{study}/{earlier:04d}-{sweep}"
         except (InputError, OSError) as error:
-            sys.exit(f"error: {error}")  # Hydra would swallow what is no SystemExit, and go on
+            sys.exit(masked(f"error: {error}"))  # Hydra would swallow what is no SystemExit
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        # Hydra has written the config of the sweep there, as it was typed.
+        path = Path(config.hydra.sweep.dir) / "multirun.yaml"
+        if path.is_file() and masked(text := path.read_text(encoding="utf-8")) != text:
+            write_whole(path, masked(text).encode())
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         sweep = os.environ.pop(SWEEP, None)
@@ -71,9 +120,9 @@ class CollectTables(Callback):  # type: ignore[misc]
         if study_of(config):
             records = _trials(read_records(folder.parent))
         else:
-            shutil.rmtree(folder, ignore_errors=True)
+            discard()
         report, tracking = build(config, "report"), build(config, "tracking")
-        tables = make_tables(records)
+        tables = make_tables(records, command_line())
         for told in report.missing(tables):
             log.warning(told)
         written = report.write(tables, Path(config.paths.outputs) / "tables" / config.name)

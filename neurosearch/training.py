@@ -184,6 +184,10 @@ def fit(
         path = None if resume is None else str(resume)
         try:
             trainer.fit(module, loader, ckpt_path=path, weights_only=True)
+        except SystemExit as error:  # what Lightning makes of Ctrl-C
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
         except InputError:  # it diverged: what it left must not be resumed
             if rank == 0:
                 shutil.rmtree(checkpoints, ignore_errors=True)

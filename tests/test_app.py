@@ -89,12 +89,18 @@ def test_a_warm_sweep_imports_neither_ranx_nor_torch_and_is_the_same(outputs: Pa
 
 
 def test_a_failed_job_is_a_hole_and_an_exit_status(outputs: Path) -> None:
-    done = run(outputs, "-m", *BM25, "retriever.b=0.4,7", "name=holes")
+    words = ["retriever.engine=bm25s,lucene", "trainer.java_memory=1x", "name=holes"]
+    done = run(outputs, "-m", *BM25[:-1], *words)
     assert done.returncode == 1
-    assert "error: BM25 needs k1 >= 0 and 0 <= b <= 1, not k1=0.9, b=7.0" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "| failed: BM25 needs" in done.stdout
+    assert "| failed: RuntimeError: io.anserini.index.IndexCollection ended with 1" in done.stdout
     assert {r["system"] for r in csv_of(outputs, "holes")} == {"BM25 (bm25s)"}
+
+
+def test_a_job_that_cannot_work_is_told_before_the_others_run(outputs: Path) -> None:
+    done = run(outputs, "-m", *BM25, "retriever.b=0.4,7", "name=refused")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr == "error: BM25 needs k1 >= 0 and 0 <= b <= 1, not k1=0.9, b=7.0\n"
+    assert not (outputs / "jobs" / "refused").exists()
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,28 @@ def test_experiments_are_short_and_open_with_their_claim(choice: str) -> None:
     assert config.hydra.sweeper.params
 
 
+@pytest.mark.parametrize("choice", [name for group, name in CHOICES if group == "experiment"])
+def test_the_baseline_of_an_experiment_is_one_of_its_rows(choice: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    config = composed(f"experiment={choice}")
+    if not config.evaluation.baseline or "tokenizer" in config.hydra.sweeper.params:
+        return  # tables of tokenizers have no tests
+    parser = OverridesParser.create()
+    swept = parser.parse_overrides([f"{k}={v}" for k, v in config.hydra.sweeper.params.items()])
+    rows = {f"retriever={config.hydra.runtime.choices.retriever}"}
+    for override in swept:
+        values = (
+            override.sweep_string_iterator()
+            if override.is_sweep_override()
+            else [override.get_value_element_as_str()]
+        )
+        rows |= {f"{override.get_key_element()}={value}".lower() for value in values}
+    missing = set(config.evaluation.baseline.lower().split()) - rows
+    # Where no row is BM25, the first stands in.
+    assert not missing or missing == {"retriever=bm25"}
+
+
 @pytest.mark.parametrize("choice", ["slurm", "joblib", "submitit_local"])
 def test_launchers_compose(choice: str) -> None:
     launcher = composed(f"hydra/launcher={choice}").hydra.launcher

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_module
 
 from neurosearch.errors import InputError
 from neurosearch.preflight import preflight, study_of
@@ -41,8 +42,9 @@ def test_what_cannot_run_is_told(
 
 
 def test_what_can_run_passes(tmp_path: Path) -> None:
-    grid = composed(HERE.format(tmp_path), "experiment=fusion")
-    preflight(grid)
+    grid = composed(HERE.format(tmp_path), "experiment=fusion", "debug=tiny")
+    with initialize_config_module("neurosearch.conf", version_base="1.3"):
+        preflight(grid)  # it composes the jobs
     assert study_of(grid) == ""
     pytest.importorskip("optuna")
     search = composed(HERE.format(tmp_path), FUSION, "debug=tiny")

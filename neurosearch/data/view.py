@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from neurosearch.artifact import Artifact
+from neurosearch.errors import InputError
 from neurosearch.recipe import digest
 from neurosearch.types import PRODUCTS, Dataset, judgments_of, pool_of, queries_of
 
@@ -49,6 +50,13 @@ class View(Artifact[Dataset]):
     def opens_test(self) -> bool:
         """Whether it holds what is sealed."""
         return judgments_of("test") in self.parts
+
+    def check_view(self, user: Artifact[Any]) -> None:
+        for part in self.parts:
+            kind, _, split = part.partition("/")
+            if split and kind != "pool" and not self.whole.part_digest(part):
+                told = f"the data has no {split} queries"
+                raise InputError(f"{told}, which {user.kind} ({type(user).__name__}) needs")
 
     def load(self, folder: Path) -> Dataset:
         return replace(self.whole.load(folder), parts=frozenset(self.parts))

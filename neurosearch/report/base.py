@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from neurosearch.artifact import write_whole
+from neurosearch.command import without_how
 from neurosearch.errors import InputError
 from neurosearch.evaluation import generation
 from neurosearch.evaluation.base import HEADLINE
 from neurosearch.evaluation.latency import METRICS as LATENCY
 from neurosearch.evaluation.metrics import METRICS
 from neurosearch.evaluation.ties import BEST, WORST
-from neurosearch.recipe import Recipe
+from neurosearch.recipe import Recipe, digest
 from neurosearch.report import csv, html, latex, markdown
 from neurosearch.report.table import Table
 from neurosearch.retriever.base import SCORED
 from neurosearch.tokenizer import health
 
 WRITERS = {"csv": csv.write, "markdown": markdown.write, "latex": latex.write, "html": html.write}
+OWNERS = ".commands.json"  # which command each table of a folder is of
 SUFFIXES = {"csv": "csv", "markdown": "md", "latex": "tex", "html": "html"}
 
 
@@ -87,10 +91,31 @@ class Report(Recipe):
         for table in tables:
             for place in folders:
                 place.mkdir(parents=True, exist_ok=True)
+                stem = table.stem if place is not folder else own_stem(table, folder)
                 for name in self.formats:
                     if place is not folder and name == "html":
                         continue  # pictures and pages are made, not kept in the tree
-                    path = place / f"{table.stem}.{SUFFIXES[name]}"
-                    path.write_text(WRITERS[name](table, self.columns), encoding="utf-8")
+                    path = place / f"{stem}.{SUFFIXES[name]}"
+                    write_whole(path, WRITERS[name](table, self.columns).encode())
                     written.append(path)
         return written
+
+
+def own_stem(table: Table, folder: Path) -> str:
+    """The file name of a table in a folder of its experiment's tables.
+
+    The first command that wrote the name has it; another one's table gets a digest of its command,
+    so that two sweeps of one name don't overwrite each other.
+    """
+    index = folder / OWNERS
+    try:
+        owners: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        owners = {}
+    command = without_how(table.command)
+    stem = table.stem
+    if owners.get(stem, command) != command:
+        stem = f"{stem}.{digest(command)[:6]}"
+    owners[stem] = command
+    write_whole(index, json.dumps(owners, indent=1).encode())
+    return stem

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from omegaconf import DictConfig, OmegaConf
 
 from neurosearch.artifact import Artifact, write_whole
+from neurosearch.command import masked
 from neurosearch.data.base import Data
 from neurosearch.errors import InputError
 from neurosearch.evaluation.base import Evaluation
@@ -115,8 +116,8 @@ class Task(Recipe):
         """
         raise TypeError(f"{type(self).__name__} does not say what it does")
 
-    def on_error(self, config: DictConfig, error: BaseException) -> None:
-        """Called with what `run`, or composing the job, raised."""
+    def check(self, job: Job) -> None:
+        """Raise InputError for what `run` could not do; builds the data at most."""
 
 
 def build(config: DictConfig, role: str) -> Any:
@@ -145,7 +146,7 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
     Two sweeps of one experiment share their jobs' folders, so each also keeps its own records.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**record, "folder": str(folder)}, indent=1)
+    text = masked(json.dumps({**record, "folder": str(folder)}, indent=1))
     write_whole(folder / RECORD, text.encode())
     sweep = os.environ.get(SWEEP)
     if sweep:
@@ -161,4 +162,4 @@ def sweep_folder(jobs: Path, sweep: str) -> Path:
 
 def resolved(config: DictConfig) -> str:
     """The config as YAML with every interpolation resolved."""
-    return OmegaConf.to_yaml(config, resolve=True)
+    return masked(OmegaConf.to_yaml(config, resolve=True))

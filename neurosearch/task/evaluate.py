@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from neurosearch.artifact import write_whole
+from neurosearch.artifact import Artifact, write_whole
 from neurosearch.evaluation.latency import costs
 from neurosearch.recipe import values_of
 from neurosearch.runtime import log, peak_memory_mb
@@ -45,6 +45,10 @@ class Evaluate(Task):
             *(identity["label"], headline, len(events) - built, built, seconds),
         )
         return float(headline)
+
+    def check(self, job: Job) -> None:
+        for target in targets_of(job):
+            job.runtime.store.check(target)
 
     def _identity(self, job: Job) -> dict[str, Any]:
         from hydra.core.hydra_config import HydraConfig
@@ -108,3 +112,16 @@ class Evaluate(Task):
 
             Run.load(source).save_trec(job.folder / "run.trec")
         write_whole(stamp, fingerprint.encode())
+
+
+def targets_of(job: Job) -> list[Artifact[Any]]:
+    """What a job asks for: its metrics and run, the data, what serves, its latency."""
+    data, topics = job.dataset, job.evaluation.topics(job.query)
+    latency = job.evaluation.latency_of(job.retriever, data, job.query)
+    return [
+        job.evaluation.metrics(job.retriever, data, job.query),
+        job.retriever.run(data, topics),
+        data,
+        *job.retriever.serving(data, topics),
+        *([] if latency is None else [latency]),
+    ]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from neurosearch.artifact import Artifact, Store
+from neurosearch.errors import InputError
 from neurosearch.task.base import Job, Task
-from neurosearch.task.tokenize import tokenizer_of
+from neurosearch.task.evaluate import Evaluate, targets_of
+from neurosearch.task.jobs import composed_jobs
+from neurosearch.task.tokenize import Tokenize, tokenizer_of
 from neurosearch.tokenizer.health import health_of
 
 
@@ -25,8 +27,15 @@ class Plan(Task):
 
         console = Console(width=110, highlight=False)
         tree = _Tree(self.depth)
-        for planned in _jobs(job):
-            label, targets = _targets(planned)
+        faults = []
+        for task, planned in _jobs(job):
+            try:
+                task.check(planned)
+                label, targets = _targets(planned)
+            except InputError as error:
+                faults.append(str(error))
+                console.print(f"[red]can't work[/red] {' '.join(planned.overrides)}: {error}")
+                continue
             overrides = " ".join(planned.overrides)
             console.print(f"[bold]{label}[/bold] [dim]{overrides}[/dim]")
             tree.wanted = {target.stored().address for target in targets}
@@ -36,6 +45,10 @@ class Plan(Task):
                         console.print(line)
         there = len(tree.told - tree.gone)
         console.print(f"{len(tree.waiting)} artifacts to build, {there} there already")
+        if faults:
+            raise InputError(
+                f"{len(faults)} of the jobs can't work: {'; '.join(dict.fromkeys(faults))}"
+            )
 
 
 @dataclass
@@ -85,22 +98,12 @@ class _Tree:
 
 def _targets(job: Job) -> tuple[str, list[Artifact[Any]]]:
     """The row's name, and what its task asks for: a run, its metrics, what serves; or IDs."""
-    data = job.dataset
     if job.config.get("tokenizer") is not None:
         tokenizer = tokenizer_of(job)
         choice = next((o for o in job.overrides if o.startswith("tokenizer=")), "")
         name = choice.partition("=")[2] or type(tokenizer).__name__
-        return name, [health_of(tokenizer, data)]
-    topics = job.evaluation.topics(job.query)
-    latency = job.evaluation.latency_of(job.retriever, data, job.query)
-    wanted: list[Artifact[Any]] = [
-        job.evaluation.metrics(job.retriever, data, job.query),
-        job.retriever.run(data, topics),
-        data,
-        *job.retriever.serving(data, topics),
-        *([] if latency is None else [latency]),
-    ]
-    return job.retriever.label(), wanted
+        return name, [health_of(tokenizer, job.dataset)]
+    return job.retriever.label(), targets_of(job)
 
 
 def _age(created: str) -> str:
@@ -111,29 +114,20 @@ def _age(created: str) -> str:
     return "just built"
 
 
-def _jobs(job: Job) -> Iterator[Job]:
+def _jobs(job: Job) -> Iterator[tuple[Task, Job]]:
     """The job itself, or each job of the experiment's own sweep where there is one."""
-    from hydra import compose
     from hydra.core.hydra_config import HydraConfig
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.types import RunMode
 
     hydra = HydraConfig.get()
     params = hydra.sweeper.get("params") or {}
     if hydra.mode == RunMode.MULTIRUN or not params or hydra.sweeper.get("n_trials"):
-        yield job
+        yield _checker(job), job
         return
-    typed = list(hydra.overrides.task)
-    named = {override.split("=")[0].lstrip("+") for override in typed}
-    swept = [f"{key}={value}" for key, value in params.items() if key not in named]
-    parser = OverridesParser.create()
-    choices = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-        if o.is_sweep_override()
-        else [o.input_line]
-        for o in parser.parse_overrides(swept)
-    ]
-    for number, combination in enumerate(itertools.product(*choices)):
-        overrides = [*typed, *(str(choice) for choice in combination)]
-        config = compose("config", overrides=overrides)
-        yield Job.compose(config, combination, number, job.folder)
+    for planned in composed_jobs(hydra, job.folder):
+        yield _checker(planned), planned
+
+
+def _checker(job: Job) -> Task:
+    """The task that would run it."""
+    return Evaluate() if job.config.get("tokenizer") is None else Tokenize()

@@ -24,8 +24,9 @@ from neurosearch.runtime import log
 from neurosearch.task.base import RECORD, Job, Task
 
 Key = tuple[str, str]  # kind and fingerprint
-# An artifact's folder, a build that was given up, a prune that was killed.
-STORED = re.compile(r"[0-9a-f]{24}|\.[0-9a-f]{24}\.(building|pruned)")
+# An artifact's folder, a build that was given up, a prune that was killed, an older release's
+# scratch folder.
+STORED = re.compile(r"[0-9a-f]{24}|\.[0-9a-f]{24}\.(building|pruned)|tmp\w+")
 
 
 @dataclass(frozen=True)

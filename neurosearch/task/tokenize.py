@@ -55,6 +55,9 @@ class Tokenize(Task):
         why = f" ({'; '.join(report['reasons'])})" if report["reasons"] else ""
         log.info("%s: %s%s", identity["label"], report["verdict"], why)
 
+    def check(self, job: Job) -> None:
+        job.runtime.store.check(health_of(tokenizer_of(job), job.dataset))
+
     def _identity(self, job: Job, tokenizer: SemanticTokenizer) -> dict[str, Any]:
         from hydra.core.hydra_config import HydraConfig
 

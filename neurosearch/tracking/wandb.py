@@ -6,12 +6,14 @@ the job's record.json and curves.csv, so no table depends on W&B.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurosearch.command import masked
 from neurosearch.errors import InputError
 from neurosearch.tracking.base import Tracker, Tracking
 from neurosearch.tracking.csv import CsvTracker
@@ -45,7 +47,8 @@ class WandbTracking(Tracking):
 
         from neurosearch.task.base import SWEEP
 
-        config: Any = OmegaConf.to_container(job.config, resolve=True)
+        plain = OmegaConf.to_container(job.config, resolve=True)
+        config: Any = json.loads(masked(json.dumps(plain, default=str)))
         sweep = os.environ.get(SWEEP) or f"{job.name}-single"
         name = " ".join([str(identity["label"]), *job.overrides])
         with self._run(sweep, name, job.name, {**config, "identity": dict(identity)}) as run:

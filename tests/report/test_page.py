@@ -29,9 +29,8 @@ NAMES = ["BM25 (bm25s) · k1=0.1", "BM25 (bm25s) · k1=3.0"]
 def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     """Of a sweep of two, the second standing on a training and on trees as well."""
     outputs = tmp_path_factory.mktemp("page")
-    done = run(
-        outputs, "-m", *BM25, "retriever.k1=0.1,3.0", "evaluation.baseline='retriever.k1=0.1'"
-    )
+    words = ("retriever.k1=0.1,3.0", "evaluation.baseline='retriever.k1=0.1'")
+    done = run(outputs, "-m", *BM25, *words)
     assert done.returncode == 0, done.stderr
     assert (outputs / "tables" / "adhoc").glob("*.html")
     paths = (outputs / "jobs" / "adhoc").glob("*/record.json")

@@ -1,0 +1,99 @@
+"""The jobs of a sweep before they run: their overrides, and what can be known to be wrong."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from neurosearch.errors import InputError
+from neurosearch.task.base import Job, build
+
+# Which groups at the root each kind of task reads; any task reads the others.
+READS = {"evaluate": {"retriever", "query", "evaluation"}, "tokenize": {"tokenizer"}}
+READ_BY = {
+    "evaluate": "evaluate",
+    "plan": "evaluate",
+    "tokenize": "tokenize",
+    "explore": "tokenize",
+}
+
+
+def combinations(hydra: DictConfig) -> list[list[str]]:
+    """The overrides of each job of a grid, swept ones of the experiment included."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    typed = list(hydra.overrides.task)
+    named = {override.split("=")[0].lstrip("+") for override in typed}
+    params = hydra.sweeper.get("params") or {}
+    swept = [f"{key}={value}" for key, value in params.items() if key not in named]
+    choices = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [o.input_line]
+        for o in OverridesParser.create().parse_overrides([*typed, *swept])
+    ]
+    return [[str(choice) for choice in combination] for combination in itertools.product(*choices)]
+
+
+def composed_jobs(hydra: DictConfig, folder: Path) -> Iterator[Job]:
+    """Each job of a grid. Raises InputError for one that can't be composed."""
+    from hydra import compose
+
+    for number, overrides in enumerate(combinations(hydra)):
+        config = compose("config", overrides=overrides)
+        yield Job.compose(config, overrides, number, folder)
+
+
+def _again(overrides: list[str], seen: set[tuple[str, ...]]) -> bool:
+    key = tuple(override for override in overrides if not override.startswith("seed="))
+    if key in seen:
+        return True
+    seen.add(key)
+    return False
+
+
+def check_jobs(hydra: DictConfig, folder: Path) -> None:
+    """Raise InputError naming all that can't work of a grid's jobs; builds the data at most."""
+    from hydra import compose
+
+    faults: dict[str, None] = {}
+    seen: set[tuple[str, ...]] = set()
+    for number, overrides in enumerate(combinations(hydra)):
+        if _again(overrides, seen):
+            continue
+        try:
+            config = compose("config", overrides=overrides)
+            job = Job.compose(config, overrides, number, folder)
+            build(config, "task").check(job)
+        except InputError as error:
+            faults[str(error)] = None
+    if faults:
+        raise InputError("; ".join(faults))
+
+
+def check_overrides(hydra: DictConfig) -> None:
+    """Raise InputError for an override that the task does not read, with where it would go."""
+    choices = hydra.runtime.choices
+    task = READ_BY.get(str(choices.get("task")))
+    if choices.get("task") == "plan" and choices.get("tokenizer"):
+        task = "tokenize"  # a plan is of what is composed
+    if task is None:
+        return
+    others = set().union(*(groups for kind, groups in READS.items() if kind != task))
+    for override in hydra.overrides.task:
+        key = override.lstrip("+~").split("=")[0]
+        group, _, place = key.partition("@")
+        root = (place or group).split(".")[0].split("/")[0]
+        if root not in others or (root == "tokenizer" and task == "tokenize"):
+            continue
+        held = [str(x).partition("@")[2] for x in choices if str(x).startswith(f"{root}@")]
+        told = f"{override}: task={choices.task} does not read {root}"
+        if held:
+            raise InputError(f"{told}; say {root}@{held[0]}{override[len(key) :]}")
+        if root == "tokenizer":
+            holders = "retriever=multiphase and retriever=generative hold one"
+            raise InputError(f"{told}, and retriever={choices.retriever} holds none ({holders})")
+        raise InputError(f"{told}; leave it out")
