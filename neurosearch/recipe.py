@@ -180,15 +180,30 @@ def _checked(owner: str, spec: dataclasses.Field[Any], value: Any) -> Any:
     allowed = _SCALARS.get(declared.removesuffix(" | None"))
     if allowed is None:
         _check_member(owner, spec.name, declared, value)
+        _check_holder(owner, spec.name, declared, value)
         return _frozen(value)
     if value is None and optional:
         return None
     # bool is an int to Python, but `k1: true` is a mistake.
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise InputError(f"{owner}.{spec.name} must be {declared}, not {value!r}")
+    if spec.name == "seed" and isinstance(value, int) and not 0 <= value < 2**32:
+        raise InputError(f"{owner}.seed must be 0 to {2**32 - 1}, not {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{owner}.{spec.name} must be a finite number, not {value!r}")
     return float(str(value)) if declared.startswith("float") and isinstance(value, int) else value
+
+
+def _check_holder(owner: str, name: str, declared: str, value: Any) -> None:
+    """Raise InputError where a mapping or a list is wanted, and something else is given."""
+    kinds: dict[str, tuple[type, ...]] = {"Mapping[": (Mapping,), "dict[": (Mapping,)}
+    kinds["tuple["] = (list, tuple)
+    for start, allowed in kinds.items():
+        if declared.startswith(start) and not isinstance(value, allowed):
+            if value is None and declared.endswith(" | None"):
+                return
+            what = "a list" if start == "tuple[" else "a mapping"
+            raise InputError(f"{owner}.{name} must be {what}, not {value!r}")
 
 
 def _check_member(owner: str, name: str, declared: str, value: Any) -> None:

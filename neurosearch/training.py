@@ -34,6 +34,7 @@ class Schedule(Recipe):
 
     Attributes:
         epochs: over the training pairs.
+        most_steps: however many epochs that are; None for no limit.
         lr, weight_decay: of AdamW.
         warmup: share of the steps over which the rate rises.
         decay: `linear` or `cosine` to zero, or `constant`.
@@ -54,6 +55,7 @@ class Schedule(Recipe):
     patience: int = 3
     seed: int = 0
     precision: str = "fp32"
+    most_steps: int | None = None
     overfit: bool = False
 
     def __post_init__(self) -> None:
@@ -65,6 +67,7 @@ class Schedule(Recipe):
         within("schedule.clip", self.clip, above=0)
         within("schedule.validations", self.validations, least=1)
         within("schedule.patience", self.patience, least=0)
+        within("schedule.most_steps", self.most_steps, least=1)
         one_of("schedule.decay", self.decay, DECAYS)
         one_of("schedule.precision", self.precision, PRECISIONS)
 
@@ -72,6 +75,11 @@ class Schedule(Recipe):
     def half(self) -> bool:
         """Whether the network runs in bf16."""
         return self.precision == "bf16"
+
+    def steps(self, per_epoch: float) -> int:
+        """Steps of the training."""
+        wanted = max(1, round(self.epochs * per_epoch))
+        return wanted if self.most_steps is None else min(wanted, self.most_steps)
 
     def validation_steps(self, steps: int) -> frozenset[int]:
         """The numbers of finished steps after which a training of `steps` is validated."""

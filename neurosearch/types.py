@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import numpy as np
 import polars as pl
@@ -279,6 +282,23 @@ class SemanticIds:
         return cls(codes, tuple(meta["sizes"]), meta["semantic"])
 
 
+TAG = "neurosearch"  # of the run files that this package writes
+
+
+def _without_blanks(column: str) -> pl.Expr:
+    """An id column with what TREC files can't hold percent-encoded."""
+    special = pl.col(column).str.contains(r"[%\s\x00-\x1f\x7f]")
+    encoded = pl.col(column).map_elements(_encoded, pl.String)
+    return pl.when(special).then(encoded).otherwise(pl.col(column)).alias(column)
+
+
+def _encoded(text: str) -> str:
+    return "".join(
+        quote(c, safe="") if c == "%" or c.isspace() or ord(c) < 32 or ord(c) == 127 else c
+        for c in text
+    )
+
+
 @dataclass(frozen=True)
 class Run:
     """Ranked lists of one split's queries, best first.
@@ -365,15 +385,22 @@ class Run:
         frame = pl.read_parquet(path)
         return cls(meta["split"], frame, meta["floor"], tuple(meta["query_ids"]))
 
-    def save_trec(self, path: Path, tag: str = "neurosearch") -> None:
-        """TREC run file: `qid Q0 docid rank score tag`, space-separated."""
-        # The format splits at white space: where an id has some, it is percent-encoded.
-        ids = [
-            pl.col(c).str.replace_all(" ", "%20", literal=True) for c in ("query_id", "product_id")
-        ]
+    def save_trec(self, path: Path, tag: str = TAG) -> None:
+        """TREC run file: `qid Q0 docid rank score tag`, space-separated.
+
+        The format splits at white space, so blanks, control characters and `%` of ids are
+        percent-encoded; `load_trec` decodes them where the tag is ours.
+        """
+        # Python writes the shortest digits that read back as the same float32.
+        scores = [str(np.float32(score)) for score in self.frame["score"].to_list()]
         self.frame.select(
-            ids[0], pl.lit("Q0"), ids[1], "rank", "score", pl.lit(tag).alias("tag")
-        ).write_csv(path, separator=" ", include_header=False)
+            _without_blanks("query_id"),
+            pl.lit("Q0"),
+            _without_blanks("product_id"),
+            "rank",
+            pl.Series("score", scores, pl.String),
+            pl.lit(tag).alias("tag"),
+        ).write_csv(path, separator=" ", include_header=False, quote_style="never")
 
     @classmethod
     def load_trec(cls, path: Path, queries: Queries, floor: float | None = None) -> Run:
@@ -384,14 +411,17 @@ class Run:
         """
         known = set(queries.ids.to_list())
         rows: list[tuple[str, str, float]] = []
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8", newline="\n") as lines:
             for number, line in enumerate(lines, 1):
-                parts = line.split()
+                parts = re.split(r"[ \t]+", line.strip(" \t\r\n"))
                 if len(parts) != 6:
                     raise InputError(f"{path} row {number}: {len(parts)} columns, not six")
-                parts = [part.replace("%20", " ") for part in parts]
+                if parts[5] == TAG:
+                    parts[0], parts[2] = unquote(parts[0]), unquote(parts[2])
                 try:
-                    rows.append((parts[0], parts[2], float(parts[4])))
+                    rows.append((parts[0], parts[2], float(np.float32(parts[4]))))
+                    if not math.isfinite(rows[-1][2]):
+                        raise ValueError
                 except ValueError:
                     message = f"{path} row {number}, column 5: {parts[4]!r} is no score"
                     raise InputError(message) from None

@@ -62,6 +62,42 @@ def test_a_run_survives_parquet_and_trec(tmp_path_factory, rows) -> None:
         assert Run.load_trec(folder / "run.trec", QUERIES).frame.equals(run.frame)
 
 
+@given(
+    st.lists(
+        st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=8),
+        min_size=1,
+        max_size=6,
+        unique=True,
+    ),
+    st.floats(-1e30, 1e30, width=32),
+)
+def test_any_id_and_score_survive_trec(ids: list[str], score: float) -> None:
+    """Quotes, tabs, `%`, blanks of any script, line ends: out and in again."""
+    queries = Queries("test", pl.DataFrame({"query_id": ids, "text": ids}))
+    rows = {"query_id": ids, "product_id": ids[::-1], "score": [score] * len(ids)}
+    run = Run.from_frame(pl.DataFrame(rows), queries)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.trec"
+        run.save_trec(path)
+        lines = path.read_bytes().split(b"\n")
+        assert len(lines) == len(ids) + 1 and all(len(x.split(b" ")) == 6 for x in lines[:-1])
+        assert Run.load_trec(path, queries).frame.equals(run.frame)
+
+
+def test_other_toolkits_ids_are_read_as_they_are(tmp_path: Path) -> None:
+    queries = Queries("test", pl.DataFrame({"query_id": ["q%20"], "text": ["a"]}))
+    (tmp_path / "run.trec").write_text("q%20\tQ0  p%41 1 0.5 anserini\r\n")
+    frame = Run.load_trec(tmp_path / "run.trec", queries).frame
+    assert frame.row(0)[:2] == ("q%20", "p%41")
+
+
+@pytest.mark.parametrize("score", ["nan", "inf", "1e99"])
+def test_scores_of_run_files_are_numbers(score: str, tmp_path: Path) -> None:
+    (tmp_path / "run.trec").write_text(f"q1 Q0 p0 1 {score} tag\n")
+    with pytest.raises(InputError, match=f"row 1, column 5: '{score}' is no score"):
+        Run.load_trec(tmp_path / "run.trec", QUERIES)
+
+
 def test_foreign_files_are_refused(tmp_path: Path) -> None:
     pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "other.parquet")
     with pytest.raises(InputError, match=r"other\.parquet: no run of neurosearch"):

@@ -20,9 +20,7 @@ Nobody searched here. Two sorts of queries are made, and are named for what they
 
 from __future__ import annotations
 
-import gzip
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,6 +28,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from neurosearch.data import base
+from neurosearch.data.reading import id_of, json_lines, read_parquet, require_columns
 from neurosearch.errors import InputError
 from neurosearch.recipe import content, content_digest, within
 from neurosearch.runtime import Runtime
@@ -143,9 +142,9 @@ def _compact(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
         folder / "items.parquet",
         base.require_file(folder / "sequences.parquet", "user_id and item_ids"),
     )
-    products, users = (base.read_parquet(file) for file in (items, sequences))
-    base.require_columns(items, products.columns, ("item_id", "title"))
-    base.require_columns(sequences, users.columns, ("user_id", "item_ids"))
+    products, users = (read_parquet(file) for file in (items, sequences))
+    require_columns(items, products.columns, ("item_id", "title"))
+    require_columns(sequences, users.columns, ("user_id", "item_ids"))
     if not isinstance(users.schema["item_ids"], pl.List):
         kind = users.schema["item_ids"]
         raise InputError(f"{sequences}: column 'item_ids' holds {kind}, not lists")
@@ -185,38 +184,21 @@ def _published(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     if not metas or not reviews:
         raise InputError(f"{folder}: no meta*.json(l)(.gz) with reviews beside it ({PUBLISHED})")
     products = _frame(
-        [_product(file, row, line) for file in metas for row, line in _lines(file)],
+        [_product(file, row, line) for file in metas for row, line in json_lines(file)],
         ("product_id", "title", "brand", "bullets", "description", "category", "attributes"),
     ).unique("product_id", keep="first", maintain_order=True)
-    events = [_event(file, row, line) for file in reviews for row, line in _lines(file)]
+    events = [_event(file, row, line) for file in reviews for row, line in json_lines(file)]
     frame = pl.DataFrame(events, ("user_id", "product_id", "text", "time"), orient="row")
     frame = frame.sort("time", maintain_order=True).drop("time")
     texts = ("title", "brand", "bullets", "description")
     return products.with_columns(base.clean_text(name) for name in texts), frame
 
 
-def _lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Row numbers and objects. Raises InputError naming the row that is no JSON object."""
-    opened: Any = gzip.open if file.suffix == ".gz" else open
-    row = 1
-    try:
-        with opened(file, "rt", encoding="utf-8") as lines:
-            for line in lines:
-                value = json.loads(line) if line.strip() else None
-                if not isinstance(value, dict | None):
-                    raise InputError(f"{file} row {row}: no JSON object")
-                if value is not None:
-                    yield row, value
-                row += 1
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{file} row {row}: not readable as JSON lines ({error})") from None
-
-
 def _product(file: Path, row: int, line: dict[str, Any]) -> tuple[str | None, ...]:
     images = line.get("imageURL") or line.get("imageURLHighRes") or line.get("images") or []
     told = {"price": line.get("price"), "images": images}
     return (
-        _needed(file, row, line, "parent_asin", "asin"),
+        id_of(file, row, line, "parent_asin", "asin"),
         _text(line.get("title")),
         _text(line.get("brand") or line.get("store")),
         _text(line.get("feature") or line.get("features"), " | "),
@@ -227,21 +209,16 @@ def _product(file: Path, row: int, line: dict[str, Any]) -> tuple[str | None, ..
 
 
 def _event(file: Path, row: int, line: dict[str, Any]) -> tuple[str, str, str, int]:
-    time = _needed(file, row, line, "timestamp", "unixReviewTime")
+    time = id_of(file, row, line, "timestamp", "unixReviewTime")
     try:
         when = int(time)
+        if abs(when) >= 2**63:
+            raise ValueError
     except ValueError:
         raise InputError(f"{file} row {row}: {time!r} is no time (an integer)") from None
-    user = _needed(file, row, line, "user_id", "reviewerID")
-    product = _needed(file, row, line, "parent_asin", "asin")
+    user = id_of(file, row, line, "user_id", "reviewerID")
+    product = id_of(file, row, line, "parent_asin", "asin")
     return user, product, _text(line.get("reviewText") or line.get("text")) or "", when
-
-
-def _needed(file: Path, row: int, line: dict[str, Any], *names: str) -> str:
-    for name in names:
-        if line.get(name) not in (None, ""):
-            return str(line[name])
-    raise InputError(f"{file} row {row}: column {names[-1]!r} is empty")
 
 
 def _text(value: Any, separator: str = " ") -> str | None:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from neurosearch.artifact import NO_IDENTITY
+from neurosearch.data.reading import LONGEST_ID
 from neurosearch.data.view import DataSource
 from neurosearch.errors import InputError
 from neurosearch.recipe import Recipe, file_digest, within
@@ -31,6 +32,8 @@ from neurosearch.types import (
 )
 
 PARTS = "parts.json"
+LONGEST_TEXT = 1_000_000  # characters of a product's field: what all engines index whole
+LONGEST_QUERY = 10_000
 ROW_GROUP = 50_000
 
 
@@ -128,11 +131,20 @@ class DatasetArtifact(DataSource):
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         """Write the tables; refuse what no experiment could stand on."""
-        tables = self.data.tables(runtime)
+        tables = _read(self.data, runtime)
         if self.data.share < 1:
             tables = _sampled(tables, self.data.share)
-        counts = {"products": _write_products(tables.products, folder, self.data.label())}
-        queries = _checked_queries(tables.queries, self.data.label())
+        name = self.data.label()
+        try:
+            counts = {"products": _write_products(tables.products, folder, name)}
+        except InputError:
+            raise
+        except Exception as error:
+            raise _unreadable(self.data, error) from error
+        queries = checked_queries(tables.queries, name)
+        products = pl.read_parquet(folder / "products.parquet", columns=["product_id"])
+        check_ids(products, name, "product", "product_id")
+        check_judgments(tables.judgments, queries, products["product_id"], name)
         queries.write_parquet(folder / "queries.parquet")
         split = queries.select("query_id", "split")
         judgments = tables.judgments.select("query_id", "product_id", "label")
@@ -194,6 +206,7 @@ def _write_products(frames: Iterable[pl.DataFrame], folder: Path, name: str) -> 
                 path = folder / "products.parquet"
                 writer = pq.ParquetWriter(path, table.schema, compression="zstd")
             writer.write_table(table, row_group_size=ROW_GROUP)
+            _check_lengths(full, name)
             count += frame.height
     finally:
         if writer is not None:
@@ -203,13 +216,85 @@ def _write_products(frames: Iterable[pl.DataFrame], folder: Path, name: str) -> 
     return count
 
 
-def _checked_queries(queries: pl.DataFrame, name: str) -> pl.DataFrame:
+def _check_lengths(frame: pl.DataFrame, name: str) -> None:
+    for column in (c for c, kind in PRODUCT_SCHEMA.items() if kind == pl.String()):
+        text = pl.col(column).cast(pl.String)
+        long = frame.filter(text.str.len_chars() > LONGEST_TEXT)
+        if long.height:
+            told = f"longer than {LONGEST_TEXT:,} characters (LONGEST_TEXT)"
+            product = long[0, "product_id"]
+            raise InputError(f"data {name!r}: the {column} of product {product!r} is {told}")
+
+
+def _read(data: Data, runtime: Runtime) -> Tables:
+    """What the loader reads. Whatever else it raises on a strange file becomes an InputError."""
+    try:
+        return data.tables(runtime)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise _unreadable(data, error) from error
+
+
+def _unreadable(data: Data, error: Exception) -> InputError:
+    lines = str(error).strip().splitlines()
+    what = f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    where = getattr(data, "path", data.choice)
+    return InputError(f"data={data.choice}: {where} can't be read ({what})")
+
+
+def check_ids(frame: pl.DataFrame, name: str, what: str, *columns: str) -> None:
+    """Raise InputError for ids that are missing, blank, too long or, together, there twice."""
+    for column in columns:
+        value = pl.col(column)
+        bad = frame.filter(
+            value.is_null()
+            | (value.str.strip_chars().str.len_chars() == 0)
+            | (value.str.len_chars() > LONGEST_ID)
+        )
+        if bad.height:
+            shown = str(bad[0, column])[:60]
+            raise InputError(f"data {name!r}: a {what} has the {column} {shown!r}, which is no id")
+    again = frame.filter(~pl.struct(columns).is_first_distinct())
+    if again.height:
+        shown = "/".join(str(again[0, column]) for column in columns)
+        raise InputError(f"data {name!r}: the {what} {shown!r} is there twice")
+
+
+def checked_queries(queries: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The queries. Raises InputError where they are none, or not all named, worded and split."""
     if queries.is_empty():
-        raise InputError(f"data={name}: the source has no queries")
-    unknown = queries.filter(~pl.col("split").is_in(SPLITS))
+        raise InputError(f"data {name!r}: the source has no queries")
+    check_ids(queries, name, "query", "query_id")
+    blank = queries.filter(pl.col("text").is_null())
+    if blank.height:
+        raise InputError(f"data {name!r}: query {blank[0, 'query_id']!r} has no text")
+    long = queries.filter(pl.col("text").str.len_chars() > LONGEST_QUERY)
+    if long.height:
+        told = f"is longer than {LONGEST_QUERY:,} characters (LONGEST_QUERY)"
+        raise InputError(f"data {name!r}: query {long[0, 'query_id']!r} {told}")
+    unknown = queries.filter(~pl.col("split").is_in(SPLITS).fill_null(False))
     if unknown.height:
-        raise InputError(f"data={name}: query {unknown[0, 'query_id']!r} is in no known split")
+        raise InputError(f"data {name!r}: query {unknown[0, 'query_id']!r} is in no known split")
     return queries
+
+
+def check_judgments(
+    judgments: pl.DataFrame, queries: pl.DataFrame, products: pl.Series, name: str
+) -> None:
+    """Raise InputError for judgments without a label, of nothing that is there, or made twice."""
+    check_ids(judgments, name, "judgment", "query_id", "product_id")
+    blank = judgments.filter(pl.col("label").is_null())
+    if blank.height:
+        pair = f"{blank[0, 'query_id']}/{blank[0, 'product_id']}"
+        raise InputError(f"data {name!r}: the judgment {pair!r} has no label")
+    for column, known in (("query_id", queries["query_id"]), ("product_id", products)):
+        strange = judgments.filter(~pl.col(column).is_in(known.implode()))
+        if strange.height:
+            shown = strange[0, column]
+            raise InputError(
+                f"data {name!r}: a judgment names the {column} {shown!r}, unknown here"
+            )
 
 
 def require_file(path: Path, role: str) -> Path:
@@ -217,22 +302,6 @@ def require_file(path: Path, role: str) -> Path:
     if not path.is_file():
         raise InputError(f"{path}: no such file ({role})")
     return path
-
-
-def read_parquet(path: Path) -> pl.DataFrame:
-    """The table. Raises InputError where the file can't be read as one."""
-    try:
-        return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path}: not readable as parquet: {error}") from None
-
-
-def require_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> None:
-    """Raise InputError naming the columns that `path` lacks."""
-    missing = [column for column in needed if column not in found]
-    if missing:
-        has = ", ".join(found)
-        raise InputError(f"{path}: missing column {', '.join(map(repr, missing))} (it has {has})")
 
 
 def require_unique(path: Path, frame: pl.DataFrame, *key: str) -> None:
@@ -265,26 +334,10 @@ def require_known(
     path: Path, frame: pl.DataFrame, column: str, known: pl.Series, where: str
 ) -> None:
     """Raise InputError naming the first row whose `column` is not among `known`."""
-    other = frame.filter(~pl.col(column).is_in(known.implode()))
+    other = frame.filter(~pl.col(column).is_in(known.implode()).fill_null(False))
     if other.height:
         value = other[0, column]
         raise InputError(f"{path} row {other[0, 'row']}: {column} {value!r} is not in {where}")
-
-
-def read_delimited(
-    path: Path, source: Any, separator: str = ",", quote: str | None = '"'
-) -> pl.DataFrame:
-    """All columns of a delimited file as String, with `row` (the header is row 1).
-
-    `source` is the path or the decoded bytes. Raises InputError with the parser's reason.
-    """
-    try:
-        frame = pl.read_csv(
-            source, separator=separator, quote_char=quote, infer_schema=False, row_index_name="row"
-        )
-    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as a table: {error}") from None
-    return frame.with_columns(pl.col("row").cast(pl.Int64) + 2)
 
 
 def hashed_fraction(text: str, salt: str = "") -> float:

@@ -17,12 +17,14 @@ from typing import Any, ClassVar
 import polars as pl
 
 from neurosearch.data import base
+from neurosearch.data.reading import id_of, json_lines, read_delimited
 from neurosearch.errors import InputError
 from neurosearch.recipe import content, content_digest
 from neurosearch.runtime import Runtime
 from neurosearch.types import SPLITS
 
 SHAPE = "a BEIR folder has corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
+LARGEST = 1e6  # of a grade
 METADATA = ("brand", "bullets", "colour", "category")
 
 
@@ -38,16 +40,16 @@ class Beir(base.Data):
         folder = Path(self.path)
         corpus = base.require_file(folder / "corpus.jsonl", SHAPE)
         queries_file = base.require_file(folder / "queries.jsonl", SHAPE)
-        numbered = [(n, _id(corpus, n, x)) for n, x in _lines(corpus)]
+        numbered = [(n, id_of(corpus, n, x, "_id")) for n, x in json_lines(corpus)]
         ids = pl.DataFrame(numbered, {"row": pl.Int64, "product_id": pl.String}, orient="row")
         base.require_unique(corpus, ids, "product_id")
         known = [
             {
                 "row": number,
-                "query_id": _id(queries_file, number, line),
+                "query_id": id_of(queries_file, number, line, "_id"),
                 "text": _string(queries_file, number, line, "text"),
             }
-            for number, line in _lines(queries_file)
+            for number, line in json_lines(queries_file)
         ]
         schema = {"row": pl.Int64, "query_id": pl.String, "text": pl.String}
         queries = pl.DataFrame(known, schema)
@@ -68,11 +70,12 @@ class Beir(base.Data):
         frames = []
         for split in found:
             file = folder / "qrels" / f"{split}.tsv"
-            frame = base.read_delimited(file, file, separator="\t", quote=None)
-            base.require_columns(file, frame.columns, ("query-id", "corpus-id", "score"))
+            needed = ("query-id", "corpus-id", "score")
+            frame = read_delimited(file, needed, separator="\t", quote=None)
+            base.require_present(file, frame, *needed)
             frame = frame.rename({"query-id": "query_id", "corpus-id": "product_id"})
             score = pl.col("score").cast(pl.Float64, strict=False)
-            wrong = frame.filter(score.is_null())
+            wrong = frame.filter(~score.is_finite().fill_null(False) | (score.abs() > LARGEST))
             if wrong.height:
                 row, value = wrong[0, "row"], wrong[0, "score"]
                 raise InputError(f"{file} row {row}, column 'score': unknown label {value!r}")
@@ -90,26 +93,6 @@ class Beir(base.Data):
         return judgments.with_columns(split=pl.when(is_dev).then(pl.lit("dev")).otherwise("split"))
 
 
-def _lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(f"{file} row {number}: not JSON ({error})") from None
-            if not isinstance(record, dict):
-                raise InputError(f"{file} row {number}: not a JSON object")
-            yield number, record
-
-
-def _id(file: Path, number: int, record: dict[str, Any]) -> str:
-    if record.get("_id") in (None, ""):
-        raise InputError(f"{file} row {number}: column '_id' is missing")
-    return str(record["_id"])
-
-
 def _string(file: Path, number: int, record: dict[str, Any], column: str) -> str | None:
     value = record.get(column)
     if value is not None and not isinstance(value, str):
@@ -120,14 +103,14 @@ def _string(file: Path, number: int, record: dict[str, Any], column: str) -> str
 def _products(corpus: Path) -> Iterator[pl.DataFrame]:
     chunk: list[dict[str, Any]] = []
     schema = dict.fromkeys(("product_id", "title", "description", "attributes", *METADATA))
-    for number, line in _lines(corpus):
+    for number, line in json_lines(corpus):
         metadata = line.get("metadata") or {}
         if not isinstance(metadata, dict):
             raise InputError(f"{corpus} row {number}: column 'metadata' is no object")
         if "title" not in line and "text" not in line:
             raise InputError(f"{corpus} row {number}: neither column 'title' nor 'text'")
         record = {
-            "product_id": _id(corpus, number, line),
+            "product_id": id_of(corpus, number, line, "_id"),
             "title": _string(corpus, number, line, "title"),
             "description": _string(corpus, number, line, "text"),
             "attributes": json.dumps(metadata) if metadata else None,

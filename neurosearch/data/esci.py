@@ -16,6 +16,7 @@ from typing import ClassVar
 import polars as pl
 
 from neurosearch.data import base
+from neurosearch.data.reading import read_delimited, require_columns
 from neurosearch.errors import InputError
 from neurosearch.recipe import content, content_digest
 from neurosearch.runtime import Runtime
@@ -68,7 +69,9 @@ class Esci(base.Data):
         flag = f"{self.version}_version"
         scan = _scan(file, [*needed, flag])
         mine = (pl.col("product_locale") == self.locale) & (pl.col(flag) == 1)
-        frame = scan.with_row_index("row").filter(mine).collect()
+        whole = _numbered(scan)
+        base.require_present(file, whole, *needed, flag)
+        frame = whole.filter(mine)
         if frame.is_empty():
             raise InputError(f"{file}: no judgments of locale {self.locale!r}, {flag} 1")
         # The release has changed letters to words before now: refuse rather than guess.
@@ -77,12 +80,17 @@ class Esci(base.Data):
         base.require_present(file, frame, "query")
         frame = frame.with_columns(pl.col("query_id").cast(pl.String))
         base.require_unique(file, frame, "query_id", "product_id")
+        texts = frame.filter(pl.col("query").n_unique().over("query_id") > 1)
+        if texts.height:
+            told = f"query_id {texts[0, 'query_id']} has two texts"
+            raise InputError(f"{file} row {texts[0, 'row']}: {told}")
         return frame
 
     def _product_ids(self, file: Path) -> pl.DataFrame:
-        scan = _scan(file, ["product_id", "product_locale", *FIELDS])
-        ids = scan.select("product_id", "product_locale").with_row_index("row")
-        frame = ids.filter(pl.col("product_locale") == self.locale).collect()
+        _scan(file, ["product_id", "product_locale", *FIELDS])
+        ids = _numbered(_scan(file, ["product_id", "product_locale"]))
+        base.require_present(file, ids, "product_id", "product_locale")
+        frame = ids.filter(pl.col("product_locale") == self.locale)
         base.require_unique(file, frame, "product_locale", "product_id")
         return frame
 
@@ -103,8 +111,7 @@ class Esci(base.Data):
         sources = folder / f"{STEM}_sources.csv"
         if not sources.is_file():
             return queries
-        table = base.read_delimited(sources, sources)
-        base.require_columns(sources, table.columns, ("query_id", "source"))
+        table = read_delimited(sources, ("query_id", "source"))
         base.require_unique(sources, table, "query_id")
         return queries.join(table.select("query_id", "source"), on="query_id", how="left")
 
@@ -130,8 +137,13 @@ def _scan(file: Path, columns: list[str]) -> pl.LazyFrame:
     except pl.exceptions.PolarsError as error:
         reason = "Git LFS left a pointer here?" if _is_pointer(file) else str(error)
         raise InputError(f"{file}: not a parquet file ({reason})") from None
-    base.require_columns(file, found, columns)
+    require_columns(file, found, columns)
     return scan.select(columns)
+
+
+def _numbered(scan: pl.LazyFrame) -> pl.DataFrame:
+    frame = scan.with_row_index("row").collect()
+    return frame.with_columns(pl.col("row").cast(pl.Int64) + 1)
 
 
 def _is_pointer(file: Path) -> bool:

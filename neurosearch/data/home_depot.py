@@ -10,7 +10,6 @@ query: sha1(search_term) mod 10 in {0, 1} is test, 2 is dev, the rest train.
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +17,7 @@ from typing import ClassVar
 import polars as pl
 
 from neurosearch.data import base
+from neurosearch.data.reading import read_delimited
 from neurosearch.errors import InputError
 from neurosearch.recipe import content, content_digest
 from neurosearch.runtime import Runtime
@@ -37,7 +37,7 @@ class HomeDepot(base.Data):
         file = _published(folder, "train.csv")
         pairs = _read(file).rename({"product_uid": "product_id", "search_term": "text"})
         pairs = pairs.with_columns(pl.col("relevance").cast(pl.Float64, strict=False).alias("r"))
-        wrong = pairs.filter(pl.col("r").is_null() | (pl.col("r") < 1) | (pl.col("r") > 3))
+        wrong = pairs.filter(~pl.col("r").is_between(1, 3).fill_null(False))
         if wrong.height:
             row, value = wrong[0, "row"], wrong[0, "relevance"]
             message = f"unknown label {value!r} (a number from 1 to 3 is expected)"
@@ -83,16 +83,7 @@ def _published(folder: Path, name: str) -> Path:
 
 
 def _read(file: Path, columns: tuple[str, ...] = COLUMNS) -> pl.DataFrame:
-    if file.suffix == ".zip":
-        try:
-            with zipfile.ZipFile(file) as archive:
-                raw = archive.read(file.name.removesuffix(".zip"))
-        except (zipfile.BadZipFile, KeyError) as error:
-            raise InputError(f"{file}: not the published archive ({error})") from None
-    else:
-        raw = file.read_bytes()
-    frame = base.read_delimited(file, raw.decode("latin-1").encode())
-    base.require_columns(file, frame.columns, columns)
+    frame = read_delimited(file, columns, encoding="latin-1")
     base.require_present(file, frame, *columns)
     return frame
 
@@ -114,8 +105,7 @@ def _with_attributes(products: pl.DataFrame, folder: Path) -> pl.DataFrame:
     if not any((folder / name).is_file() for name in names):
         return products
     file = _published(folder, names[0])
-    frame = base.read_delimited(file, _decoded(file))
-    base.require_columns(file, frame.columns, ("product_uid", "name", "value"))
+    frame = read_delimited(file, ("product_uid", "name", "value"), encoding="latin-1")
     # The published file ends in rows without a product; they say nothing.
     frame = frame.drop_nulls(["product_uid", "name", "value"])
     name, value = pl.col("name"), pl.col("value")
@@ -126,10 +116,3 @@ def _with_attributes(products: pl.DataFrame, folder: Path) -> pl.DataFrame:
         value.filter(name.str.contains("Color")).first().alias("colour"),
     )
     return products.join(merged, on="product_id", how="left", maintain_order="left")
-
-
-def _decoded(file: Path) -> bytes:
-    if file.suffix == ".zip":
-        with zipfile.ZipFile(file) as archive:
-            return archive.read(file.name.removesuffix(".zip")).decode("latin-1").encode()
-    return file.read_bytes().decode("latin-1").encode()

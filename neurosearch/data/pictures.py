@@ -13,7 +13,6 @@ none. All products of the type are judged.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import ClassVar
 import polars as pl
 
 from neurosearch.data import base
+from neurosearch.data.reading import check_picture, read_parquet, require_columns
 from neurosearch.errors import InputError
 from neurosearch.recipe import content, content_digest, within
 from neurosearch.runtime import Runtime
@@ -71,8 +71,8 @@ class Pictures(base.Data):
 
     def _table(self, file: Path) -> pl.DataFrame:
         base.require_file(file, "a parquet file of products and their pictures")
-        frame = base.read_parquet(file)
-        base.require_columns(file, frame.columns, tuple(self.columns.values()))
+        frame = read_parquet(file)
+        require_columns(file, frame.columns, tuple(self.columns.values()))
         named = {theirs: ours for ours, theirs in self.columns.items()}
         # What else is called as it is here need not be told.
         known = ("title", "colour", "usage", "department", "category")
@@ -188,15 +188,8 @@ def _read(file: Path, row: int, name: str | None) -> bytes | None:
 
 def _check_pictures(file: Path, frame: pl.DataFrame) -> None:
     """Raise InputError naming the first row whose picture can't be read; none is allowed."""
-    from PIL import Image, UnidentifiedImageError
-
     for row, data in _rows(frame):
-        try:
-            Image.open(io.BytesIO(data)).load()
-        except UnidentifiedImageError:
-            raise InputError(f"{file} row {row}, column 'image': no picture") from None
-        except (OSError, SyntaxError, ValueError) as error:
-            raise InputError(f"{file} row {row}, column 'image': no picture ({error})") from None
+        check_picture(f"{file} row {row}, column 'image'", data)
 
 
 def _rows(frame: pl.DataFrame) -> Iterator[tuple[int, bytes]]:

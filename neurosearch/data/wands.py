@@ -14,6 +14,7 @@ from typing import ClassVar
 import polars as pl
 
 from neurosearch.data import base
+from neurosearch.data.reading import read_delimited
 from neurosearch.errors import InputError
 from neurosearch.recipe import content, content_digest
 from neurosearch.runtime import Runtime
@@ -78,8 +79,8 @@ class Wands(base.Data):
 
 def _table(folder: Path, name: str, columns: tuple[str, ...]) -> tuple[Path, pl.DataFrame]:
     file = base.require_file(folder / name, PUBLISHED)
-    frame = base.read_delimited(file, file, separator="\t", quote=None)
-    base.require_columns(file, frame.columns, columns)
+    frame = read_delimited(file, columns, separator="\t", quote=None)
+    base.require_present(file, frame, *(c for c in columns if c.endswith("_id") or c == "label"))
     return file, frame
 
 

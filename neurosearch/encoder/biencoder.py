@@ -201,7 +201,7 @@ class TrainedBiEncoder(Artifact[Path]):
         pairs = TrainingPairs.of(graded, products, queries, self.context.positive_share, teacher)
         lists = [(n, runtime.get(a)) for n, a in zip(self.counts, self.negatives, strict=True)]
         batches = PairBatches(pairs, lists, self.objective.batch_size, 0, self.schedule.seed)
-        batches.steps = max(1, round(self.schedule.epochs * batches.steps_per_epoch))
+        batches.steps = self.schedule.steps(batches.steps_per_epoch)
         texts = TrainingTexts.of(data, self.context, self.texts, self.shape, self.dev_products)
         module = self.module_class()(
             self.towers(),

@@ -151,7 +151,7 @@ class TrainedHeads(Artifact[Any]):
         asked = recipe.query.process(data.queries("train").texts)
         pairs = TrainingPairs.of(pairs_of, titles, [*asked, *titles], recipe.positive_share)
         batches = PairBatches(pairs, [], recipe.batch_size, 0, recipe.schedule.seed)
-        batches.steps = max(1, round(recipe.schedule.epochs * batches.steps_per_epoch))
+        batches.steps = recipe.schedule.steps(batches.steps_per_epoch)
         both = [torch.cat([one, own]) for one, own in zip(train, products, strict=True)]
         parts = HeadData(both, products, dev, len(train[0]), batches)
         towers = recipe.towers(widths)

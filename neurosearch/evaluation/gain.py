@@ -17,7 +17,7 @@ from neurosearch.recipe import Recipe
 from neurosearch.types import Judgments
 
 SCALE = 1000  # gains as integers, to three decimals
-LARGEST = 15.0  # level of a label: 10^level and 2^level stay exact in float64
+LARGEST = 100.0  # level of a label: sums of 2^level, or of 10^level, stay far from overflow
 
 
 @dataclass(frozen=True)

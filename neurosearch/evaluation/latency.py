@@ -3,11 +3,15 @@
 Single queries one after another (k = 10) after warm-up give p50, p95 and p99; one call with
 all of them gives batch queries per second. Bytes are those of the artifacts that answering
 needs, build seconds are theirs and of all that they stand on, the data set excepted.
+
+A measurement is flagged where other processes kept cores busy, or where a fixed piece of work took
+another time before than after it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +20,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.artifact import NO_IDENTITY, Artifact
-from neurosearch.recipe import Recipe
+from neurosearch.recipe import Recipe, within
 from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.runtime import Runtime
 from neurosearch.types import Dataset
 
+BUSY = 0.5  # cores that others keep busy
+DRIFT = 1.3  # ratio of a fixed piece of work's times before and after
 SINGLE = ("p50 ms", "p95 ms", "p99 ms")
 METRICS = (*SINGLE, "batch q/s", "index MB", "bytes/product", "build s")
 
@@ -32,6 +38,41 @@ class LatencyProtocol(Recipe):
     queries: int = 200
     warmup: int = 20
     k: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("queries", 0), ("warmup", 0), ("k", 1)):
+            within(f"evaluation.latency.{name}", getattr(self, name), least=least)
+
+
+def _busy_cores(seconds: float = 0.2) -> float:
+    """How many cores other processes keep busy now; 0 where the system does not say."""
+    try:
+        first = _jiffies()
+        time.sleep(seconds)
+        second = _jiffies()
+    except (OSError, ValueError):
+        return 0.0
+    return (second - first) / os.sysconf("SC_CLK_TCK") / seconds
+
+
+def _jiffies() -> float:
+    """Busy time of all cores since the machine started, in clock ticks (Linux)."""
+    with open("/proc/stat", encoding="ascii") as handle:  # noqa: PTH123
+        values = [int(value) for value in handle.readline().split()[1:9]]
+    return float(sum(values) - values[3] - values[4])
+
+
+def _calibrated() -> float:
+    """Seconds of a fixed piece of work: the median of seven."""
+    values = np.random.default_rng(0).random((192, 192))
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        values @ values
+        np.sort(values.ravel())
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
 
 
 def costs(serving: list[Artifact[Any]], products: int, runtime: Runtime) -> dict[str, float]:
@@ -65,6 +106,8 @@ class Latency(Artifact[dict[str, float]]):
         timed, k = asked[self.protocol.warmup :], self.protocol.k
         # Two measurements at once would measure each other.
         alone = FileLock(str(runtime.outputs / "artifacts" / ".latency.lock"))
+        load = _busy_cores()
+        before = _calibrated()
         with alone, self.retriever.searcher(self.data, self.topics, runtime) as live:
             for text in asked[: self.protocol.warmup]:
                 live.search([text], k)
@@ -77,12 +120,17 @@ class Latency(Artifact[dict[str, float]]):
             start = time.perf_counter()
             live.search(timed, k)
             batch = time.perf_counter() - start
+        after = _calibrated()
+        drift = max(before, after) / min(before, after)
         points = np.percentile(singles * 1000, [50, 95, 99])
         measured = dict(zip(SINGLE, map(float, points), strict=True))
         measured |= {"batch q/s": len(timed) / batch}
         measured |= costs(list(self.serving), len(data.catalogue), runtime)
         (folder / "latency.json").write_text(json.dumps(measured), encoding="utf-8")
-        return measured
+        noise: dict[str, Any] = {"load": round(load, 2), "drift": round(drift, 3)}
+        if load > BUSY or drift > DRIFT:
+            noise["flag"] = "timed under load"
+        return {**measured, **noise}
 
     def load(self, folder: Path) -> dict[str, float]:
         measured: dict[str, float] = json.loads((folder / "latency.json").read_text("utf-8"))

@@ -43,7 +43,8 @@ class HistoryGenerator(Generator):
         rows = history_rows(queries.frame, catalogue, max(1, self.max_length // levels))
         words = np.char.add([f"{level}:" for level in range(levels)], codes.astype(str))
         written = np.array([" ".join(product) for product in words.tolist()], dtype=object)
-        return [" ".join(written[row[row >= 0]]) for row in rows]
+        # Who has bought nothing of this catalogue is read as one unknown product.
+        return [" ".join(written[row[row >= 0]]) or "[UNK]" for row in rows]
 
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
         return untrained_model(self.shape, code_tokenizer(sizes), sizes, self.schedule.seed)

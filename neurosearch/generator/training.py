@@ -84,7 +84,7 @@ class GeneratorModule(lightning.LightningModule):
         self._positives = NegativeLists.of(*pairs, asked)
         worse = graded.filter(pl.col("share") < recipe.positive_share)
         self._worse = NegativeLists.of(worse["query"].to_numpy(), worse["row"].to_numpy(), asked)
-        self.steps = max(1, round(recipe.schedule.epochs * len(texts) / recipe.batch_size))
+        self.steps = recipe.schedule.steps(len(texts) / recipe.batch_size)
         self._losses: list[Tensor] = []  # since the last validation
 
     def configure_optimizers(self) -> Any:

@@ -91,7 +91,7 @@ class CrossModule(lightning.LightningModule):
         )
         self._dev_pairs = numbered_pairs(Run("dev", kept), few["query_id"], data.catalogue.ids)
         self._per_epoch = max(1, len(self.lists) // min(recipe.batch_queries, len(self.lists)))
-        self.steps = max(1, round(recipe.schedule.epochs * self._per_epoch))
+        self.steps = recipe.schedule.steps(self._per_epoch)
         self._losses: list[Tensor] = []
 
     def configure_optimizers(self) -> Any:

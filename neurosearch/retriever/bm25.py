@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -88,6 +89,14 @@ def check_fields(names: Mapping[str, Any]) -> None:
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise InputError(f"retriever.boosts: {unknown or 'empty'}; fields are {', '.join(known)}")
+    for name, weight in names.items():
+        tried = weight if isinstance(weight, tuple) else (weight,)
+        least = 0 if isinstance(weight, tuple) else 1e-6  # of those tried, 0 leaves a field out
+        for value in tried:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (is_number and math.isfinite(value) and value >= least):
+                wanted = "numbers of at least 0" if least == 0 else "a number above 0"
+                raise InputError(f"retriever.boosts.{name} must be {wanted}, not {value!r}")
 
 
 def scoring(recipe: BM25) -> lucene.Scoring:

@@ -126,6 +126,8 @@ def build(config: DictConfig, role: str) -> Any:
     from hydra.utils import instantiate
     from omegaconf.errors import OmegaConfBaseException
 
+    if config.get(role) is None:
+        raise InputError(f"config key {role!r} is null: choose one, such as {role}=...")
     try:
         # Without _convert_="all", recipes that sit in a dict are turned back into configs.
         return instantiate(config[role], _convert_="all")

@@ -121,7 +121,7 @@ class BehaviourAware(Artifact[Quantizer]):
         before: Any = self._mmq.quantizer(runtime.store.ensure(self.first))
         codes = before.network.of_catalogue(vectors)[0]
         per_epoch = max(1, len(examples[0].target) // recipe.batch_size)
-        steps = max(1, round(recipe.schedule.epochs * per_epoch))
+        steps = recipe.schedule.steps(per_epoch)
         module = BehaviourModule(before.network, self._mmq, recipe, vectors, examples, steps)
         outcome = fit(module, steps, recipe.schedule, folder, runtime, QUALITY)
         network = module.network.cpu()

@@ -122,7 +122,7 @@ class MMQ(ViewTokenizer):
         faiss.omp_set_num_threads(runtime.cpu_threads)
         widths = (width, vectors.shape[1] - width)
         network = self.network(widths, min(self.codes, len(vectors)))
-        steps = max(1, round(self.schedule.epochs * max(1, len(vectors) // self.batch_size)))
+        steps = self.schedule.steps(max(1, len(vectors) // self.batch_size))
         module = ExpertsModule(network, self, np.asarray(vectors), steps)
         module.start()
         outcome = fit(module, steps, self.schedule, folder, runtime, QUALITY)

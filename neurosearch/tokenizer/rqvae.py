@@ -78,7 +78,7 @@ class RQVAE(SemanticTokenizer):
             torch.manual_seed(self.seed)
             network = self._network(vectors.shape[1], min(self.codes, len(vectors)))
         per_epoch = max(1, len(vectors) // min(self.batch_size, len(vectors)))
-        steps = max(1, round(self.schedule.epochs * per_epoch))
+        steps = self.schedule.steps(per_epoch)
         module = RQVAEModule(network, self, self.schedule, vectors, steps)
         module.start()
         outcome = fit(module, steps, self.schedule, folder, runtime, QUALITY)

@@ -116,8 +116,8 @@ def test_the_compact_form(tmp_path: Path, runtime: Runtime) -> None:
 @pytest.mark.parametrize(
     "line, told",
     [
-        ("{", r"row 1: not readable as JSON lines"),
-        ("[1]", r"row 1: no JSON object"),
+        ("{", r"row 1: not JSON"),
+        ("[1]", r"row 1: not a JSON object"),
         ('{"asin": "B1", "unixReviewTime": 1}', r"row 1: column 'reviewerID' is empty"),
         ('{"asin": "B1", "reviewerID": "a", "unixReviewTime": "x"}', r"row 1: 'x' is no time"),
     ],

@@ -76,7 +76,7 @@ def test_a_split_that_is_not_there_is_said_so(runtime: Runtime, tmp_path: Path) 
         ({"corpus": [{"_id": "d1", "metadata": "oops"}]}, "row 1: column 'metadata' is no object"),
         ({"corpus": [{"_id": "d1", "title": 5}]}, "row 1: column 'title' is 5, not a text"),
         ({"queries": [{"_id": "q0", "text": 17}]}, "row 1: column 'text' is 17, not a text"),
-        ({"corpus": [{"title": "x"}]}, "row 1: column '_id' is missing"),
+        ({"corpus": [{"title": "x"}]}, "row 1: column '_id' is empty"),
         ({"queries": [*QUERIES, QUERIES[4]]}, "row 61: duplicate query_id 'q4'"),
         ({"queries": [{"_id": "q0", "text": " "}]}, "row 1: column 'text' is empty"),
         ({"test": "q0\td9\t1\n"}, r"test\.tsv row 2: product_id 'd9' is not in corpus\.jsonl"),

@@ -99,17 +99,17 @@ def test_sources_become_a_slice(runtime: Runtime, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "examples, products, message",
     [
-        ([example(esci_label="exact")], PRODUCTS, "row 0: esci_label 'exact' is not in E, S, C, I"),
+        ([example(esci_label="exact")], PRODUCTS, "row 1: esci_label 'exact' is not in E, S, C, I"),
         (
             [example(product_id="Z")],
             PRODUCTS,
-            "row 0: product_id 'Z' is not in .*_products.parquet",
+            "row 1: product_id 'Z' is not in .*_products.parquet",
         ),
-        ([example(), example()], PRODUCTS, "row 1: duplicate query_id/product_id '1/A'"),
+        ([example(), example()], PRODUCTS, "row 2: duplicate query_id/product_id '1/A'"),
         (
             EXAMPLES,
             [product("A"), product("A")],
-            "row 1: duplicate product_locale/product_id 'us/A'",
+            "row 2: duplicate product_locale/product_id 'us/A'",
         ),
         (
             [example(), example(product_id="B", split="test")],

@@ -1,0 +1,198 @@
+"""Reading files of others: bounded, and with one clear error for whatever is wrong with them.
+
+What a file may take is limited by the names below, so that a damaged or a hostile one ends in a
+message and not in all of a machine's memory.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from neurosearch.errors import InputError
+
+LONGEST_LINE = 16_000_000  # bytes
+LONGEST_ID = 512  # characters
+MOST_BYTES = 8_000_000_000  # of a file when it is unpacked
+MOST_PACKING = 200  # times that a zipped file may grow
+MOST_PIXELS = 50_000_000  # of a picture
+CHUNK = 1 << 20
+
+
+def read_delimited(
+    path: Path,
+    needed: Sequence[str],
+    separator: str = ",",
+    quote: str | None = '"',
+    encoding: str = "utf-8",
+) -> pl.DataFrame:
+    """All columns of a delimited file (plain, or zipped under its name) as String.
+
+    With `row`, the row's number in the file (the header is row 1). Raises InputError for missing
+    columns, text in another encoding, or with the parser's reason.
+    """
+    raw = _content(path)
+    header = raw[: raw.find(b"\n") + 1 or None]
+    if len(header) > LONGEST_LINE:
+        raise InputError(f"{path} row 1: longer than {LONGEST_LINE:,} bytes (LONGEST_LINE)")
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        row = raw[: error.start].count(b"\n") + 1
+        raise InputError(f"{path} row {row}: not {encoding} ({error.reason})") from None
+    options: dict[str, Any] = {"separator": separator, "quote_char": quote, "infer_schema": False}
+    # First the header alone: a file of another shape need not be parsed whole.
+    found = _parsed(path, text[: text.find("\n") + 1 or None].encode(), options).columns
+    require_columns(path, [name.removeprefix("\ufeff") for name in found], needed)
+    # A row has a separator for each column but one; what has none is hardly a row.
+    lines = raw.count(b"\n")
+    if lines > len(raw) // max(1, len(found)) + 1000:
+        raise InputError(f"{path}: most of its {lines:,} lines are empty")
+    frame = _parsed(
+        path, text.removeprefix("\ufeff").encode(), {**options, "row_index_name": "row"}
+    )
+    return frame.with_columns(pl.col("row").cast(pl.Int64) + 2)
+
+
+def _parsed(path: Path, content: bytes, options: dict[str, Any]) -> pl.DataFrame:
+    try:
+        return pl.read_csv(io.BytesIO(content), **options)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: not readable as a table: {reason}") from None
+
+
+def _content(path: Path) -> bytes:
+    if path.suffix != ".zip":
+        return path.read_bytes()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo(path.name.removesuffix(".zip"))
+            most = min(MOST_BYTES, MOST_PACKING * info.compress_size + CHUNK)
+            with archive.open(info) as packed:
+                raw = packed.read(most + 1)  # what the archive says of its size may be wrong
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError, OSError) as error:
+        raise InputError(f"{path}: not the published archive ({error})") from None
+    if len(raw) > most:
+        told = (
+            f"at most {MOST_PACKING} times its packed size (MOST_PACKING), or {MOST_BYTES:,} bytes"
+        )
+        raise InputError(f"{path}: it unpacks to more than {told}")
+    return raw
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """The table, or some of its columns. Raises InputError where the file can't be read as one."""
+    try:
+        return pl.read_parquet(path, columns=None if columns is None else list(columns))
+    except Exception as error:
+        raise InputError(f"{path}: not readable as parquet: {_reason(error)}") from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of polars' Rust, on damaged pages
+            raise
+        raise InputError(f"{path}: not readable as parquet: {_reason(error)}") from None
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Row numbers and objects of a file of JSON lines, plain or `.gz`; blank lines are skipped.
+
+    Raises InputError naming the row that is no JSON object, not UTF-8, or longer than LONGEST_LINE.
+    """
+    row, total = 0, 0
+    opened: Any = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rb") as lines:
+            while line := lines.readline(LONGEST_LINE + 1):
+                row += 1
+                total += len(line)
+                if len(line) > LONGEST_LINE:
+                    told = f"longer than {LONGEST_LINE:,} bytes (LONGEST_LINE)"
+                    raise InputError(f"{path} row {row}: {told}")
+                if total > MOST_BYTES and path.suffix == ".gz":
+                    raise InputError(f"{path}: it unpacks to more than {MOST_BYTES:,} bytes")
+                if not line.strip():
+                    continue
+                value = json.loads(line.decode("utf-8"), parse_constant=_no_number)
+                if not isinstance(value, dict):
+                    raise InputError(f"{path} row {row}: not a JSON object")
+                _check_text(value)
+                yield row, value
+    except (ValueError, RecursionError, OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} row {max(row, 1)}: not JSON ({_reason(error)})") from None
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _check_text(value: Any) -> None:
+    """Raise ValueError for a text that is half of a character (a lone surrogate)."""
+    if isinstance(value, str):
+        if not value.isascii():
+            value.encode("utf-8")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_text(key)
+            _check_text(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_text(item)
+
+
+def id_of(path: Path, row: int, record: dict[str, Any], *names: str) -> str:
+    """The id under the first of `names` that is there: a text, or an integer.
+
+    Raises InputError for a missing or blank one, and for what is no id.
+    """
+    for name in names:
+        value = record.get(name)
+        if value is None or value == "":
+            continue
+        is_text = isinstance(value, str) and len(value.strip()) > 0 and len(value) <= LONGEST_ID
+        if is_text or (isinstance(value, int) and not isinstance(value, bool)):
+            return str(value)
+        raise InputError(
+            f"{path} row {row}: column {name!r} is {str(value)[:60]!r}, which is no id"
+        )
+    raise InputError(f"{path} row {row}: column {names[-1]!r} is empty")
+
+
+def check_picture(where: str, content: bytes) -> None:
+    """Raise InputError, which names `where`, for what is no picture or larger than MOST_PIXELS."""
+    import warnings
+
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of PIL's own, higher limit
+            picture = Image.open(io.BytesIO(content))
+            if picture.width * picture.height > MOST_PIXELS:
+                size = f"{picture.width}×{picture.height}"
+                raise InputError(f"{where}: {size} pixels, at most {MOST_PIXELS:,} (MOST_PIXELS)")
+            picture.load()
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise whatever they meet
+        raise InputError(f"{where}: no picture ({_reason(error)})") from None
+
+
+def require_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> None:
+    """Raise InputError naming the columns that `path` lacks."""
+    missing = [column for column in needed if column not in found]
+    if missing:
+        has = ", ".join(found[:20])
+        raise InputError(f"{path}: missing column {', '.join(map(repr, missing))} (it has {has})")
