@@ -47,6 +47,8 @@ def line(path: Path) -> str | None:
     )["mean"]
     if len(shared) and shared[0] > 0.05:
         thin.append(f"collision rate {shared[0]:.2f}")
+    if "ties" not in table.columns and best["n_seeds"] > 1 and best["p_holm"] is not None:
+        thin.append("tested over queries only, seeds not counted")
     if best["n_seeds"] == 1:
         thin.append("one seed")
     if best["p_holm"] is None and best["system"] != best["baseline"]:

@@ -23,7 +23,8 @@ PACKAGE = "neurosearch"
 
 # What moves bytes and reports progress but decides no result.
 INFRASTRUCTURE = frozenset(
-    f"{PACKAGE}.{name}" for name in ("artifact", "code", "errors", "recipe", "runtime", "app")
+    f"{PACKAGE}.{name}"
+    for name in ("app", "artifact", "code", "command", "errors", "processes", "recipe", "runtime")
 )
 
 # Imported name -> distribution, of the packages whose releases are part of a result's identity.

@@ -136,3 +136,33 @@ def test_a_plan_imports_no_network() -> None:
     words = [sys.executable, "-c", code, "task=plan", "retriever=reranked"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "loaded: []", done.stderr
+
+
+def test_releases_of_numeric_packages_are_part_of_an_identity(monkeypatch) -> None:
+    """An upgrade of what a result's numbers rest on builds anew; of anything else, nothing."""
+    from neurosearch import code
+    from neurosearch.encoder.hashing import HashingEncoder
+    from neurosearch.encoder.transformer import SentenceEncoder
+    from neurosearch.index.flat import Flat
+    from neurosearch.retriever.bm25s_engine import Bm25sIndex
+    from neurosearch.retriever.lucene import LuceneIndex
+
+    assert {"torch", "transformers", "tokenizers"} <= set(code.releases(SentenceEncoder))
+    assert "faiss-cpu" in code.releases(Flat) and "bm25s" in code.releases(Bm25sIndex)
+    assert "pyserini" in code.releases(LuceneIndex)  # Lucene comes in its jar
+    assert "torch" not in code.releases(HashingEncoder)
+    assert not any("+" in release for release in code.releases(SentenceEncoder).values())
+    before = {cls: code.code_digest(cls) for cls in (SentenceEncoder, Flat, HashingEncoder)}
+    real = code._release
+
+    def upgraded(name: str) -> str:
+        return "99.0" if name == "faiss-cpu" else real(name)
+
+    monkeypatch.setattr(code, "_release", upgraded)
+    code.releases.cache_clear()
+    code.code_digest.cache_clear()
+    after = {cls: code.code_digest(cls) for cls in before}
+    assert [cls for cls in before if before[cls] != after[cls]] == [Flat]
+    monkeypatch.undo()
+    code.releases.cache_clear()
+    code.code_digest.cache_clear()

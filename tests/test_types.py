@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_a_run_survives_parquet_and_trec(tmp_path_factory, rows) -> None:
         max_size=6,
         unique=True,
     ),
-    st.floats(-1e30, 1e30, width=32),
+    st.floats(allow_nan=False, allow_infinity=False, width=32),
 )
 def test_any_id_and_score_survive_trec(ids: list[str], score: float) -> None:
     """Quotes, tabs, `%`, blanks of any script, line ends: out and in again."""

@@ -21,7 +21,7 @@ from typing import Any
 from hydra import compose, initialize_config_module
 
 from neurosearch import app  # noqa: F401  (registers the resolvers of the config)
-from neurosearch.encoder.base import SHARD
+from neurosearch.encoder.shards import SHARD
 from neurosearch.encoder.transformer import SentenceEncoder
 from neurosearch.encoder.weights import local_folder
 from neurosearch.runtime import Runtime, git_commit, hardware
@@ -69,10 +69,9 @@ def write(name: str, rows: list[Row]) -> None:
             table.writerow({**vars(row), **figures, "ratio": ratio, **where})
 
 
-def case_of(data: Any, runtime: Runtime) -> str:
+def case_of(data: Any, precision: str, runtime: Runtime) -> str:
     """Data, precision and device."""
-    device = runtime.torch_device()
-    return f"{data.label()} titles, {'bf16' if runtime.half(device) else 'fp32'}, {device.type}"
+    return f"{data.label()} titles, {precision}, {runtime.torch_device().type}"
 
 
 def rate(encode: Callable[[], object], count: int) -> float:
@@ -94,10 +93,10 @@ def main() -> None:
     device = runtime.torch_device()
     sample = SAMPLE[device.type]
     texts = texts[:: max(1, len(texts) // sample)][:sample]
-    ours = SentenceEncoder().live(runtime)
+    ours = SentenceEncoder(precision=config.precision).live(runtime)
     theirs = SentenceTransformer(str(local_folder(SentenceEncoder().model)), device=str(device))
     theirs.max_seq_length = SentenceEncoder().max_length
-    if runtime.half(device):
+    if config.precision == "bf16":
         theirs.bfloat16()
 
     def stream() -> None:
@@ -115,7 +114,7 @@ def main() -> None:
             peer = rate(lambda size=size: theirs.encode(texts, batch_size=size), len(texts))
             values["theirs"].append(peer)
         mine, peer = (statistics.median(values[name]) for name in ("ours", "theirs"))
-        case = f"{case_of(data, runtime)}, peer batch {size}"
+        case = f"{case_of(data, config.precision, runtime)}, peer batch {size}"
         peer_name = "sentence-transformers encode"
         rows.append(Row("encoding", case, mine, peer_name, peer, "texts/s"))
         print(rows[-1])

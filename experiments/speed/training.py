@@ -118,7 +118,7 @@ def theirs(module: BiEncoderModule, artifact: Any, clock: Clock, runtime: Runtim
             weight_decay=schedule.weight_decay,
             warmup_steps=round(schedule.warmup * clock.steps),
             max_grad_norm=schedule.clip,
-            bf16=runtime.half(device),
+            bf16=schedule.half,
             use_cpu=device.type == "cpu",
             report_to=[],
             save_strategy="no",

@@ -175,3 +175,41 @@ def test_a_model_s_own_recipe_is_not_ignored(
 def test_wrong_pooling_is_refused() -> None:
     with pytest.raises(InputError, match=r"encoder\.pooling must be one of mean, cls"):
         SentenceEncoder(pooling="max")
+
+
+def test_vectors_of_another_precision_are_refused(tiny_model: str, shop_runtime, shop) -> None:
+    """bf16 makes other vectors than fp32: other identities, and an index takes only its own."""
+    from neurosearch.index.flat import Flat
+
+    full, half = (SentenceEncoder(model=tiny_model, max_length=16, precision=p)
+                  for p in ("fp32", "bf16"))  # fmt: skip
+    assert full.identity(shop) != half.identity(shop)
+    index = shop_runtime.get(Flat().build(full.product_embeddings(shop)))
+    queries = {
+        encoder: shop_runtime.get(encoder.query_embeddings(shop, "dev", NoProcessing()))
+        for encoder in (full, half)
+    }
+    assert np.abs(queries[full].vectors - queries[half].vectors).max() > 1e-4
+    index.search(queries[full], 5)
+    with pytest.raises(InputError, match="but was asked with vectors of encoder"):
+        index.search(queries[half], 5)
+
+
+def test_a_bit_that_flips_between_attempts_is_noticed(
+    runtime: Runtime, tmp_path: Path, monkeypatch, caplog
+) -> None:
+    monkeypatch.setattr(base, "SHARD", 10)
+    texts = [f"text number {n}" for n in range(45)]
+    with pytest.raises(KeyboardInterrupt):
+        encode_resumably(Failing(after=3).live(runtime), "e", texts, tmp_path, runtime, "texts")
+    path = tmp_path / "vectors.npy"
+    content = bytearray(path.read_bytes())
+    written = np.load(path)
+    row = int(np.flatnonzero(written.any(axis=1))[0])
+    content[len(content) - written[row:].nbytes + 3] ^= 64
+    path.write_bytes(content)
+    second = Failing().live(runtime)
+    details = encode_resumably(second, "e", texts, tmp_path, runtime, "texts")
+    assert details["resumed"] == 20 and "is damaged: encoding it again" in caplog.text
+    whole = Failing().live(runtime).encode(texts)
+    assert np.array_equal(np.load(path), whole)

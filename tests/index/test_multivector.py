@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,30 @@ def test_candidates_are_those_of_the_probed_cells(tokens: TokenEmbeddings, tmp_p
         own = live.vectors(np.arange(tokens.offsets[first], tokens.offsets[first + 1]))
         value = (queries.of(query) @ own.T).max(axis=1).mean()
         assert scores[query, 0] == pytest.approx(value, abs=1e-5)
+
+
+@pytest.mark.parametrize("threshold", [-1.0, 0.4])
+def test_centroids_below_the_threshold_score_nothing(
+    threshold: float, tokens: TokenEmbeddings, tmp_path: Path
+) -> None:
+    """Which products are decompressed, by hand: the best sums of maxima over their centroids."""
+    recipe = MultiVector(
+        bits=4, centroids=16, probes=16, rescored=30, threshold=threshold, common=1.0
+    )
+    live, _, runtime = built(recipe, tokens, tmp_path / "i")
+    queries = asked(tokens, 8)
+    rows, _, _ = live.search(queries, 30, runtime)
+    for query in range(8):
+        near = queries.of(query) @ live.centroids.T
+        near[:, near.max(axis=0) < threshold] = 0.0
+        rough = [
+            near[:, live.codes[begin:end]].max(axis=1).sum()
+            for begin, end in itertools.pairwise(tokens.offsets)
+        ]
+        worst = np.sort(rough)[-30]
+        clear = {row for row, value in enumerate(rough) if value > worst + 1e-5}
+        possible = {row for row, value in enumerate(rough) if value > worst - 1e-5}
+        assert clear <= set(rows[query].tolist()) <= possible
 
 
 def test_cells_that_all_products_have_give_no_candidates(

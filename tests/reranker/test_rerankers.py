@@ -31,7 +31,7 @@ from neurosearch.reranker.llm import LLM, _number
 from neurosearch.retriever.base import Topics
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.dense import Dense
-from neurosearch.retriever.reranked import Reranked, _scaled, interpolated
+from neurosearch.retriever.reranked import GRID, Reranked, _scaled, interpolated
 from neurosearch.retriever.teacher import Teacher
 from neurosearch.runtime import Runtime
 from neurosearch.training import Schedule
@@ -184,7 +184,15 @@ def test_a_cross_encoder_learns(
     assert ndcg(trained) > ndcg(untrained)
     tuned = replace(trained, weight=None)
     weight = shop_runtime.get(tuned._tuned(shop, protocol.topics(NoProcessing())))
-    assert 0 <= weight <= 1
+    # By brute force: the system of each weight, evaluated on dev; the least of the best.
+    dev = replace(protocol, split="dev")
+    scores = {}
+    for tried in GRID:
+        system = replace(trained, weight=tried)
+        metrics = shop_runtime.get(dev.metrics(system, shop, NoProcessing()))
+        scores[tried] = metrics["nDCG@10"].mean()
+    assert weight == min(w for w in GRID if scores[w] == max(scores.values()))
+    assert scores[weight] > scores[0.0]
     # The live system answers as the batch does.
     topics = protocol.topics(NoProcessing())
     batch = shop_runtime.get(tuned.run(shop, topics)).frame
@@ -257,6 +265,9 @@ def test_trees_learn_and_say_what_mattered(shop: Artifact[Dataset], shop_runtime
     trained = recipe.trained(shop, NoProcessing(), FIRST)
     manifest = shop_runtime.store.manifest(trained)
     assert manifest is not None
+    # Labels are tenths of the largest gain, and worth what they say: linear, as the metric is.
+    model = (shop_runtime.get(trained) / "trees.txt").read_text()
+    assert "[label_gain: 0,1,2,3,4,5,6,7,8,9,10]" in model
     shares = manifest["details"]["importance"]
     assert sum(shares.values()) == pytest.approx(1, abs=0.01)
     assert "cosine hashing" in shares and "first score" in shares

@@ -65,6 +65,6 @@ def test_a_missing_split_is_told_before_anything_is_built(
     """Many BEIR folders have a test split only, and a first stage may take an hour."""
     data = write(tmp_path).dataset()
     system = build(composed(f"retriever={retriever}"), "retriever")
-    with pytest.raises(InputError, match=f"data=beir has no {missing} queries"):
+    with pytest.raises(InputError, match=f"has no {missing} queries"):
         runtime.store.ensure(system.run(data, Topics()))
     assert {event["kind"] for event in runtime.store.events} == {"data"}

@@ -198,7 +198,7 @@ def test_a_moving_policy_needs_costs() -> None:
         (lambda: NextBest(capacity=0), r"tokenizer\.collisions\.capacity must be at least 1"),
         (lambda: Sinkhorn(iterations=0), r"tokenizer\.collisions\.iterations must be at least 1"),
         (lambda: RQKMeans(sample=9), r"tokenizer\.sample=9: tokenizer\.codes=256 or more"),
-        (lambda: RQKMeans(seed=-1), r"tokenizer\.seed must be at least 0"),
+        (lambda: RQKMeans(seed=-1), r"seed must be 0 to"),
         (lambda: RQVAE(beam=0), r"tokenizer\.beam must be at least 1"),
         (lambda: RQVAE(decay=2), r"tokenizer\.decay must be between 0 and 1"),
         (lambda: HKMeans(iterations=0), r"tokenizer\.iterations must be at least 1"),
