@@ -79,3 +79,30 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 def test_wrong_values_are_refused_with_the_key(make, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize("parent", [".data", "plain/.cache/x", "plain"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_only_what_lies_below_a_folder_can_be_hidden(
+    parent: str, relative: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dot in the path to the folder, `..` included, hides none of its files."""
+    folders = [tmp_path / parent / name for name in ("a", "b")]
+    for folder in folders:
+        (folder / ".git").mkdir(parents=True)
+        (folder / "qrels").mkdir()
+        (folder / "corpus.jsonl").write_text(folder.name)
+        (folder / "qrels" / "test.tsv").write_text("same")
+        (folder / ".git" / "index").write_text(folder.name)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    named = [
+        Path("..") / folder.relative_to(tmp_path) if relative else folder for folder in folders
+    ]
+    assert content_digest(named[0]) != content_digest(named[1])
+    (folders[1] / "corpus.jsonl").write_text("a")
+    content_digest.cache_clear()
+    assert content_digest(named[0]) == content_digest(named[1])  # what is hidden below is left out
+    (folders[1] / "qrels" / "test.tsv").write_text("other")
+    content_digest.cache_clear()
+    assert content_digest(named[0]) != content_digest(named[1])
