@@ -6,11 +6,15 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
+
+from hydra._internal import utils
 
 from neurosearch import app, sweep
-from neurosearch.command import command_line, mask_logs
+from neurosearch.command import command_line, mask_logs, masked
 
 
 def main() -> None:
@@ -19,6 +23,7 @@ def main() -> None:
     mask_logs()
     _check_outputs()
     _check_groups()
+    utils.run_and_report = _reported
     try:
         app.main()
     except KeyboardInterrupt:
@@ -27,6 +32,19 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(130)  # threads that still work must not hold the process back
     sys.exit(1 if sweep.failed_jobs else 0)
+
+
+def _reported(work: Callable[[], Any]) -> Any:
+    """What Hydra runs, with one line for what it finds wrong with the command.
+
+    Its own report is a block of lines, or a traceback where a group is null.
+    """
+    try:
+        return work()
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        told = "; ".join(lines)[:1000] or type(error).__name__
+        sys.exit(masked(f"error: {told}"))
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

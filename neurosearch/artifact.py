@@ -47,6 +47,11 @@ class Artifact(Generic[T]):
     resumable: ClassVar[bool] = False
     spreads: ClassVar[bool] = False
 
+    @property
+    def sealed(self) -> bool:
+        """Whether its value holds the judgments of the test split."""
+        return False
+
     def stored(self) -> Artifact[Any]:
         """The artifact whose folder this one is loaded from: itself, unless it is a view."""
         return self
@@ -161,6 +166,7 @@ class Store:
         self._loaded: dict[str, Any] = {}
         self._verified: set[str] = set()
         self._checked: set[str] = set()
+        self._building: list[Artifact[Any]] = []
 
     def folder(self, artifact: Artifact[Any]) -> Path:
         return self.root / artifact.stored().address
@@ -172,6 +178,8 @@ class Store:
     def get(self, artifact: Artifact[T]) -> T:
         """The artifact's value, built first where it is not there. Loaded once a process."""
         key = artifact.address
+        if self._building and not is_evaluation(self._building[-1]) and opens_test(artifact):
+            raise SealedError(f"{self._building[-1].kind} asks for the judgments of the test split")
         if key not in self._loaded:
             self._loaded[key] = artifact.load(self.ensure(artifact))
         value: T = self._loaded[key]
@@ -251,6 +259,7 @@ class Store:
         log.info("building %s %s", artifact.kind, folder.name[:8])
         earlier = _begin_attempt(temporary)
         start = time.perf_counter()
+        self._building.append(artifact)
         try:
             if artifact.spreads and self.runtime.devices > 1:
                 details = build_together(artifact, temporary, self.runtime)
@@ -259,6 +268,8 @@ class Store:
         except InputError:  # to be mended in the config: nothing here can be gone on with
             shutil.rmtree(temporary)
             raise
+        finally:
+            self._building.pop()
         (temporary / ATTEMPTS).unlink()
         manifest = {
             "kind": artifact.kind,
@@ -345,14 +356,27 @@ class Store:
         return size, seconds
 
 
+def is_evaluation(artifact: Artifact[Any]) -> bool:
+    """Whether an artifact is of the package that may open the test split's judgments."""
+    return type(artifact).__module__.startswith(f"{SEALED}.")
+
+
+def opens_test(artifact: Artifact[Any]) -> bool:
+    """Whether an artifact gives away judgments of the test split: a view, or what was made of one.
+
+    Runs and models can't: the store has refused them. Metrics and ideal lists of `evaluation` can.
+    """
+    if artifact.sealed:
+        return True
+    return is_evaluation(artifact) and any(opens_test(source) for source in artifact.inputs())
+
+
 def check_seal(artifact: Artifact[Any]) -> None:
     """Raise InputError where an artifact outside `evaluation` asks for the test split's judgments.
 
     Whatever trains, tunes, mines, selects or stops is refused here, whoever wrote it.
     """
-    if type(artifact).__module__.startswith(f"{SEALED}."):
-        return
-    if any(getattr(source, "opens_test", False) for source in artifact.inputs()):
+    if not is_evaluation(artifact) and any(opens_test(source) for source in artifact.inputs()):
         what = f"{artifact.kind} ({type(artifact).__name__})"
         raise SealedError(
             f"{what} asks for the judgments of the test split: they are sealed, and open to "

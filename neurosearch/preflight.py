@@ -11,14 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from neurosearch.command import masked
 from neurosearch.errors import InputError
-from neurosearch.recipe import digest, within
+from neurosearch.recipe import PRECISIONS, digest, one_of, within
 from neurosearch.task.base import build
 from neurosearch.task.jobs import check_jobs, check_overrides
 
 
 def preflight(config: DictConfig) -> None:
     """Raise InputError for names, columns, folders, launchers, searches or jobs that can't be."""
-    check_name(config)
+    check_root(config)
     check_overrides(config.hydra)
     report = build(config, "report")
     report.check_writable(Path(config.paths.outputs) / "tables" / config.name)
@@ -33,9 +33,12 @@ def preflight(config: DictConfig) -> None:
         check_jobs(config.hydra, Path(config.hydra.sweep.dir).absolute())
 
 
-def check_name(config: DictConfig) -> None:
-    """Raise InputError for a name that is no plain folder's: it must stay inside the outputs."""
-    name = str(config.name)
+def check_root(config: DictConfig) -> None:
+    """Raise InputError for a name that is no plain folder's, or a seed that is no number."""
+    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
+        raise InputError(f"seed must be 0 to {2**32 - 1}, not {config.seed}")
+    one_of("precision", str(config.precision), PRECISIONS)
+    name = "" if config.name is None else str(config.name)
     if not re.fullmatch(r"\w[\w.=,+-]{0,99}", name):
         told = "1 to 100 letters, digits or . , = + - and a letter or digit first"
         raise InputError(f"name must be {told}, not {name[:120]!r}")

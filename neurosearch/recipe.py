@@ -12,8 +12,9 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -151,8 +152,8 @@ def content_digest(path: str | Path) -> str:
     if path.is_dir():
         parts = [
             f"{file.relative_to(path).as_posix()} {content_digest(file)}"
-            for file in sorted(path.rglob("*"))
-            if file.is_file() and not _is_hidden(file.relative_to(path))
+            for file in sorted(_files_below(path))
+            if not _is_hidden(file.relative_to(path))
         ]
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=12).hexdigest()
     if not path.is_file():
@@ -167,6 +168,15 @@ def file_digest(path: Path) -> str:
     """Hex digest (24 characters) of a file's bytes."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Files at any depth, links followed: loaders follow them too. No folder is read twice."""
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [x for x in folders if os.path.realpath(f"{place}/{x}") not in seen]
+        seen.update(os.path.realpath(f"{place}/{x}") for x in folders)
+        yield from (path for name in files if (path := Path(place, name)).is_file())
 
 
 def _is_hidden(path: Path) -> bool:

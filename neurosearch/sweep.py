@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from omegaconf import DictConfig
 from neurosearch.artifact import write_whole
 from neurosearch.command import command_line, masked
 from neurosearch.errors import InputError
-from neurosearch.preflight import check_name, is_new, preflight, study_of
+from neurosearch.preflight import check_root, is_new, preflight, study_of
 from neurosearch.runtime import log
 from neurosearch.task.base import SWEEP, sweep_folder
 from neurosearch.task.jobs import check_overrides
@@ -50,6 +51,8 @@ def discard() -> None:
     """Remove what `begin` has made."""
     if running is not None:
         shutil.rmtree(running, ignore_errors=True)
+        with suppress(OSError):  # others run
+            running.parent.rmdir()
 
 
 def _is_alive(folder: Path) -> bool:
@@ -69,7 +72,7 @@ class CollectTables(Callback):  # type: ignore[misc]
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
-            check_name(config)
+            check_root(config)
             check_overrides(config.hydra)
         except InputError as error:
             sys.exit(masked(f"error: {error}"))

@@ -35,6 +35,7 @@ class Schedule(Recipe):
     Attributes:
         epochs: over the training pairs.
         most_steps: however many epochs that are; None for no limit.
+        most_batch: examples of a step, whatever the batch size is; None for no limit.
         lr, weight_decay: of AdamW.
         warmup: share of the steps over which the rate rises.
         decay: `linear` or `cosine` to zero, or `constant`.
@@ -56,6 +57,7 @@ class Schedule(Recipe):
     seed: int = 0
     precision: str = "fp32"
     most_steps: int | None = None
+    most_batch: int | None = None
     overfit: bool = False
 
     def __post_init__(self) -> None:
@@ -68,6 +70,7 @@ class Schedule(Recipe):
         within("schedule.validations", self.validations, least=1)
         within("schedule.patience", self.patience, least=0)
         within("schedule.most_steps", self.most_steps, least=1)
+        within("schedule.most_batch", self.most_batch, least=2)
         one_of("schedule.decay", self.decay, DECAYS)
         one_of("schedule.precision", self.precision, PRECISIONS)
 
@@ -80,6 +83,10 @@ class Schedule(Recipe):
         """Steps of the training."""
         wanted = max(1, round(self.epochs * per_epoch))
         return wanted if self.most_steps is None else min(wanted, self.most_steps)
+
+    def batch(self, size: int) -> int:
+        """Examples of a step, of a batch size."""
+        return size if self.most_batch is None else min(size, self.most_batch)
 
     def validation_steps(self, steps: int) -> frozenset[int]:
         """The numbers of finished steps after which a training of `steps` is validated."""

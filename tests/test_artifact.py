@@ -206,3 +206,34 @@ def test_nothing_is_built_of_code_that_changed_meanwhile(
     monkeypatch.setattr(artifact, "edited_since_start", lambda: ["method.py"])
     with pytest.raises(InputError, match=r"method\.py changed while this process ran"):
         runtime.get(Number(3, str(tmp_path / "log")))
+
+
+@dataclass(frozen=True)
+class Slow(Artifact[int]):
+    """A resumable build that dies in its first attempts, after some work."""
+
+    kind: ClassVar[str] = "slow"
+    resumable: ClassVar[bool] = True
+
+    def build(self, folder: Path, runtime: Runtime) -> None:
+        done = len(list(folder.glob("part*")))
+        time.sleep(0.3)
+        (folder / f"part{done}").write_text("x")
+        if done < 2:
+            raise KeyboardInterrupt
+
+    def load(self, folder: Path) -> int:
+        return len(list(folder.glob("part*")))
+
+
+def test_seconds_are_those_of_all_attempts(runtime: Runtime) -> None:
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            runtime.get(Slow())
+    folder = runtime.store.folder(Slow())
+    # A kill between a file's writing and its renaming leaves one with a dot.
+    (folder.parent / f".{folder.name}.building" / ".attempts.json.123").write_text("torn")
+    assert runtime.get(Slow()) == 3
+    manifest = runtime.store.manifest(Slow())
+    assert manifest is not None and 0.85 < manifest["seconds"] < 3
+    assert sorted(manifest["files"]) == ["part0", "part1", "part2"]

@@ -106,3 +106,14 @@ def test_only_what_lies_below_a_folder_can_be_hidden(
     (folders[1] / "qrels" / "test.tsv").write_text("other")
     content_digest.cache_clear()
     assert content_digest(named[0]) != content_digest(named[1])
+
+
+def test_linked_folders_count(tmp_path: Path) -> None:
+    """Loaders read through links, so their content is part of the digest."""
+    for name in ("one", "two"):
+        (tmp_path / f"target-{name}").mkdir()
+        (tmp_path / f"target-{name}" / "test.tsv").write_text(name)
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "qrels").symlink_to(tmp_path / f"target-{name}")
+        (tmp_path / name / "self").symlink_to(tmp_path / name)  # a circle
+    assert content_digest(tmp_path / "one") != content_digest(tmp_path / "two")

@@ -262,3 +262,48 @@ def test_a_change_rebuilds_what_it_touches(outputs: Path, tiny_model: str) -> No
     assert data["none"].part_digest(judgments_of("train")) == data["product"].part_digest(
         judgments_of("train")
     )
+
+
+def test_a_part_s_digest_is_of_its_own_rows() -> None:
+    """Long strings of other splits lie in the same buffers; they must not count."""
+    rows = {"query_id": ["d1", "t1"], "split": ["dev", "test"]}
+    digests = {
+        base._content(
+            pl.DataFrame({**rows, "text": ["a dev query that is long enough", text]}).filter(
+                pl.col("split") == "dev"
+            )
+        )
+        for text in ("short", "another test query that is long enough to be kept apart")
+    }
+    assert len(digests) == 1
+
+
+def test_what_was_made_of_test_judgments_is_sealed_too(shop_runtime: Runtime, shop) -> None:
+    """A hybrid of the ideal list, or a choice by test metrics, would be a system of its own."""
+    from neurosearch.fusion.rrf import RRF
+    from neurosearch.retriever.oracle import Oracle
+
+    hybrid = Hybrid({"a": WORDS, "b": Oracle(GAIN)}, RRF(), GAIN)
+    with pytest.raises(SealedError, match=r"run \(HybridRun\) asks for the judgments of the test"):
+        shop_runtime.get(hybrid.run(shop, Topics()))
+    metrics = CatalogueProtocol(gain=GAIN).metrics(WORDS, shop, NoProcessing())
+    with pytest.raises(SealedError):
+        shop_runtime.get(Peeking(metrics))  # type: ignore[arg-type]
+    on_dev = shop_runtime.get(hybrid.run(shop, Topics(split="dev")))
+    assert on_dev.split == "dev"
+
+
+@dataclass(frozen=True)
+class Sneaking(Artifact[int]):
+    """Asks for a view of the test judgments while it is built, not as an input."""
+
+    kind: ClassVar[str] = "sneaking"
+    data: Artifact[Dataset]
+
+    def build(self, folder: Path, runtime: Runtime) -> None:
+        runtime.get(view.only(self.data, judgments_of("test")))
+
+
+def test_the_store_opens_nothing_while_something_else_is_built(shop_runtime, shop) -> None:
+    with pytest.raises(SealedError, match="sneaking asks for the judgments of the test split"):
+        shop_runtime.get(Sneaking(view.products(shop)))

@@ -152,3 +152,36 @@ def test_what_cannot_work_is_told_before_the_first_job(tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "o" / "artifacts").iterdir()} == {"data"}
     plan = run(tmp_path / "o", "task=plan", "retriever=hybrid_convex", *words[1:])
     assert plan.returncode == 1 and "which fusion (FittedFusion) needs" in plan.stderr
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["retriever=null"], "error: Config group override must be a string"),
+        (["query=null"], "error: "),
+        (["retriever=nothing"], "error: In 'config': Could not find 'retriever/nothing'"),
+        (["retriever=bm25", "retriever.fields=[]"], "error: Could not override 'retriever.fields'"),
+        (["retriever=bm25", "seed=[1,2]"], "error: seed must be 0 to 4294967295, not [1, 2]"),
+        (["retriever=bm25", "seed=-1"], "error: seed must be 0 to 4294967295, not -1"),
+        (["retriever=bm25", "name=null"], "error: name must be"),
+        (["retriever=bm25", "precision=fp8"], "error: precision must be one of fp32, bf16"),
+        (["retriever=bm25", "retriever.boosts=foo"], "BM25.boosts must be a mapping, not 'foo'"),
+        (
+            ["retriever=bm25", "retriever.boosts.contents=0"],
+            "boosts.contents must be a number above",
+        ),
+        (["retriever=bm25", "evaluation.latency.queries=-1"], "latency.queries must be at least 0"),
+        (["retriever=bm25", "evaluation.resamples=1000000000000"], "resamples must be at least 1"),
+        (["-m", "retriever=bm25,random", "retriever.engine=bm25s"], "error: "),
+    ],
+)
+def test_wrong_commands_are_one_line(words: list[str], message: str, tmp_path: Path) -> None:
+    done = run(tmp_path, *words, "debug=tiny")
+    assert done.returncode == 1 and message in done.stderr, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_legitimate_overrides_are_taken(tmp_path: Path) -> None:
+    words = ["+x=1", "query=normalize", "evaluation=judged", "~tokenizer", "data.share=0.5"]
+    done = run(tmp_path, "task=plan", "retriever=bm25", "debug=tiny", *words)
+    assert done.returncode == 0, done.stderr

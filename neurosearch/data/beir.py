@@ -64,12 +64,13 @@ class Beir(base.Data):
         return base.Tables(_products(corpus), used, judgments)
 
     def _judgments(self, folder: Path, ids: pl.Series, queries: pl.DataFrame) -> pl.DataFrame:
-        found = [s for s in SPLITS if (folder / "qrels" / f"{s}.tsv").is_file()]
+        found = [s for s in SPLITS if (folder / "qrels" / f"{s}.tsv").exists()]
         if not found:
             raise InputError(f"{folder}/qrels: none of train.tsv, dev.tsv, test.tsv ({SHAPE})")
         frames = []
         for split in found:
             file = folder / "qrels" / f"{split}.tsv"
+            base.require_file(file, SHAPE)
             needed = ("query-id", "corpus-id", "score")
             frame = read_delimited(file, needed, separator="\t", quote=None)
             base.require_present(file, frame, *needed)
@@ -82,6 +83,8 @@ class Beir(base.Data):
             base.require_known(file, frame, "product_id", ids, "corpus.jsonl")
             base.require_known(file, frame, "query_id", queries["query_id"], "queries.jsonl")
             base.require_unique(file, frame, "query_id", "product_id")
+            if frame.is_empty():
+                raise InputError(f"{file}: no judgments")
             frames.append(
                 frame.select("query_id", "product_id", label="score", split=pl.lit(split))
             )
@@ -104,7 +107,7 @@ def _products(corpus: Path) -> Iterator[pl.DataFrame]:
     chunk: list[dict[str, Any]] = []
     schema = dict.fromkeys(("product_id", "title", "description", "attributes", *METADATA))
     for number, line in json_lines(corpus):
-        metadata = line.get("metadata") or {}
+        metadata = {} if line.get("metadata") is None else line["metadata"]
         if not isinstance(metadata, dict):
             raise InputError(f"{corpus} row {number}: column 'metadata' is no object")
         if "title" not in line and "text" not in line:

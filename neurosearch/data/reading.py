@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -103,7 +104,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFra
 
 def _reason(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    return re.sub(r" ?<[^<>]*>", "", lines[0])[:200] if lines else type(error).__name__
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -47,8 +47,7 @@ class View(Artifact[Dataset]):
         return {"view": [[part, self.whole.part_digest(part)] for part in self.parts]}
 
     @property
-    def opens_test(self) -> bool:
-        """Whether it holds what is sealed."""
+    def sealed(self) -> bool:
         return judgments_of("test") in self.parts
 
     def check_view(self, user: Artifact[Any]) -> None:

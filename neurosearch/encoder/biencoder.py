@@ -200,7 +200,8 @@ class TrainedBiEncoder(Artifact[Path]):
             teacher = numbered(runtime.get(self.teacher), data)
         pairs = TrainingPairs.of(graded, products, queries, self.context.positive_share, teacher)
         lists = [(n, runtime.get(a)) for n, a in zip(self.counts, self.negatives, strict=True)]
-        batches = PairBatches(pairs, lists, self.objective.batch_size, 0, self.schedule.seed)
+        size = self.schedule.batch(self.objective.batch_size)
+        batches = PairBatches(pairs, lists, size, 0, self.schedule.seed)
         batches.steps = self.schedule.steps(batches.steps_per_epoch)
         texts = TrainingTexts.of(data, self.context, self.texts, self.shape, self.dev_products)
         module = self.module_class()(

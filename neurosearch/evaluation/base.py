@@ -15,7 +15,7 @@ from neurosearch.evaluation.gain import Gain
 from neurosearch.evaluation.latency import Latency, LatencyProtocol
 from neurosearch.evaluation.ties import TIES
 from neurosearch.query.base import QueryProcessor
-from neurosearch.recipe import Recipe, one_of
+from neurosearch.recipe import Recipe, one_of, within
 from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.runtime import Runtime, hardware
 from neurosearch.types import SPLITS, Dataset, Queries, Run, judgments_of, queries_of
@@ -63,8 +63,8 @@ class Evaluation(Recipe):
         one_of("evaluation.ties", self.ties, TIES)
         if self.depth < 100 and self.pool == "catalogue":
             raise InputError(f"evaluation.depth is {self.depth}; Recall@100 needs at least 100")
-        if self.resamples < 1:
-            raise InputError(f"evaluation.resamples must be at least 1, not {self.resamples}")
+        within("evaluation.resamples", self.resamples, least=1, most=1_000_000)
+        within("evaluation.depth", self.depth, most=1_000_000)
 
     def check(self, data: Dataset) -> None:
         """Raise InputError where this evaluation can't be of `data`: its split, labels, columns."""

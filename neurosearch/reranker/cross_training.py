@@ -90,7 +90,8 @@ class CrossModule(lightning.LightningModule):
             few.select("query_id"), on="query_id", how="semi", maintain_order="left"
         )
         self._dev_pairs = numbered_pairs(Run("dev", kept), few["query_id"], data.catalogue.ids)
-        self._per_epoch = max(1, len(self.lists) // min(recipe.batch_queries, len(self.lists)))
+        self._size = recipe.schedule.batch(recipe.batch_queries)
+        self._per_epoch = max(1, len(self.lists) // min(self._size, len(self.lists)))
         self.steps = recipe.schedule.steps(self._per_epoch)
         self._losses: list[Tensor] = []
 
@@ -102,7 +103,7 @@ class CrossModule(lightning.LightningModule):
         recipe, seed = self._recipe, self._recipe.schedule.seed
         epoch, within = divmod(step, self._per_epoch)
         order = np.random.default_rng([seed, 0, epoch]).permutation(self.lists)
-        queries = order[within * recipe.batch_queries : (within + 1) * recipe.batch_queries]
+        queries = order[within * self._size : (within + 1) * self._size]
         rng = np.random.default_rng([seed, 1, step])
         rows = np.full((len(queries), recipe.judged + recipe.drawn), -1, dtype=np.int64)
         shares = np.zeros(rows.shape, dtype=np.float32)

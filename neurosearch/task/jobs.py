@@ -84,6 +84,8 @@ def check_overrides(hydra: DictConfig) -> None:
         return
     others = set().union(*(groups for kind, groups in READS.items() if kind != task))
     for override in hydra.overrides.task:
+        if override.startswith("~"):
+            continue
         key = override.lstrip("+~").split("=")[0]
         group, _, place = key.partition("@")
         root = (place or group).split(".")[0].split("/")[0]
