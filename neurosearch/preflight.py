@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from neurosearch.command import masked
 from neurosearch.errors import InputError
-from neurosearch.recipe import PRECISIONS, digest, one_of, within
+from neurosearch.recipe import PRECISIONS, check_seed, digest, one_of, within
 from neurosearch.task.base import build
 from neurosearch.task.jobs import check_jobs, check_overrides
 
@@ -35,8 +35,7 @@ def preflight(config: DictConfig) -> None:
 
 def check_root(config: DictConfig) -> None:
     """Raise InputError for a name that is no plain folder's, or a seed that is no number."""
-    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
-        raise InputError(f"seed must be 0 to {2**32 - 1}, not {config.seed}")
+    check_seed("seed", config.seed)
     one_of("precision", str(config.precision), PRECISIONS)
     name = "" if config.name is None else str(config.name)
     if not re.fullmatch(r"\w[\w.=,+-]{0,99}", name):

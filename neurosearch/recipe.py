@@ -81,6 +81,12 @@ def one_of(key: str, value: str, choices: Sequence[str]) -> None:
         raise InputError(f"{key} must be one of {', '.join(choices)}, not {value!r}")
 
 
+def check_seed(key: str, value: Any) -> None:
+    """Raise InputError naming the config key for what NumPy and torch don't both take as a seed."""
+    if not isinstance(value, int) or not 0 <= value < 2**32:
+        raise InputError(f"{key} must be 0 to {2**32 - 1}, not {value}")
+
+
 def values_of(value: Any, name: str) -> list[Any]:
     """All values of a field of this name in a recipe and its parts."""
     found = []
@@ -197,8 +203,8 @@ def _checked(owner: str, spec: dataclasses.Field[Any], value: Any) -> Any:
     # bool is an int to Python, but `k1: true` is a mistake.
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise InputError(f"{owner}.{spec.name} must be {declared}, not {value!r}")
-    if spec.name == "seed" and isinstance(value, int) and not 0 <= value < 2**32:
-        raise InputError(f"{owner}.seed must be 0 to {2**32 - 1}, not {value!r}")
+    if spec.name == "seed":
+        check_seed(f"{owner}.seed", value)
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{owner}.{spec.name} must be a finite number, not {value!r}")
     return float(str(value)) if declared.startswith("float") and isinstance(value, int) else value
@@ -206,14 +212,12 @@ def _checked(owner: str, spec: dataclasses.Field[Any], value: Any) -> Any:
 
 def _check_holder(owner: str, name: str, declared: str, value: Any) -> None:
     """Raise InputError where a mapping or a list is wanted, and something else is given."""
-    kinds: dict[str, tuple[type, ...]] = {"Mapping[": (Mapping,), "dict[": (Mapping,)}
-    kinds["tuple["] = (list, tuple)
-    for start, allowed in kinds.items():
-        if declared.startswith(start) and not isinstance(value, allowed):
-            if value is None and declared.endswith(" | None"):
-                return
-            what = "a list" if start == "tuple[" else "a mapping"
-            raise InputError(f"{owner}.{name} must be {what}, not {value!r}")
+    if value is None and declared.endswith(" | None"):
+        return
+    if declared.startswith(("Mapping[", "dict[")) and not isinstance(value, Mapping):
+        raise InputError(f"{owner}.{name} must be a mapping, not {value!r}")
+    if declared.startswith("tuple[") and not isinstance(value, list | tuple):
+        raise InputError(f"{owner}.{name} must be a list, not {value!r}")
 
 
 def _check_member(owner: str, name: str, declared: str, value: Any) -> None:

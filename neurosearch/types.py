@@ -329,8 +329,8 @@ class Run:
         order = queries.frame.select("query_id").with_row_index("_order")
         score = pl.col("score").cast(pl.Float32).cast(pl.Float64)
         frame = frame.select("query_id", "product_id", score)
-        if not frame["score"].is_finite().fill_null(False).all():
-            wrong = frame.filter(~pl.col("score").is_finite().fill_null(False))
+        wrong = frame.filter(~pl.col("score").is_finite().fill_null(False))
+        if wrong.height:
             what = f"{wrong[0, 'score']} of {wrong[0, 'product_id']!r}"
             raise ValueError(f"query {wrong[0, 'query_id']!r}: the score {what} is no number")
         ranked = (

@@ -87,8 +87,8 @@ class Esci(base.Data):
         return frame
 
     def _product_ids(self, file: Path) -> pl.DataFrame:
-        _scan(file, ["product_id", "product_locale", *FIELDS])
-        ids = _numbered(_scan(file, ["product_id", "product_locale"]))
+        scan = _scan(file, ["product_id", "product_locale", *FIELDS])
+        ids = _numbered(scan.select("product_id", "product_locale"))
         base.require_present(file, ids, "product_id", "product_locale")
         frame = ids.filter(pl.col("product_locale") == self.locale)
         base.require_unique(file, frame, "product_locale", "product_id")

@@ -80,10 +80,10 @@ def check_modules(folder: Path, model: str, pooling: str) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"encoder.model={model!r}: {path} can't be read ({error})") from None
     named = own.get("pooling_mode")
-    flags = [key.removeprefix("pooling_mode_") for key, on in own.items() if on is True]
-    modes = [named] if isinstance(named, str) else [f for f in flags if f"pooling_mode_{f}" in own]
-    wanted = {"mean_tokens": "mean", "cls_token": "cls"}
-    modes = [wanted.get(mode, mode) for mode in modes]
+    flag = "pooling_mode_"
+    flags = [k.removeprefix(flag) for k, on in own.items() if k.startswith(flag) and on is True]
+    ours = {"mean_tokens": "mean", "cls_token": "cls"}
+    modes = [ours.get(mode, mode) for mode in ([named] if isinstance(named, str) else flags)]
     if modes != [pooling]:
         told = f"it pools by {' and '.join(modes) or 'nothing'}, encoder.pooling is {pooling}"
         hint = (

@@ -103,12 +103,26 @@ class Latency(Artifact[dict[str, float]]):
         texts = data.queries(self.topics.split).texts
         wanted = self.protocol.queries + self.protocol.warmup
         asked = [texts[n % len(texts)] for n in range(wanted)]
+        # Two measurements at once would measure each other, and be flagged for it.
+        with FileLock(str(runtime.outputs / "artifacts" / ".latency.lock")):
+            load, before = _busy_cores(), _calibrated()
+            singles, batch = self._timed(asked, runtime)
+            after = _calibrated()
+        drift = max(before, after) / min(before, after)
+        points = np.percentile(singles * 1000, [50, 95, 99])
+        measured = dict(zip(SINGLE, map(float, points), strict=True))
+        measured |= {"batch q/s": len(singles) / batch}
+        measured |= costs(list(self.serving), len(data.catalogue), runtime)
+        (folder / "latency.json").write_text(json.dumps(measured), encoding="utf-8")
+        noise: dict[str, Any] = {"load": round(load, 2), "drift": round(drift, 3)}
+        if load > BUSY or drift > DRIFT:
+            noise["flag"] = "timed under load"
+        return {**measured, **noise}
+
+    def _timed(self, asked: list[str], runtime: Runtime) -> tuple[np.ndarray, float]:
+        """Seconds of each query after the warm-up, and of all of them in one call."""
         timed, k = asked[self.protocol.warmup :], self.protocol.k
-        # Two measurements at once would measure each other.
-        alone = FileLock(str(runtime.outputs / "artifacts" / ".latency.lock"))
-        load = _busy_cores()
-        before = _calibrated()
-        with alone, self.retriever.searcher(self.data, self.topics, runtime) as live:
+        with self.retriever.searcher(self.data, self.topics, runtime) as live:
             for text in asked[: self.protocol.warmup]:
                 live.search([text], k)
             singles = np.empty(len(timed))
@@ -119,18 +133,7 @@ class Latency(Artifact[dict[str, float]]):
             live.search(timed, k)
             start = time.perf_counter()
             live.search(timed, k)
-            batch = time.perf_counter() - start
-        after = _calibrated()
-        drift = max(before, after) / min(before, after)
-        points = np.percentile(singles * 1000, [50, 95, 99])
-        measured = dict(zip(SINGLE, map(float, points), strict=True))
-        measured |= {"batch q/s": len(timed) / batch}
-        measured |= costs(list(self.serving), len(data.catalogue), runtime)
-        (folder / "latency.json").write_text(json.dumps(measured), encoding="utf-8")
-        noise: dict[str, Any] = {"load": round(load, 2), "drift": round(drift, 3)}
-        if load > BUSY or drift > DRIFT:
-            noise["flag"] = "timed under load"
-        return {**measured, **noise}
+            return singles, time.perf_counter() - start
 
     def load(self, folder: Path) -> dict[str, float]:
         measured: dict[str, float] = json.loads((folder / "latency.json").read_text("utf-8"))

@@ -9,7 +9,7 @@ and the judged share are 0 and stay in. `condensed` metrics drop unjudged docume
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,12 +58,23 @@ def per_query(
         name: _typed_lists(judged.with_columns(value=pl.col(name)), queries, numbers)
         for name in {name for _, name, _ in wanted}
     }
+    scores = (
+        _evaluate(qrels[judged_as], lists[documents], metric)
+        for documents, judged_as, metric in wanted
+    )
+    return by_query(queries, judged, metrics, scores)
+
+
+def by_query(
+    queries: Queries, judged: pl.DataFrame, metrics: Sequence[str], scores: Iterable[np.ndarray]
+) -> pl.DataFrame:
+    """`query_id` and a column a metric; null where a binary metric has nothing to find."""
     answerable = queries.ids.is_in(judged.filter(pl.col("relevant") > 0)["query_id"].implode())
     columns = {"query_id": queries.ids}
-    for name, (documents, judged_as, metric) in zip(metrics, wanted, strict=True):
-        scores = _evaluate(qrels[judged_as], lists[documents], metric)
-        column = pl.Series(name, scores, pl.Float64)
-        columns[name] = column if judged_as != "relevant" else column.set(~answerable, None)
+    for name, values in zip(metrics, scores, strict=True):
+        column = pl.Series(name, values, pl.Float64)
+        binary = METRICS[name][1] == "relevant"
+        columns[name] = column.set(~answerable, None) if binary else column
     return pl.DataFrame(columns)
 
 

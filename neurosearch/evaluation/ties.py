@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.evaluation.gain import Gain
-from neurosearch.evaluation.metrics import METRICS, condensed, graded_values
+from neurosearch.evaluation.metrics import METRICS, by_query, condensed, graded_values
 from neurosearch.types import Judgments, Queries, Run
 
 TIES = ("trec_eval", "expected")
@@ -42,15 +42,12 @@ def expected_per_query(
         "run": _Lists.of(run.frame, judged, queries),
         "condensed": _Lists.of(condensed(run.frame, judgments.frame), judged, queries),
     }
-    answerable = queries.ids.is_in(judged.filter(pl.col("relevant") > 0)["query_id"].implode())
-    columns: dict[str, pl.Series] = {"query_id": queries.ids}
-    for name in metrics:
-        documents, judged_as, metric = METRICS[name]
+
+    def expected(documents: str, judged_as: str, metric: str) -> np.ndarray:
         kind, _, cut = metric.partition("@")
-        scores = _RULES[kind](lists[documents], judged_as, int(cut) if cut else None)
-        column = pl.Series(name, scores, pl.Float64)
-        columns[name] = column if judged_as != "relevant" else column.set(~answerable, None)
-    return pl.DataFrame(columns)
+        return _RULES[kind](lists[documents], judged_as, int(cut) if cut else None)
+
+    return by_query(queries, judged, metrics, (expected(*METRICS[name]) for name in metrics))
 
 
 def tie_range(run: Run, queries: Queries, judgments: Judgments, gain: Gain) -> pl.DataFrame:
@@ -115,6 +112,17 @@ class _Lists:
         found: np.ndarray = (sums / np.maximum(sizes, 1))[self.group]
         return found
 
+    def ties(self, judged_as: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of each entry's tie: size, relevant entries, those above it; the entry's place in it."""
+        relevant = (self.values[judged_as] > 0).astype(float)
+        size = np.bincount(self.group)[self.group].astype(float)
+        inside = np.bincount(self.group, weights=relevant)[self.group]
+        first = np.searchsorted(self.group, self.group)  # the tie's first entry
+        begins = np.searchsorted(self.query, self.query)  # the query's first entry
+        before = np.concatenate([[0.0], np.cumsum(relevant)])
+        place = np.arange(len(first)) - first + 1.0
+        return size, inside, before[first] - before[begins], place
+
     def total(self, judged_as: str) -> np.ndarray:
         """Sum of what is judged, for each query."""
         query = self.judged["query"].to_numpy().astype(np.int64)
@@ -152,15 +160,8 @@ def _precision(lists: _Lists, judged_as: str, cut: int | None) -> np.ndarray:
 
 
 def _map(lists: _Lists, judged_as: str, cut: int | None) -> np.ndarray:
-    relevant = (lists.values[judged_as] > 0).astype(float)
-    size = np.bincount(lists.group)[lists.group]
-    inside = np.bincount(lists.group, weights=relevant)[lists.group]
-    first = np.searchsorted(lists.group, lists.group)  # the tie's first entry
-    before = np.concatenate([[0.0], np.cumsum(relevant)])
-    begins = np.searchsorted(lists.query, lists.query)  # the query's first entry
-    above = before[first] - before[begins]
-    step = np.arange(len(first)) - first  # t - 1
-    others = np.where(size > 1, step * (inside - 1) / np.maximum(size - 1, 1), 0.0)
+    size, inside, above, place = lists.ties(judged_as)
+    others = np.where(size > 1, (place - 1) * (inside - 1) / np.maximum(size - 1, 1), 0.0)
     terms = inside / size * (above + 1 + others) / lists.rank
     return _ratio(lists.summed(terms), lists.total("relevant"))
 
@@ -169,14 +170,8 @@ def _first_relevant(lists: _Lists, judged_as: str) -> np.ndarray:
     """For each entry the probability that its rank has the query's first relevant product."""
     from scipy.special import gammaln
 
-    relevant = (lists.values[judged_as] > 0).astype(float)
-    size = np.bincount(lists.group)[lists.group].astype(float)
-    inside = np.bincount(lists.group, weights=relevant)[lists.group]
-    first = np.searchsorted(lists.group, lists.group)
-    before = np.concatenate([[0.0], np.cumsum(relevant)])
-    begins = np.searchsorted(lists.query, lists.query)
-    place = np.arange(len(first)) - first + 1.0  # t
-    possible = (inside > 0) & (before[first] == before[begins]) & (size - place >= inside - 1)
+    size, inside, above, place = lists.ties(judged_as)
+    possible = (inside > 0) & (above == 0) & (size - place >= inside - 1)
     n, r, t = size[possible], inside[possible], place[possible]
 
     def log_choose(a: np.ndarray, b: np.ndarray) -> np.ndarray:

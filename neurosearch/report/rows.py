@@ -281,11 +281,15 @@ def _tests(
     reference = base.mean(axis=0)
     differences = [stacks[name].mean(axis=0) - reference for name in names]
     metrics = reference.shape[1]
-    paired = randomisation_test(np.concatenate(differences, axis=1), resamples, seed)
-    p = paired.reshape(len(names), metrics)
-    for i, name in enumerate(names):
-        if len(base) > 1 or len(stacks[name]) > 1:
-            p[i] = crossed_test(stacks[name], base, (means[name], means[baseline]), seed)
+    p = np.empty((len(names), metrics))
+    seeded = np.array([len(base) > 1 or len(stacks[name]) > 1 for name in names])
+    for i in np.flatnonzero(seeded):
+        name = names[i]
+        p[i] = crossed_test(stacks[name], base, (means[name], means[baseline]), seed)
+    if not seeded.all():
+        alone = [differences[i] for i in np.flatnonzero(~seeded)]
+        paired = randomisation_test(np.concatenate(alone, axis=1), resamples, seed)
+        p[~seeded] = paired.reshape(len(alone), metrics)
     compared = np.array([np.isfinite(d).any(axis=0) for d in differences])
     adjusted = np.full((len(names), metrics), np.nan)
     for m, (values, among) in enumerate(zip(p.T, compared.T, strict=True)):

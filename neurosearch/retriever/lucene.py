@@ -152,8 +152,9 @@ def batch_search(
                 scoring, part = work[number]
                 found[number] = worker.batch([queries[n] for n in part], part, k, scoring)
 
-    with ThreadPoolExecutor(min(runtime.cpu_threads, len(work))) as threads:
-        for ended in [threads.submit(serve) for _ in range(min(runtime.cpu_threads, len(work)))]:
+    workers = min(runtime.cpu_threads, len(work))
+    with ThreadPoolExecutor(workers) as threads:
+        for ended in [threads.submit(serve) for _ in range(workers)]:
             ended.result()
     whole = [frame for frame in found if frame is not None]
     size = len(parts)

@@ -40,11 +40,14 @@ def combinations(hydra: DictConfig) -> list[list[str]]:
 
 def composed_jobs(hydra: DictConfig, folder: Path) -> Iterator[Job]:
     """Each job of a grid. Raises InputError for one that can't be composed."""
+    for number, overrides in enumerate(combinations(hydra)):
+        yield _composed(overrides, number, folder)
+
+
+def _composed(overrides: list[str], number: int, folder: Path) -> Job:
     from hydra import compose
 
-    for number, overrides in enumerate(combinations(hydra)):
-        config = compose("config", overrides=overrides)
-        yield Job.compose(config, overrides, number, folder)
+    return Job.compose(compose("config", overrides=overrides), overrides, number, folder)
 
 
 def _again(overrides: list[str], seen: set[tuple[str, ...]]) -> bool:
@@ -57,17 +60,14 @@ def _again(overrides: list[str], seen: set[tuple[str, ...]]) -> bool:
 
 def check_jobs(hydra: DictConfig, folder: Path) -> None:
     """Raise InputError naming all that can't work of a grid's jobs; builds the data at most."""
-    from hydra import compose
-
     faults: dict[str, None] = {}
     seen: set[tuple[str, ...]] = set()
     for number, overrides in enumerate(combinations(hydra)):
         if _again(overrides, seen):
             continue
         try:
-            config = compose("config", overrides=overrides)
-            job = Job.compose(config, overrides, number, folder)
-            build(config, "task").check(job)
+            job = _composed(overrides, number, folder)
+            build(job.config, "task").check(job)
         except InputError as error:
             faults[str(error)] = None
     if faults:
@@ -86,7 +86,7 @@ def check_overrides(hydra: DictConfig) -> None:
     for override in hydra.overrides.task:
         if override.startswith("~"):
             continue
-        key = override.lstrip("+~").split("=")[0]
+        key = override.lstrip("+").split("=")[0]
         group, _, place = key.partition("@")
         root = (place or group).split(".")[0].split("/")[0]
         if root not in others or (root == "tokenizer" and task == "tokenize"):
