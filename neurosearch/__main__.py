@@ -13,8 +13,9 @@ from typing import Any
 
 from hydra._internal import utils
 
-from neurosearch import app, sweep
-from neurosearch.command import command_line, mask_logs, masked
+from neurosearch import app
+from neurosearch.core.command import command_line, mask_logs, masked
+from neurosearch.sweep import callback
 
 
 def main() -> None:
@@ -27,11 +28,11 @@ def main() -> None:
     try:
         app.main()
     except KeyboardInterrupt:
-        sweep.discard()
+        callback.discard()
         print(f"stopped; this resumes it: {command_line(everything=True)}", file=sys.stderr)
         sys.stderr.flush()
         os._exit(130)  # threads that still work must not hold the process back
-    sys.exit(1 if sweep.failed_jobs else 0)
+    sys.exit(1 if callback.failed_jobs else 0)
 
 
 def _reported(work: Callable[[], Any]) -> Any:

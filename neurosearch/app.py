@@ -19,9 +19,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from neurosearch.errors import InputError
-from neurosearch.pruning import Pruned
-from neurosearch.sweep import count_failures
+from neurosearch.core.errors import InputError
+from neurosearch.sweep.callback import count_failures
+from neurosearch.sweep.pruning import Pruned
 from neurosearch.task.base import Job, Task, build
 
 log = logging.getLogger("neurosearch")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from neurosearch.artifact import Artifact
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
 from neurosearch.data.shop import Shop
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset
 
 
 @pytest.fixture

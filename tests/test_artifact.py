@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from neurosearch.artifact import Artifact
-from neurosearch.errors import InputError
-from neurosearch.runtime import Runtime
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,8 @@ def test_the_manifest_says_how_it_was_made(runtime: Runtime, tmp_path: Path) -> 
 def test_nothing_is_built_of_code_that_changed_meanwhile(
     runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from neurosearch import artifact
-    from neurosearch.errors import InputError
+    from neurosearch.core import artifact
+    from neurosearch.core.errors import InputError
 
     monkeypatch.setattr(artifact, "edited_since_start", lambda: ["method.py"])
     with pytest.raises(InputError, match=r"method\.py changed while this process ran"):

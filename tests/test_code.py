@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from neurosearch import code
+from neurosearch.core import fingerprint
 from neurosearch.retriever.bm25 import BM25Run
 from neurosearch.retriever.lucene import LuceneIndex
 
@@ -38,7 +38,7 @@ class Thing:
 @pytest.fixture
 def digest_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Digest of class Thing of a module with the given source."""
-    monkeypatch.setattr(code, "PACKAGE", "sample")
+    monkeypatch.setattr(fingerprint, "PACKAGE", "sample")
     package = tmp_path / "sample"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -50,12 +50,12 @@ def digest_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         for name in [n for n in sys.modules if n.startswith("sample")]:
             del sys.modules[name]
         importlib.invalidate_caches()
-        for cached in (code.code_digest, code._parsed, code._source_of):
+        for cached in (fingerprint.code_digest, fingerprint._parsed, fingerprint._source_of):
             cached.cache_clear()
-        return code.code_digest(importlib.import_module("sample.thing").Thing)
+        return fingerprint.code_digest(importlib.import_module("sample.thing").Thing)
 
     yield digest
-    for cached in (code.code_digest, code._parsed, code._source_of):
+    for cached in (fingerprint.code_digest, fingerprint._parsed, fingerprint._source_of):
         cached.cache_clear()
 
 
@@ -102,16 +102,16 @@ def test_imported_code_counts_wherever_it_is_imported(digest_of, line: str, use:
 
 
 def test_a_script_run_by_its_path_counts() -> None:
-    reached = code.reached(BM25Run)
+    reached = fingerprint.reached(BM25Run)
     assert "neurosearch.retriever.lucene_worker:Answerer" in reached
 
 
 def test_infrastructure_is_left_out_and_dependencies_are_found() -> None:
-    reached = code.reached(LuceneIndex)
-    assert "neurosearch.retriever.analyzer:Tokenizer" not in reached  # reached through the recipe
+    reached = fingerprint.reached(LuceneIndex)
+    assert "neurosearch.query.analyzer:Tokenizer" not in reached  # reached through the recipe
     assert "neurosearch.retriever.lucene:document_tokens" in reached
-    assert not [name for name in reached if name.startswith("neurosearch.runtime")]
-    assert "neurosearch.types:Run" in code.reached(BM25Run)
+    assert not [name for name in reached if name.startswith("neurosearch.core.runtime")]
+    assert "neurosearch.core.run:Run" in fingerprint.reached(BM25Run)
 
 
 def test_an_edit_while_running_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -119,50 +119,50 @@ def test_an_edit_while_running_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_p
     file = tmp_path / "method.py"
     before = b'def score(x):\n    """Doc."""\n    return x + 1\n'
     file.write_bytes(before)
-    monkeypatch.setattr(code, "_SNAPSHOT", {file: before})
-    assert code.edited_since_start() == []
+    monkeypatch.setattr(fingerprint, "_SNAPSHOT", {file: before})
+    assert fingerprint.edited_since_start() == []
     file.write_bytes(before.replace(b"Doc.", b"Better doc."))
-    assert code.edited_since_start() == []
+    assert fingerprint.edited_since_start() == []
     file.write_bytes(before.replace(b"x + 1", b"x + 2"))
-    assert code.edited_since_start() == ["method.py"]
+    assert fingerprint.edited_since_start() == ["method.py"]
 
 
 def test_a_plan_imports_no_network() -> None:
     """Fingerprints are of sources that are read: what they import takes seconds to load."""
     heavy = ["torch", "transformers", "faiss", "ranx", "numba", "pytorch_lightning"]
-    code = "import sys; from neurosearch import __main__ as m\n"
-    code += "try: m.main()\nexcept SystemExit: pass\n"
-    code += f"print('loaded:', [n for n in {heavy} if n in sys.modules])"
-    words = [sys.executable, "-c", code, "task=plan", "retriever=reranked"]
+    fingerprint = "import sys; from neurosearch import __main__ as m\n"
+    fingerprint += "try: m.main()\nexcept SystemExit: pass\n"
+    fingerprint += f"print('loaded:', [n for n in {heavy} if n in sys.modules])"
+    words = [sys.executable, "-c", fingerprint, "task=plan", "retriever=reranked"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "loaded: []", done.stderr
 
 
 def test_releases_of_numeric_packages_are_part_of_an_identity(monkeypatch) -> None:
     """An upgrade of what a result's numbers rest on builds anew; of anything else, nothing."""
-    from neurosearch import code
+    from neurosearch.core import fingerprint
     from neurosearch.encoder.hashing import HashingEncoder
-    from neurosearch.encoder.transformer import SentenceEncoder
+    from neurosearch.encoder.sentence import SentenceEncoder
     from neurosearch.index.flat import Flat
     from neurosearch.retriever.bm25s_engine import Bm25sIndex
     from neurosearch.retriever.lucene import LuceneIndex
 
-    assert {"torch", "transformers", "tokenizers"} <= set(code.releases(SentenceEncoder))
-    assert "faiss-cpu" in code.releases(Flat) and "bm25s" in code.releases(Bm25sIndex)
-    assert "pyserini" in code.releases(LuceneIndex)  # Lucene comes in its jar
-    assert "torch" not in code.releases(HashingEncoder)
-    assert not any("+" in release for release in code.releases(SentenceEncoder).values())
-    before = {cls: code.code_digest(cls) for cls in (SentenceEncoder, Flat, HashingEncoder)}
-    real = code._release
+    assert {"torch", "transformers", "tokenizers"} <= set(fingerprint.releases(SentenceEncoder))
+    assert "faiss-cpu" in fingerprint.releases(Flat) and "bm25s" in fingerprint.releases(Bm25sIndex)
+    assert "pyserini" in fingerprint.releases(LuceneIndex)  # Lucene comes in its jar
+    assert "torch" not in fingerprint.releases(HashingEncoder)
+    assert not any("+" in release for release in fingerprint.releases(SentenceEncoder).values())
+    before = {cls: fingerprint.code_digest(cls) for cls in (SentenceEncoder, Flat, HashingEncoder)}
+    real = fingerprint._release
 
     def upgraded(name: str) -> str:
         return "99.0" if name == "faiss-cpu" else real(name)
 
-    monkeypatch.setattr(code, "_release", upgraded)
-    code.releases.cache_clear()
-    code.code_digest.cache_clear()
-    after = {cls: code.code_digest(cls) for cls in before}
+    monkeypatch.setattr(fingerprint, "_release", upgraded)
+    fingerprint.releases.cache_clear()
+    fingerprint.code_digest.cache_clear()
+    after = {cls: fingerprint.code_digest(cls) for cls in before}
     assert [cls for cls in before if before[cls] != after[cls]] == [Flat]
     monkeypatch.undo()
-    code.releases.cache_clear()
-    code.code_digest.cache_clear()
+    fingerprint.releases.cache_clear()
+    fingerprint.code_digest.cache_clear()

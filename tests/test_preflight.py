@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hydra import initialize_config_module
 
-from neurosearch.errors import InputError
-from neurosearch.preflight import preflight, study_of
+from neurosearch.core.errors import InputError
+from neurosearch.sweep.checks import preflight, study_of
 from tests.test_app import run
 from tests.test_conf import composed
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import content_digest
 from neurosearch.data.beir import Beir
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.errors import InputError
 from neurosearch.fusion.rrf import RRF
-from neurosearch.recipe import content_digest
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.dense import Dense
 

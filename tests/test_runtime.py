@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from neurosearch.errors import InputError
-from neurosearch.runtime import Runtime, hardware, peak_memory_mb
+from neurosearch.core.errors import InputError
+from neurosearch.core.machine import hardware, peak_memory_mb
+from neurosearch.core.runtime import Runtime
 
 
 def test_wrong_settings_are_named(tmp_path: Path) -> None:

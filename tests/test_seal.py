@@ -13,28 +13,31 @@ from typing import Any, ClassVar
 import polars as pl
 import pytest
 
-from neurosearch.artifact import Artifact
-from neurosearch.data import base, view
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import SealedError
+from neurosearch.core.retrieval import Retriever
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset, judgments_of, queries_of
+from neurosearch.core.view import DataSource, View
+from neurosearch.data import base
 from neurosearch.data.shop import Shop
-from neurosearch.data.view import DataSource, View
-from neurosearch.encoder.biencoder import BiEncoder
-from neurosearch.encoder.colbert import ColBERT
+from neurosearch.encoder.biencoder.recipe import BiEncoder
+from neurosearch.encoder.colbert.recipe import ColBERT
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.encoder.transformer import SentenceEncoder
-from neurosearch.errors import SealedError
+from neurosearch.encoder.sentence import SentenceEncoder
 from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.evaluation.opened import opened
 from neurosearch.fusion.convex import Convex
+from neurosearch.generator.decoder_config import Shape
 from neurosearch.generator.dense_prefix import DensePrefix
-from neurosearch.generator.shape import Shape
 from neurosearch.index.multivector import MultiVector
 from neurosearch.negatives.judged import Judged
 from neurosearch.negatives.retrieved import Retrieved
 from neurosearch.query.none import NoProcessing
-from neurosearch.reranker.cross_encoder import CrossEncoder
+from neurosearch.reranker.cross_encoder.recipe import CrossEncoder
 from neurosearch.reranker.lambdamart import LambdaMART
-from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.bm25_tuned import TunedBM25
 from neurosearch.retriever.dense import Dense
@@ -42,10 +45,9 @@ from neurosearch.retriever.generative import Generative
 from neurosearch.retriever.hybrid import Hybrid
 from neurosearch.retriever.late_interaction import LateInteraction
 from neurosearch.retriever.reranked import Reranked
-from neurosearch.runtime import Runtime
 from neurosearch.tokenizer.rqkmeans import RQKMeans
-from neurosearch.training import Schedule
-from neurosearch.types import Dataset, judgments_of, queries_of
+from neurosearch.training.schedule import Schedule
+from tests.requests import ask
 
 GAIN = LabelGain(
     "esci", {"E": 1, "S": 0.1, "C": 0.01, "I": 0}, {"E": 3, "S": 2, "C": 1, "I": 0}, ("E",)
@@ -201,7 +203,7 @@ def test_no_fingerprint_of_a_system_hangs_on_test_judgments(outputs: Path, tiny_
     assert whole.artifact_fingerprint != garbage.artifact_fingerprint
     protocol = CatalogueProtocol(gain=GAIN)
     for name, system in learners(tiny_model).items():
-        runs = [system.run(data, Topics()) for data in (whole, garbage)]
+        runs = [system.run(data, ask()) for data in (whole, garbage)]
         one, two = ([x.address for x in graph(run)] for run in runs)
         assert one == two and len(one) > 2, name
         for artifact in graph(runs[0]):
@@ -226,7 +228,7 @@ def test_what_learns_is_the_same_byte_for_byte(name: str, outputs: Path, tiny_mo
     files = []
     for change in ("none", "test judgments"):
         data, runtime = changed(change, outputs)
-        run = learners(tiny_model)[name].run(data, Topics())
+        run = learners(tiny_model)[name].run(data, ask())
         runtime.get(run)
         manifests = {x.address: runtime.store.manifest(x) for x in graph(run)}
         # Lucene numbers its segments by chance; what was built on them is compared.
@@ -285,11 +287,11 @@ def test_what_was_made_of_test_judgments_is_sealed_too(shop_runtime: Runtime, sh
 
     hybrid = Hybrid({"a": WORDS, "b": Oracle(GAIN)}, RRF(), GAIN)
     with pytest.raises(SealedError, match=r"run \(HybridRun\) asks for the judgments of the test"):
-        shop_runtime.get(hybrid.run(shop, Topics()))
+        shop_runtime.get(hybrid.run(shop, ask()))
     metrics = CatalogueProtocol(gain=GAIN).metrics(WORDS, shop, NoProcessing())
     with pytest.raises(SealedError):
         shop_runtime.get(Peeking(metrics))  # type: ignore[arg-type]
-    on_dev = shop_runtime.get(hybrid.run(shop, Topics(split="dev")))
+    on_dev = shop_runtime.get(hybrid.run(shop, ask(split="dev")))
     assert on_dev.split == "dev"
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from neurosearch.errors import InputError
-from neurosearch.pruning import Pruned, Pruner
-from neurosearch.sweep import _trials
+from neurosearch.core.errors import InputError
+from neurosearch.sweep.callback import _trials
+from neurosearch.sweep.pruning import Pruned, Pruner
 from tests.test_app import run
 
 optuna = pytest.importorskip("optuna")

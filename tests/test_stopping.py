@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from neurosearch.artifact import Store, read_manifest
-from neurosearch.sweep import OWNER, begin
+from neurosearch.core.store import Store, read_manifest
+from neurosearch.sweep.callback import OWNER, begin
 from tests.test_app import BM25, run
 
 
@@ -105,7 +105,9 @@ def test_tables_of_two_sweeps_of_one_name_stay(tmp_path: Path) -> None:
 def test_no_password_is_written_or_printed(tmp_path: Path) -> None:
     url = "postgresql://me:s3cret@nowhere.invalid/db"
     words = [
-        "trainer.pruner={_target_: neurosearch.pruning.Pruner, storage: '" + url + "', study: s}"
+        "trainer.pruner={_target_: neurosearch.sweep.pruning.Pruner, storage: '"
+        + url
+        + "', study: s}"
     ]
     done = run(tmp_path, *BM25, *words)
     swept = run(tmp_path, "-m", *BM25, "retriever.k1=0.5,0.6", *words)

@@ -6,11 +6,13 @@ import logging
 from pathlib import Path
 
 import pytest
-import pytorch_lightning as lightning
 import torch
 
-from neurosearch.runtime import Runtime
-from neurosearch.training import MONITOR, Schedule, curves_of, fit, optimizer_of, resume_point
+from neurosearch.core.runtime import Runtime
+from neurosearch.training.module import TrainingModule
+from neurosearch.training.progress import MONITOR, curves_of, resume_point
+from neurosearch.training.schedule import Schedule
+from neurosearch.training.trainer import fit
 
 STEPS = 8
 # By the number of steps done: the best is in the middle, and follows a worse one.
@@ -21,16 +23,13 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing in the program handles it."""
 
 
-class Line(lightning.LightningModule):
+class Line(TrainingModule):
     """One weight that learns; its score is looked up, so that the best is known by hand."""
 
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(3))
-        self._schedule = schedule
-
-    def configure_optimizers(self):
-        return optimizer_of(self, self._schedule, STEPS)
+        self.schedule, self.steps = schedule, STEPS
 
     def training_step(self, step: int, batch_idx: int):
         torch.manual_seed(step)
@@ -48,7 +47,7 @@ def train(folder: Path, patience: int = 0, seconds: float = 0.0) -> tuple[list[f
     runtime = Runtime(folder / "o", device="cpu", progress=False, checkpoint_seconds=seconds)
     schedule = Schedule(epochs=1, lr=0.1, warmup=0, validations=4, patience=patience)
     module = Line(schedule)
-    outcome = fit(module, STEPS, schedule, folder, runtime)
+    outcome = fit(module, folder, runtime)
     return module.weight.tolist(), outcome, (folder / "curves.csv").read_text()
 
 
@@ -148,7 +147,7 @@ def test_a_flipped_bit_is_a_warning_and_a_new_start(
 
 
 def test_no_code_runs_from_a_resume_point(tmp_path: Path, caplog) -> None:
-    from neurosearch.recipe import file_digest
+    from neurosearch.core.recipe import file_digest
 
     class Evil:
         def __reduce__(self):

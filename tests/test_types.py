@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurosearch.errors import InputError
-from neurosearch.types import Queries, Run
+from neurosearch.core.errors import InputError
+from neurosearch.core.run import Run
+from neurosearch.core.types import Queries
 
 QUERIES = Queries("test", pl.DataFrame({"query_id": ["q2", "q1", "q3"], "text": ["a", "b", "c"]}))
 

@@ -18,11 +18,12 @@ import numpy as np
 import polars as pl
 import torch
 
-from neurosearch.encoder.fused import Fused
-from neurosearch.encoder.transformer import SentenceEncoder
-from neurosearch.runtime import Runtime, git_commit, hardware
-from neurosearch.tokenizer.mmq import MMQ
-from neurosearch.training import Schedule
+from neurosearch.core.machine import git_commit, hardware
+from neurosearch.core.runtime import Runtime
+from neurosearch.encoder.multimodal.fused import Fused
+from neurosearch.encoder.sentence import SentenceEncoder
+from neurosearch.tokenizer.mmq.recipe import MMQ
+from neurosearch.training.schedule import Schedule
 
 WIDTH, FACTORS, NOISE = 48, 6, 0.1
 GROUPS = {"shared": (0, 1), "words": (2,), "picture": (3,)}

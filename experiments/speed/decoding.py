@@ -29,14 +29,14 @@ from transformers import (
 )
 
 from neurosearch import app  # noqa: F401  (registers the resolvers of the config)
-from neurosearch.encoder.tokens import Tokens
+from neurosearch.core.semantic_ids import SemanticIds
 from neurosearch.generator.beam import grown
 from neurosearch.generator.decoder import CodeDecoder, take_t5
+from neurosearch.generator.decoder_config import Shape
 from neurosearch.generator.network import CodeModel, T5Reader, search
-from neurosearch.generator.shape import Shape
 from neurosearch.generator.trie import Trie
+from neurosearch.nn.tokens import Tokens
 from neurosearch.task.base import build
-from neurosearch.types import SemanticIds
 
 QUERIES, LENGTH, LEVELS, CODES, WORDS = 32, 16, 4, 256, 1000
 COUNTS = (1_000, 100_000, 1_000_000)

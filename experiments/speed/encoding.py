@@ -21,10 +21,11 @@ from typing import Any
 from hydra import compose, initialize_config_module
 
 from neurosearch import app  # noqa: F401  (registers the resolvers of the config)
-from neurosearch.encoder.shards import SHARD
-from neurosearch.encoder.transformer import SentenceEncoder
-from neurosearch.encoder.weights import local_folder
-from neurosearch.runtime import Runtime, git_commit, hardware
+from neurosearch.core.machine import git_commit, hardware
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.shards import SHARD
+from neurosearch.encoder.sentence import SentenceEncoder
+from neurosearch.nn.pretrained import local_folder
 from neurosearch.task.base import build
 
 SAMPLE = {"cpu": 4000, "cuda": 1_000_000}  # texts at most

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from encoding import Row, write
 
-from neurosearch.encoder.token_tower import Ragged
-from neurosearch.index.maxsim import exact_maxsim, naive_maxsim
+from neurosearch.nn.maxsim import exact_maxsim, naive_maxsim
+from neurosearch.nn.ragged import Ragged
 
 QUERIES, LENGTH, WIDTH, K = 8, 32, 128, 100
 CASES = (2_000, 10_000)

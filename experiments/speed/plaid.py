@@ -25,12 +25,14 @@ import polars as pl
 from hydra import compose, initialize_config_module
 
 from neurosearch import app  # noqa: F401  (registers the resolvers of the config)
+from neurosearch.core.machine import git_commit, hardware
+from neurosearch.core.run import Run
+from neurosearch.core.types import Queries
+from neurosearch.core.vectors import TokenEmbeddings
 from neurosearch.data.base import DatasetArtifact
 from neurosearch.evaluation.metrics import per_query
 from neurosearch.index.multivector import MultiVector
-from neurosearch.runtime import git_commit, hardware
 from neurosearch.task.base import build
-from neurosearch.types import Queries, Run, TokenEmbeddings
 
 QUERIES, K, BITS = 300, 100, (4, 2, 1)
 HERE = Path(__file__).parent

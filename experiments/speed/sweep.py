@@ -23,8 +23,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from neurosearch.artifact import MANIFEST, verify
-from neurosearch.runtime import git_commit, hardware
+from neurosearch.core.machine import git_commit, hardware
+from neurosearch.core.store import MANIFEST, verify
 
 SWEEP = [
     "-m", "name=sweep", "data=shop", "data.n_products=30000", "data.images=false",

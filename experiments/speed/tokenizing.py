@@ -30,7 +30,7 @@ from hydra import compose, initialize_config_module
 from vector_quantize_pytorch import ResidualVQ
 
 from neurosearch import app  # noqa: F401  (registers the resolvers of the config)
-from neurosearch.runtime import Runtime
+from neurosearch.core.runtime import Runtime
 from neurosearch.task.base import build
 from neurosearch.tokenizer import residual
 from neurosearch.tokenizer.kmeans import kmeans

@@ -25,11 +25,11 @@ from encoding import Row, case_of, write
 from hydra import compose, initialize_config_module
 
 from neurosearch import app  # noqa: F401  (registers the resolvers of the config)
-from neurosearch.encoder.contrastive import BiEncoderModule
-from neurosearch.encoder.weights import local_folder
-from neurosearch.runtime import Runtime
+from neurosearch.core.runtime import Runtime
+from neurosearch.encoder.biencoder.training import BiEncoderModule
+from neurosearch.nn.pretrained import local_folder
 from neurosearch.task.base import build
-from neurosearch.training import fit
+from neurosearch.training.trainer import fit
 
 ROUNDS = 3
 
@@ -63,7 +63,7 @@ class Clock:
 def ours(artifact: Any, clock: Clock, runtime: Runtime) -> float:
     """Steps a second of the project's own trainer."""
     with tempfile.TemporaryDirectory() as folder:
-        module, _ = artifact.module(Path(folder), runtime)
+        module = artifact.module(Path(folder), runtime)
         step = module.training_step
 
         def timed(number: int, batch_idx: int) -> None:
@@ -152,7 +152,7 @@ def main() -> None:
             clock = Clock(warm, steps, device)
             values["ours"].append(ours(artifact, clock, runtime))
             with tempfile.TemporaryDirectory() as folder:
-                module, _ = artifact.module(Path(folder), runtime)
+                module = artifact.module(Path(folder), runtime)
             values["theirs"].append(theirs(module, artifact, clock, runtime))
         mine, peer = (statistics.median(values[name]) for name in ("ours", "theirs"))
         case = f"{case_of(data, runtime)}, batch {batch}, {encoder.negatives.label()}"

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from neurosearch.recipe import Recipe
-from neurosearch.types import SemanticIds
+from neurosearch.core.recipe import Recipe
+from neurosearch.core.semantic_ids import SemanticIds
 
 # rows -> len(rows)×K float32 costs of each last code, the codes before it kept.
 Costs = Callable[[np.ndarray], np.ndarray]

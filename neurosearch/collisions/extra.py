@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurosearch.collisions.base import Collisions, Costs
-from neurosearch.types import SemanticIds
+from neurosearch.core.semantic_ids import SemanticIds
 
 
 @dataclass(frozen=True)

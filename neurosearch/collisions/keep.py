@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neurosearch.collisions.base import Collisions, Costs
-from neurosearch.types import SemanticIds
+from neurosearch.core.semantic_ids import SemanticIds
 
 
 @dataclass(frozen=True)

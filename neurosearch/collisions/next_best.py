@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neurosearch.collisions.base import Moving
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurosearch.collisions.base import Moving
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
 
 CELLS = 16_000_000  # of a padded block of groups × products × codes
 

@@ -27,11 +27,11 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import content, content_digest, within
+from neurosearch.core.runtime import Runtime
 from neurosearch.data import base
 from neurosearch.data.reading import id_of, json_lines, read_parquet, require_columns
-from neurosearch.errors import InputError
-from neurosearch.recipe import content, content_digest, within
-from neurosearch.runtime import Runtime
 
 QUERIES = ("next_item", "reviews")
 PUBLISHED = "Amazon Reviews' metadata"

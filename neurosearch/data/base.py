@@ -14,13 +14,11 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from neurosearch.artifact import NO_IDENTITY
-from neurosearch.data.reading import LONGEST_ID
-from neurosearch.data.view import DataSource
-from neurosearch.errors import InputError
-from neurosearch.recipe import Recipe, file_digest, within
-from neurosearch.runtime import Runtime
-from neurosearch.types import (
+from neurosearch.core.artifact import NO_IDENTITY
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import Recipe, file_digest, within
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import (
     BEHAVIOUR,
     PRODUCT_SCHEMA,
     PRODUCTS,
@@ -30,6 +28,8 @@ from neurosearch.types import (
     pool_of,
     queries_of,
 )
+from neurosearch.core.view import DataSource
+from neurosearch.data.reading import LONGEST_ID
 
 PARTS = "parts.json"
 LONGEST_TEXT = 1_000_000  # characters of a product's field: what all engines index whole

@@ -16,12 +16,12 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import content, content_digest
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import SPLITS
 from neurosearch.data import base
 from neurosearch.data.reading import id_of, json_lines, read_delimited
-from neurosearch.errors import InputError
-from neurosearch.recipe import content, content_digest
-from neurosearch.runtime import Runtime
-from neurosearch.types import SPLITS
 
 SHAPE = "a BEIR folder has corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
 LARGEST = 1e6  # of a grade

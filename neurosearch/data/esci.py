@@ -15,11 +15,11 @@ from typing import ClassVar
 
 import polars as pl
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import content, content_digest
+from neurosearch.core.runtime import Runtime
 from neurosearch.data import base
 from neurosearch.data.reading import read_delimited, require_columns
-from neurosearch.errors import InputError
-from neurosearch.recipe import content, content_digest
-from neurosearch.runtime import Runtime
 
 STEM = "shopping_queries_dataset"
 LABELS = ("E", "S", "C", "I")

@@ -16,11 +16,11 @@ from typing import ClassVar
 
 import polars as pl
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import content, content_digest
+from neurosearch.core.runtime import Runtime
 from neurosearch.data import base
 from neurosearch.data.reading import read_delimited
-from neurosearch.errors import InputError
-from neurosearch.recipe import content, content_digest
-from neurosearch.runtime import Runtime
 
 COLUMNS = ("product_uid", "product_title", "search_term", "relevance")
 

@@ -20,11 +20,11 @@ from typing import ClassVar
 
 import polars as pl
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import content, content_digest, within
+from neurosearch.core.runtime import Runtime
 from neurosearch.data import base
 from neurosearch.data.reading import check_picture, read_parquet, require_columns
-from neurosearch.errors import InputError
-from neurosearch.recipe import content, content_digest, within
-from neurosearch.runtime import Runtime
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 # Which attributes a query names beside the type, by kind.

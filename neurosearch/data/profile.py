@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from neurosearch.errors import InputError
-from neurosearch.types import SPLITS, Dataset
+from neurosearch.core.errors import InputError
+from neurosearch.core.types import SPLITS, Dataset
 
 
 def profile(data: Dataset) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _histogram(values: np.ndarray) -> dict[int, int]:
 
 
 def _filled(data: Dataset) -> dict[str, float]:
-    from neurosearch.types import TEXT_FIELDS
+    from neurosearch.core.types import TEXT_FIELDS
 
     totals = dict.fromkeys(TEXT_FIELDS, 0)
     for batch in data.catalogue.batches(TEXT_FIELDS):

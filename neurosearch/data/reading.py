@@ -18,7 +18,7 @@ from typing import Any
 
 import polars as pl
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
 
 LONGEST_LINE = 16_000_000  # bytes
 LONGEST_ID = 512  # characters

@@ -16,12 +16,12 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
 from neurosearch.data import base
 from neurosearch.data.simulation import images, products, queries, sessions
 from neurosearch.data.simulation.products import CHUNK, Codes
 from neurosearch.data.simulation.world import World, build_world
-from neurosearch.errors import InputError
-from neurosearch.runtime import Runtime
 
 ASKED = 1_000_000  # a chunk number that no products have: pictures of queries are drawn anew
 

@@ -10,14 +10,15 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from neurosearch.artifact import Artifact
-from neurosearch.data import view
-from neurosearch.encoder.shards import SHARD, Shards
-from neurosearch.processes import world
-from neurosearch.query.base import QueryProcessor
-from neurosearch.recipe import Recipe, digest
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Embeddings, check_fields
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.distributed import world
+from neurosearch.core.recipe import Recipe, digest
+from neurosearch.core.retrieval import QueryProcessor
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.shards import SHARD, Shards
+from neurosearch.core.types import Dataset, check_fields
+from neurosearch.core.vectors import Embeddings
 
 
 class LiveEncoder(Protocol):

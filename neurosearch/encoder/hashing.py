@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.base import Encoder, LiveEncoder
-from neurosearch.runtime import Runtime
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from neurosearch.artifact import Artifact
-from neurosearch.data import view
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import PRECISIONS, content, one_of, within
+from neurosearch.core.retrieval import QueryProcessor
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.shards import SHARD, Shards
+from neurosearch.core.types import Dataset
+from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import EmbeddingsArtifact, Encoder, LiveEncoder
-from neurosearch.encoder.shards import SHARD, Shards
-from neurosearch.encoder.transformer import model_label
-from neurosearch.encoder.weights import weights_digest
-from neurosearch.errors import InputError
-from neurosearch.query.base import QueryProcessor
-from neurosearch.recipe import PRECISIONS, content, one_of, within
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Embeddings
+from neurosearch.encoder.sentence import model_label
+from neurosearch.nn.pretrained import weights_digest
 
 CARRIED = "efficientnet-lite0"
 
@@ -86,7 +87,7 @@ class PictureEmbeddings(EmbeddingsArtifact):
         raise TypeError(f"{type(self).__name__} does not say where its pictures are")
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        from neurosearch.encoder.vision import LivePictures
+        from neurosearch.nn.vision import LivePictures
 
         total, shards = self.pictures(runtime)
         encoder = self.encoder

@@ -8,17 +8,18 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from neurosearch.artifact import Artifact
-from neurosearch.data import view
-from neurosearch.errors import InputError
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.machine import hardware
+from neurosearch.core.recipe import Recipe, one_of, within
+from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import SPLITS, Dataset, Queries, judgments_of, queries_of
 from neurosearch.evaluation.gain import Gain
 from neurosearch.evaluation.latency import Latency, LatencyProtocol
 from neurosearch.evaluation.ties import TIES
-from neurosearch.query.base import QueryProcessor
-from neurosearch.recipe import Recipe, one_of, within
-from neurosearch.retriever.base import Retriever, Topics
-from neurosearch.runtime import Runtime, hardware
-from neurosearch.types import SPLITS, Dataset, Queries, Run, judgments_of, queries_of
 
 HEADLINE = "nDCG@10"
 JUDGED = "judged.parquet"
@@ -74,16 +75,16 @@ class Evaluation(Recipe):
         labels = [data.judgments(split).frame["label"] for split in SPLITS if data.has(split)]
         self.gain.check(pl.concat(labels))
 
-    def topics(self, query: QueryProcessor) -> Topics:
+    def request(self, query: QueryProcessor) -> RetrievalRequest:
         """What is asked of a retriever under this protocol."""
-        return Topics(self.split, self.depth, self.pool, query)
+        return RetrievalRequest(query, self.split, self.depth, self.pool)
 
     def metrics(
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
     ) -> Artifact[pl.DataFrame]:
         """Per-query metrics of a system's run, those of its own included, as an artifact."""
-        topics = self.topics(query)
-        run, own = retriever.run(data, topics), retriever.diagnosis(data, topics)
+        request = self.request(query)
+        run, own = retriever.run(data, request), retriever.diagnosis(data, request)
         judged = view.only(data, queries_of(self.split), judgments_of(self.split))
         return PerQueryMetrics(judged, run, own, self.split, self.gain, self.by, self.ties)
 
@@ -93,10 +94,10 @@ class Evaluation(Recipe):
         """The latency artifact, or None where it is off or the system is not live."""
         if self.latency.queries == 0 or not retriever.is_live:
             return None
-        topics = self.topics(query)
-        serving = tuple(retriever.serving(data, topics))
+        request = self.request(query)
+        serving = tuple(retriever.serving(data, request))
         asked = view.asked(data, self.split)
-        return Latency(data, asked, retriever, topics, self.latency, hardware(), serving)
+        return Latency(data, asked, retriever, request, self.latency, hardware(), serving)
 
 
 @dataclass(frozen=True)

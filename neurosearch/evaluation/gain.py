@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from neurosearch.errors import InputError
-from neurosearch.recipe import Recipe
-from neurosearch.types import Judgments
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import Recipe
+from neurosearch.core.types import Judgments
 
 SCALE = 1000  # gains as integers, to three decimals
 LARGEST = 100.0  # level of a label: sums of 2^level, or of 10^level, stay far from overflow

@@ -16,15 +16,14 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from neurosearch.artifact import Artifact
-from neurosearch.data import view
-from neurosearch.generator.base import CodeModelFiles
-from neurosearch.generator.live import LiveGenerator
-from neurosearch.retriever.base import Topics
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Run, SemanticIds
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.semantic_ids import WrittenIds
+from neurosearch.core.types import Dataset, Queries
+from neurosearch.evaluation.gain import Gain
 
-BEAM = 10
 METRICS = ("validity", "Recall@10 seen", "Recall@10 unseen")
 BY_LEVEL = ("prefix", "any prefix", "CE")  # with @l after it
 
@@ -35,67 +34,42 @@ class GenerationMetrics(Artifact[pl.DataFrame]):
 
     kind: ClassVar[str] = "generation"
     data: Artifact[Dataset]
-    topics: Topics
-    ids: Artifact[SemanticIds]
-    trained: Artifact[CodeModelFiles]
+    split: str
+    written: Artifact[WrittenIds]
     run: Artifact[Run]
+    gain: Gain
 
     @classmethod
     def of(
         cls,
         data: Artifact[Dataset],
-        topics: Topics,
-        ids: Artifact[SemanticIds],
-        trained: Artifact[CodeModelFiles],
+        split: str,
+        written: Artifact[WrittenIds],
         run: Artifact[Run],
+        gain: Gain,
     ) -> GenerationMetrics:
         """The metrics of a run; they need the split's judgments, and what train has judged."""
-        judged = view.learning(data, topics.split, "train")
-        return cls(judged, topics, ids, trained, run)
+        return cls(view.learning(data, split, "train"), split, written, run, gain)
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        from neurosearch.generator.network import path_scores
-
-        data, ids = runtime.get(self.data), runtime.get(self.ids)
-        queries = self.topics.queries(data)
-        files = runtime.get(self.trained)
-        model = LiveGenerator(files, ids, runtime)
-        gain = files.generator.gain
-        order = queries.frame.select("query_id").with_row_index("query")
-        numbers = pl.DataFrame({"product_id": data.catalogue.ids}).with_row_index("row")
-
-        def relevant(split: str) -> pl.DataFrame:
-            judged = gain.graded(data.judgments(split)).filter("relevant")
-            return judged.join(numbers, on="product_id")
-
-        good = relevant(queries.split).join(order, on="query_id").sort("query", "row")
-        asked, rows = good["query"].to_numpy(), good["row"].to_numpy()
-        columns: dict[str, Any] = {}
-        texts = model.asked(queries, data.catalogue)
-        free = model.search(texts, BEAM, constrained=False)
-        columns["validity"] = (free.nodes >= 0).mean(axis=1)
-        bound = model.search(texts, BEAM)
-        codes = np.asarray(ids.codes)[rows]
-        losses = -path_scores(model.network, model.tokens(texts), asked, codes, model.device)
-        count = np.bincount(asked, minlength=len(queries))
-        for level in range(codes.shape[1]):
-            depth = level + 1
-            same = (bound.codes[asked, :, :depth] == codes[:, None, :depth]).all(axis=2)
-            for name, hit in (("prefix", same[:, 0]), ("any prefix", same.any(axis=1))):
-                hits = np.zeros(len(queries))
-                np.maximum.at(hits, asked, hit.astype(float))
-                columns[f"{name}@{depth}"] = np.where(count > 0, hits, np.nan)
-            columns[f"CE@{depth}"] = _means(losses[:, level], asked, count)
-        seen = np.isin(rows, relevant("train")["row"].to_numpy())
+        data, written = runtime.get(self.data), runtime.get(self.written)
+        queries = data.queries(self.split)
+        good = self._relevant(data, queries)
+        query, row = good["query"].to_numpy(), good["row"].to_numpy()
+        count = np.bincount(query, minlength=len(queries))
+        columns: dict[str, Any] = {"validity": written.validity}
+        columns |= self._by_level(written, query, row, count)
+        train = self.gain.graded(data.judgments("train")).filter("relevant")["product_id"]
+        seen = good["product_id"].is_in(train.unique().implode()).to_numpy()
         top = runtime.get(self.run).frame.filter(pl.col("rank") <= 10)
         keys = ["query_id", "product_id"]
-        hit = good.join(top.select(*keys, hit=pl.lit(1.0)), on=keys, how="left").sort(
+        hits = good.join(top.select(*keys, hit=pl.lit(1.0)), on=keys, how="left").sort(
             "query", "row"
-        )
-        hits = hit["hit"].fill_null(0.0).to_numpy()
+        )["hit"]
         for name, those in (("seen", seen), ("unseen", ~seen)):
-            among = np.bincount(asked[those], minlength=len(queries))
-            columns[f"Recall@10 {name}"] = _means(hits[those], asked[those], among)
+            among = np.bincount(query[those], minlength=len(queries))
+            found = hits.fill_null(0.0).to_numpy()[those]
+            columns[f"Recall@10 {name}"] = _means(found, query[those], among)
         frame = pl.DataFrame({"query_id": queries.ids, **columns}).fill_nan(None)
         frame.write_parquet(folder / "generation.parquet")
         means = frame.drop("query_id").mean().row(0, named=True)
@@ -103,6 +77,32 @@ class GenerationMetrics(Artifact[pl.DataFrame]):
 
     def load(self, folder: Path) -> pl.DataFrame:
         return pl.read_parquet(folder / "generation.parquet")
+
+    def _relevant(self, data: Dataset, queries: Queries) -> pl.DataFrame:
+        """The split's relevant pairs, with `query` and `row` numbers, sorted by both."""
+        order = queries.frame.select("query_id").with_row_index("query")
+        numbers = pl.DataFrame({"product_id": data.catalogue.ids}).with_row_index("row")
+        judged = self.gain.graded(data.judgments(self.split)).filter("relevant")
+        numbered = judged.join(numbers, on="product_id").join(order, on="query_id")
+        return numbered.with_columns(pl.col("query", "row").cast(pl.Int64)).sort("query", "row")
+
+    def _by_level(
+        self, written: WrittenIds, query: np.ndarray, row: np.ndarray, count: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """prefix@l, any prefix@l and CE@l of each query; `query` and `row`: relevant pairs."""
+        # Every judged pair is in the pool, which is sorted as the relevant pairs are.
+        width = int(max(written.row.max(initial=0), row.max(initial=0))) + 1
+        place = np.searchsorted(written.query * width + written.row, query * width + row)
+        codes, losses = written.pool_codes[place], written.losses[place]
+        columns = {}
+        for depth in range(1, codes.shape[1] + 1):
+            same = (written.codes[query, :, :depth] == codes[:, None, :depth]).all(axis=2)
+            for name, hit in (("prefix", same[:, 0]), ("any prefix", same.any(axis=1))):
+                hits = np.zeros(len(count))
+                np.maximum.at(hits, query, hit.astype(float))
+                columns[f"{name}@{depth}"] = np.where(count > 0, hits, np.nan)
+            columns[f"CE@{depth}"] = _means(losses[:, depth - 1], query, count)
+        return columns
 
 
 def _means(values: np.ndarray, query: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -19,11 +19,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from neurosearch.artifact import NO_IDENTITY, Artifact
-from neurosearch.recipe import Recipe, within
-from neurosearch.retriever.base import Retriever, Topics
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset
+from neurosearch.core.artifact import NO_IDENTITY, Artifact
+from neurosearch.core.recipe import Recipe, within
+from neurosearch.core.retrieval import RetrievalRequest, Retriever
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
 
 BUSY = 0.5  # cores that others keep busy
 DRIFT = 1.3  # ratio of a fixed piece of work's times before and after
@@ -91,7 +91,7 @@ class Latency(Artifact[dict[str, float]]):
     data: Artifact[Dataset] = field(metadata=NO_IDENTITY)  # that `retriever` is bound to
     asked: Artifact[Dataset]  # products and queries, which are all that counts here
     retriever: Retriever
-    topics: Topics
+    request: RetrievalRequest
     protocol: LatencyProtocol
     hardware: str
     serving: tuple[Artifact[Any], ...]
@@ -100,7 +100,7 @@ class Latency(Artifact[dict[str, float]]):
         from filelock import FileLock
 
         data = runtime.get(self.asked)
-        texts = data.queries(self.topics.split).texts
+        texts = data.queries(self.request.split).texts
         wanted = self.protocol.queries + self.protocol.warmup
         asked = [texts[n % len(texts)] for n in range(wanted)]
         # Two measurements at once would measure each other, and be flagged for it.
@@ -122,7 +122,7 @@ class Latency(Artifact[dict[str, float]]):
     def _timed(self, asked: list[str], runtime: Runtime) -> tuple[np.ndarray, float]:
         """Seconds of each query after the warm-up, and of all of them in one call."""
         timed, k = asked[self.protocol.warmup :], self.protocol.k
-        with self.retriever.searcher(self.data, self.topics, runtime) as live:
+        with self.retriever.searcher(self.data, self.request, runtime) as live:
             for text in asked[: self.protocol.warmup]:
                 live.search([text], k)
             singles = np.empty(len(timed))

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from neurosearch.core.run import Run
+from neurosearch.core.types import Judgments, Queries
 from neurosearch.evaluation.gain import SCALE, Gain
-from neurosearch.types import Judgments, Queries, Run
 
 # Name in tables -> (whose documents, which judgments, metric of ranx).
 METRICS: dict[str, tuple[str, str, str]] = {

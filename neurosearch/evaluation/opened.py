@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from neurosearch.types import (
+from neurosearch.core.types import (
     BEHAVIOUR,
     PRODUCTS,
     SPLITS,

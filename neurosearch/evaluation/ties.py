@@ -21,9 +21,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from neurosearch.core.run import Run
+from neurosearch.core.types import Judgments, Queries
 from neurosearch.evaluation.gain import Gain
 from neurosearch.evaluation.metrics import METRICS, by_query, condensed, graded_values
-from neurosearch.types import Judgments, Queries, Run
 
 TIES = ("trec_eval", "expected")
 WORST, BEST = "nDCG@10 (worst ties)", "nDCG@10 (best ties)"

@@ -16,10 +16,11 @@ from typing import Any
 
 import polars as pl
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import Recipe
+from neurosearch.core.run import Run
+from neurosearch.core.types import Judgments, Queries
 from neurosearch.evaluation.gain import Gain
-from neurosearch.recipe import Recipe
-from neurosearch.types import Judgments, Queries, Run
 
 
 @dataclass(frozen=True)

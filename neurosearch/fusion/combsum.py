@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from neurosearch.core.run import Run
+from neurosearch.core.types import Queries
 from neurosearch.fusion import base
 from neurosearch.fusion.normalization import check, normalised
-from neurosearch.types import Queries, Run
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from typing import Any
 
 import polars as pl
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
+from neurosearch.core.run import Run
+from neurosearch.core.types import Queries
 from neurosearch.fusion import base
 from neurosearch.fusion.normalization import check, normalised
-from neurosearch.types import Queries, Run
 
 TRIED_NORMS = ("theoretical", "min-max", "zmuv")
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from neurosearch.errors import InputError
-from neurosearch.types import Run
+from neurosearch.core.errors import InputError
+from neurosearch.core.run import Run
 
 TINY = 1e-9  # the least denominator: lists of equal scores become zeros
 _SCORE = pl.col("score")

@@ -11,9 +11,10 @@ from typing import Any
 
 import polars as pl
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
+from neurosearch.core.run import Run
+from neurosearch.core.types import Queries
 from neurosearch.fusion import base
-from neurosearch.types import Queries, Run
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
-from neurosearch.artifact import Artifact
-from neurosearch.data import view
-from neurosearch.errors import InputError
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.distributed import world
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import Recipe, within
+from neurosearch.core.retrieval import QueryProcessor
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.semantic_ids import SemanticIds
+from neurosearch.core.types import Catalogue, Dataset, Queries, check_fields
 from neurosearch.evaluation.gain import Gain
 from neurosearch.generator.doc2query import Doc2Query, PseudoQueries
 from neurosearch.generator.examples import Crops
 from neurosearch.negatives.base import check_judged
-from neurosearch.processes import world
-from neurosearch.query.base import QueryProcessor
 from neurosearch.query.none import NoProcessing
-from neurosearch.recipe import Recipe, within
-from neurosearch.runtime import Runtime
-from neurosearch.training import Schedule, fit, save_weights
-from neurosearch.types import Catalogue, Dataset, Queries, SemanticIds, check_fields
+from neurosearch.training.schedule import Schedule
+from neurosearch.training.trainer import fit
+from neurosearch.training.weights import save_weights
 
 
 @dataclass(frozen=True)
@@ -149,73 +150,23 @@ class TrainedGenerator(Artifact[CodeModelFiles]):
         check_judged(runtime.get(self.data), self.generator.gain)
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        module, steps = self.module(runtime)
-        outcome = fit(module, steps, self.generator.schedule, folder, runtime)
+        module = self.module(runtime)
+        outcome = fit(module, folder, runtime)
         if world()[0] == 0:
             save_weights(module.model, folder / "generator.safetensors")
             told = {"sizes": list(runtime.get(self.ids).sizes)}
             (folder / "generator.json").write_text(json.dumps(told), encoding="utf-8")
         return {**outcome, **module.facts()}
 
-    def module(self, runtime: Runtime) -> tuple[Any, int]:
-        """The Lightning module before its first step, and how many steps it takes."""
+    def module(self, runtime: Runtime) -> Any:
+        """The Lightning module before its first step."""
         from neurosearch.generator.training import GeneratorModule
 
         pseudo = None if self.pseudo is None else runtime.get(self.pseudo)
         pretrained = None if self.pretrained is None else runtime.get(self.pretrained)
         data, ids = runtime.get(self.data), runtime.get(self.ids)
-        module = GeneratorModule(self.generator, data, ids, pretrained, pseudo, runtime)
-        return module, module.steps
+        return GeneratorModule(self.generator, data, ids, pretrained, pseudo, runtime)
 
     def load(self, folder: Path) -> CodeModelFiles:
         told = json.loads((folder / "generator.json").read_text(encoding="utf-8"))
         return CodeModelFiles(self.generator, folder, tuple(told["sizes"]))
-
-
-IN_BUCKETS = 1e-4  # weight of a cosine that orders the products of an ID, and nothing else
-
-
-def expand(
-    scores: np.ndarray,
-    leaves: np.ndarray,
-    buckets: tuple[np.ndarray, np.ndarray],
-    k: int,
-    vectors: tuple[np.ndarray, np.ndarray] | None,
-    cosine_weight: float = 0.0,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Q×k product rows (-1 padded) and scores of Q×W IDs, best first.
-
-    A product's score is its ID's log-probability and, where there are `vectors` (of queries and
-    of products), `cosine_weight` times the cosine: a small one (`IN_BUCKETS`) only orders the
-    products of an ID. Leaves of -1 or with a score of -inf are nothing.
-    """
-    begin, rows = buckets
-    query, place = np.nonzero((leaves >= 0) & np.isfinite(scores))
-    leaf = leaves[query, place]
-    size = begin[leaf + 1] - begin[leaf]
-    before = np.cumsum(size) - size
-    first = np.searchsorted(query, np.arange(len(leaves)))  # of each query
-    if len(query) and cosine_weight <= IN_BUCKETS:  # IDs after the first k products can't matter
-        own = np.minimum(first, len(query) - 1)
-        needed = before - before[own][query] < k
-        query, place, leaf, size = (x[needed] for x in (query, place, leaf, size))
-    asked = np.repeat(query, size)
-    within = np.arange(len(asked)) - np.repeat(np.cumsum(size) - size, size)
-    found = rows[np.repeat(begin[leaf], size) + within]
-    # In double precision: a ten thousandth of a cosine is lost beside a long sum in single.
-    score = np.repeat(scores[query, place].astype(np.float64), size)
-    if vectors is not None:
-        texts, products = vectors
-        for start in range(0, len(asked), 65_536):
-            part = slice(start, start + 65_536)
-            cosine = np.einsum("nd,nd->n", texts[asked[part]], products[found[part]])
-            score[part] += cosine_weight * cosine
-    order = np.lexsort((-score, asked))
-    asked, found, score = asked[order], found[order], score[order]
-    rank = np.arange(len(asked)) - np.searchsorted(asked, asked)
-    kept = rank < k
-    result = np.full((len(leaves), k), -1, dtype=np.int64)
-    marks = np.full((len(leaves), k), -np.inf)
-    result[asked[kept], rank[kept]] = found[kept]
-    marks[asked[kept], rank[kept]] = score[kept]
-    return result, marks

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu, relu, scaled_dot_product_attention
 
-from neurosearch.generator.shape import Shape
+from neurosearch.generator.decoder_config import Shape
 
 
 class Norm(nn.Module):

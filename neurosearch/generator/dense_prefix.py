@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neurosearch.artifact import Artifact
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.types import Dataset
 from neurosearch.encoder.base import Encoder
-from neurosearch.encoder.transformer import SentenceEncoder
-from neurosearch.errors import InputError
+from neurosearch.encoder.sentence import SentenceEncoder
 from neurosearch.generator.base import Generator
-from neurosearch.generator.shape import Shape
-from neurosearch.types import Dataset
+from neurosearch.generator.decoder_config import Shape
 
 MEMORIES = ("states", "vector")
 

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from neurosearch.artifact import Artifact
-from neurosearch.encoder.weights import weights_digest
-from neurosearch.errors import InputError
-from neurosearch.recipe import Recipe, content
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import Recipe, content
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
+from neurosearch.nn.pretrained import weights_digest
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class PseudoQueries(Artifact[pl.DataFrame]):
         import torch
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-        from neurosearch.encoder.network import found
+        from neurosearch.nn.text_encoder import found
 
         catalogue = runtime.get(self.data).catalogue
         texts = catalogue.all_texts(self.fields, self.separator)

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from neurosearch.encoder.tokens import Tokens
-from neurosearch.errors import InputError
-from neurosearch.recipe import Recipe
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import Recipe
+from neurosearch.nn.tokens import Tokens
 
 
 @dataclass(frozen=True)

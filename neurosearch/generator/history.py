@@ -13,12 +13,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
+from neurosearch.core.semantic_ids import SemanticIds
+from neurosearch.core.types import Catalogue, Queries
+from neurosearch.data.histories import history_rows
 from neurosearch.generator.base import Generator
-from neurosearch.generator.shape import Shape
+from neurosearch.generator.decoder_config import Shape
 from neurosearch.generator.t5_scratch import untrained_model
-from neurosearch.tokenizer.behaviour import history_rows
-from neurosearch.types import Catalogue, Queries, SemanticIds
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurosearch.encoder.tokens import Tokens, tokenize
-from neurosearch.generator.base import CodeModelFiles, expand
-from neurosearch.runtime import Runtime
-from neurosearch.types import Catalogue, Queries, SemanticIds
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.semantic_ids import SemanticIds
+from neurosearch.core.types import Catalogue, Queries
+from neurosearch.generator.base import CodeModelFiles
+from neurosearch.generator.expansion import expand
+from neurosearch.nn.tokens import Tokens, tokenize
 
 if TYPE_CHECKING:
     from neurosearch.generator.network import Found

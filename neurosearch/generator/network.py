@@ -10,19 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from neurosearch.encoder.network import (
-    Batch,
-    TextTower,
-    found,
-    load_tokenizer,
-    packed,
-    padded,
-)
-from neurosearch.encoder.tokens import Tokens, batches_by_budget
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
 from neurosearch.generator.beam import Beams, beam_search, free_search
 from neurosearch.generator.decoder import CodeDecoder
 from neurosearch.generator.trie import Trie
+from neurosearch.nn.text_encoder import Batch, TextTower, found, load_tokenizer, packed, padded
+from neurosearch.nn.tokens import Tokens, batches_by_budget
 
 
 class T5Reader(nn.Module):

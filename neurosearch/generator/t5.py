@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neurosearch.encoder.weights import local_folder, weights_digest
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import content
 from neurosearch.generator.base import Generator
-from neurosearch.generator.shape import Shape
-from neurosearch.recipe import content
+from neurosearch.generator.decoder_config import Shape
+from neurosearch.nn.pretrained import local_folder, weights_digest
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neurosearch.encoder.weights import weights_digest
+from neurosearch.core.recipe import content
 from neurosearch.generator.base import Generator
-from neurosearch.generator.shape import Shape
-from neurosearch.recipe import content
+from neurosearch.generator.decoder_config import Shape
+from neurosearch.nn.pretrained import weights_digest
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ScratchT5(Generator):
     reader_rate: float = 1.0
 
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
-        from neurosearch.encoder.network import found, load_tokenizer
+        from neurosearch.nn.text_encoder import found, load_tokenizer
 
         with found("generator.vocabulary", self.vocabulary) as source:
             tokenizer = load_tokenizer(source)

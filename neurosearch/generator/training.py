@@ -7,36 +7,40 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pytorch_lightning as lightning
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
-from neurosearch.encoder.gather import shares, sum_gradients, summed
-from neurosearch.encoder.tokens import tokenize
-from neurosearch.errors import InputError
+from neurosearch.core.distributed import world
+from neurosearch.core.errors import InputError
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.semantic_ids import SemanticIds
+from neurosearch.core.types import Dataset
 from neurosearch.evaluation.metrics import per_query
-from neurosearch.generator.base import Generator, expand
 from neurosearch.generator.examples import ExampleBatches, Words
+from neurosearch.generator.expansion import expand
 from neurosearch.generator.network import search
 from neurosearch.generator.trie import Trie
 from neurosearch.negatives.base import NegativeLists, graded_pairs
-from neurosearch.processes import world
-from neurosearch.runtime import Runtime
-from neurosearch.training import MONITOR, optimizer_of
-from neurosearch.types import Dataset, Run, SemanticIds
+from neurosearch.nn.tokens import tokenize
+from neurosearch.training.gather import shares, summed
+from neurosearch.training.module import TrainingModule
+from neurosearch.training.schedule import optimizer_of
 
 
-class GeneratorModule(lightning.LightningModule):
+class GeneratorModule(TrainingModule):
     """One decoding step a level, all levels of an example at once (teacher forcing).
 
     In bf16 where the device has it, or fp32; never fp16, in which T5 overflows. Every ID of a
     catalogue has as many codes as another, so there are no padded labels to mask.
     """
 
+    rate_key = "generator.schedule.lr"
+
     def __init__(
         self,
-        recipe: Generator,
+        recipe: Any,
         data: Dataset,
         ids: SemanticIds,
         pretrained: Path | None,
@@ -84,25 +88,23 @@ class GeneratorModule(lightning.LightningModule):
         self._positives = NegativeLists.of(*pairs, asked)
         worse = graded.filter(pl.col("share") < recipe.positive_share)
         self._worse = NegativeLists.of(worse["query"].to_numpy(), worse["row"].to_numpy(), asked)
+        self.schedule = recipe.schedule
         self.steps = recipe.schedule.steps(len(texts) / recipe.batch_size)
-        self._losses: list[Tensor] = []  # since the last validation
 
     def configure_optimizers(self) -> Any:
         recipe = self._recipe
         slow, factor = self.model.reader, recipe.reader_rate
-        return optimizer_of(self, recipe.schedule, self.steps, slow, factor)
+        return optimizer_of(self, self.schedule, self.steps, slow, factor)
 
     def on_fit_start(self) -> None:
         self._codes = self._codes.to(self.device)
 
     def training_step(self, step: int, batch_idx: int) -> None:
         recipe = self._recipe
-        # Dropout is a function of the step, so a resumed training draws what it would have drawn.
-        rank, _ = world()
-        torch.manual_seed(recipe.schedule.seed * 1_000_003 + step + (rank << 40))
+        self.seed_step(step)
         tokens, rows, asked = self._batches.draw(step)
         # Processes share the examples; their parts of a mean add up to it.
-        own = shares(np.arange(len(rows)))[rank]
+        own = shares(np.arange(len(rows)))[world()[0]]
         memory, mask = self.model.read(tokens.take(own), self.device)
         path = self._codes[self._on(rows[own])]
         logits = self.model.decoder(memory, mask, path)
@@ -116,17 +118,7 @@ class GeneratorModule(lightning.LightningModule):
             ranked = self._ranking(memory, mask, logits, path, other) / (retrieval * len(logits))
             self.log("ranking", summed(ranked))
             loss = loss + recipe.ranking * ranked
-        optimizer: Any = self.optimizers()
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        sum_gradients(self.model.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), recipe.schedule.clip)
-        self.log("gradient norm", norm)
-        optimizer.step()
-        scheduler: Any = self.lr_schedulers()
-        scheduler.step()
-        self._losses.append(summed(loss))
-        self.log("loss", self._losses[-1])
+        self.optimize(loss, self.model.parameters(), logged=summed(loss))
 
     def _by_level(self, logits: list[Tensor], path: Tensor, asked: np.ndarray) -> Tensor:
         """L losses."""
@@ -195,16 +187,6 @@ class GeneratorModule(lightning.LightningModule):
         """For the manifest."""
         indexing = self._batches.indexing
         return {"pairs": len(self._batches.pairs[0]), "indexing examples a batch": indexing}
-
-    def validation(self) -> dict[str, float]:
-        """The dev score. Raises InputError where a loss since the last one was not finite."""
-        if self._losses and not torch.stack(self._losses).isfinite().all():
-            hint = "a lower generator.schedule.lr may help"
-            raise InputError(
-                f"training diverged: a loss before step {self.global_step} is not finite; {hint}"
-            )
-        self._losses.clear()
-        return {MONITOR: self.validate()}
 
     def validate(self) -> float:
         """nDCG@10 of the dev queries by constrained search in the whole catalogue."""

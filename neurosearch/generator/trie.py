@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosearch.errors import InputError
-from neurosearch.types import SemanticIds
+from neurosearch.core.errors import InputError
+from neurosearch.core.semantic_ids import SemanticIds
 
 DENSE_CELLS = 1 << 24  # of a level's dense table, at most (int32: 64 MB)
 DENSE_SHARE = 0.125  # of the codes that the widest node has, from which a dense table pays

@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from neurosearch.artifact import Artifact
-from neurosearch.errors import InputError
-from neurosearch.recipe import Recipe, within
-from neurosearch.runtime import Runtime
-from neurosearch.types import Embeddings
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import Recipe, within
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.vectors import Embeddings
 
 REDUCTIONS = ("none", "truncate", "pca")
 

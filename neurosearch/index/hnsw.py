@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
 from neurosearch.index.base import Index, LiveIndex
 
 

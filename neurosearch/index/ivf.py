@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import within
 from neurosearch.index.base import Index, LiveIndex
-from neurosearch.recipe import within
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from neurosearch.artifact import Artifact
-from neurosearch.errors import InputError
-from neurosearch.recipe import Recipe, within
-from neurosearch.runtime import Runtime
-from neurosearch.types import TokenEmbeddings
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import Recipe, within
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.vectors import TokenEmbeddings
 
 BITS = (1, 2, 4)
 SAMPLE = 262_144  # vectors that centroids are learnt from, at most
@@ -181,7 +181,7 @@ class LiveExact(LiveTokensIndex):
         self, queries: TokenEmbeddings, k: int, runtime: Runtime
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Q×k rows and scores, and Q counts of products that were scored."""
-        from neurosearch.index.maxsim import exact_maxsim
+        from neurosearch.nn.maxsim import exact_maxsim
 
         self.check(queries)
         device = runtime.torch_device()
@@ -195,7 +195,7 @@ def ragged(tokens: TokenEmbeddings, device: Any) -> Any:
     """The vectors on a device, in float32: scores are the same numbers on a CPU and on a GPU."""
     import torch
 
-    from neurosearch.encoder.token_tower import Ragged
+    from neurosearch.nn.ragged import Ragged
 
     vectors = torch.from_numpy(np.array(tokens.vectors))
     return Ragged(vectors.to(device, torch.float32), np.asarray(tokens.offsets))

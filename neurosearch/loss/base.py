@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from neurosearch.recipe import Recipe, within
+from neurosearch.core.recipe import Recipe, within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
 from neurosearch.loss.base import Loss, Targets, cosines, functional, mean_of, own
 
 if TYPE_CHECKING:

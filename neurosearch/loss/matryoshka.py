@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
 from neurosearch.loss.base import Loss, Targets
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
 from neurosearch.loss.base import Loss, Targets
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from neurosearch.artifact import Artifact
-from neurosearch.errors import InputError
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import Recipe, within
+from neurosearch.core.retrieval import QueryProcessor
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset, Judgments
 from neurosearch.evaluation.gain import Gain
-from neurosearch.query.base import QueryProcessor
-from neurosearch.recipe import Recipe, within
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Judgments
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from neurosearch.artifact import Artifact
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.runtime import Runtime
 from neurosearch.negatives.base import (
     ListsArtifact,
     NegativeLists,
@@ -19,7 +20,6 @@ from neurosearch.negatives.base import (
     TrainingContext,
     graded_pairs,
 )
-from neurosearch.runtime import Runtime
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from neurosearch.artifact import Artifact
-from neurosearch.errors import InputError
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
 from neurosearch.negatives.base import NegativeLists, Negatives, TrainingContext
 
 

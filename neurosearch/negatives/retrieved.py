@@ -15,8 +15,13 @@ from typing import Any
 
 import polars as pl
 
-from neurosearch.artifact import Artifact
-from neurosearch.errors import InputError
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import within
+from neurosearch.core.retrieval import RetrievalRequest, Retriever
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
 from neurosearch.negatives.base import (
     ListsArtifact,
     NegativeLists,
@@ -24,10 +29,6 @@ from neurosearch.negatives.base import (
     TrainingContext,
     graded_pairs,
 )
-from neurosearch.recipe import within
-from neurosearch.retriever.base import Retriever, Topics
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Run
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,11 @@ class Retrieved(Negatives):
         within("negatives.refresh_every", self.refresh_every, least=0)
 
     def lists(self, context: TrainingContext) -> list[tuple[int, Artifact[NegativeLists]]]:
-        topics = Topics("train", self.last, "catalogue", context.query)
-        run = self.retriever.run(context.data, topics)
+        request = RetrievalRequest(context.query, "train", self.last, "catalogue")
+        run = self.retriever.run(context.data, request)
         pool = None
         if self.max_ratio is not None or self.margin is not None:
-            judged = Topics("train", self.last, "judged", context.query)
+            judged = RetrievalRequest(context.query, "train", self.last, "judged")
             pool = self.retriever.run(context.data, judged)
         limits = (self.first, self.refuse_share, self.max_ratio, self.margin)
         return [(self.per_query, RetrievedLists(context, run, pool, *limits))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neurosearch.query.base import QueryProcessor
+from neurosearch.core.retrieval import QueryProcessor
 
 
 @dataclass(frozen=True)

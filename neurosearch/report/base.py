@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neurosearch.artifact import write_whole
-from neurosearch.command import without_how
-from neurosearch.errors import InputError
+from neurosearch.core.command import without_how
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import Recipe, digest
+from neurosearch.core.retrieval import SCORED
+from neurosearch.core.store import write_whole
 from neurosearch.evaluation import generation
 from neurosearch.evaluation.base import HEADLINE
 from neurosearch.evaluation.latency import METRICS as LATENCY
 from neurosearch.evaluation.metrics import METRICS
 from neurosearch.evaluation.ties import BEST, WORST
-from neurosearch.recipe import Recipe, digest
 from neurosearch.report import csv, html, latex, markdown
 from neurosearch.report.table import Table
-from neurosearch.retriever.base import SCORED
 from neurosearch.tokenizer import health
 
 WRITERS = {"csv": csv.write, "markdown": markdown.write, "latex": latex.write, "html": html.write}

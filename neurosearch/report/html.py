@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from neurosearch.report.evidence import HEADLINE, evidence
-from neurosearch.report.form import (
+from neurosearch.report.aggregation import Row
+from neurosearch.report.formatting import (
     LOWER_IS_BETTER,
     interval,
     mark,
@@ -22,8 +22,8 @@ from neurosearch.report.form import (
     places,
     shown,
 )
-from neurosearch.report.making import making
-from neurosearch.report.rows import Row
+from neurosearch.report.per_query import HEADLINE, evidence
+from neurosearch.report.provenance import making
 from neurosearch.report.table import Table
 
 HERE = Path(__file__).parent

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from neurosearch.report.form import mark, note, places, shown, value
-from neurosearch.report.rows import Row
+from neurosearch.report.aggregation import Row
+from neurosearch.report.formatting import mark, note, places, shown, value
 from neurosearch.report.table import Table
 
 _SPECIAL = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neurosearch.report.form import interval, mark, note, places, shown, value
-from neurosearch.report.rows import Row
+from neurosearch.report.aggregation import Row
+from neurosearch.report.formatting import interval, mark, note, places, shown, value
 from neurosearch.report.table import Table
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurosearch.types import SemanticIds
+from neurosearch.core.semantic_ids import SemanticIds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from neurosearch.types import Dataset
+from neurosearch.core.types import Dataset
 
 NEGATION = r"(?i)\b(no|not|non|without|except|free)\b"
 MEASURE = r"(?i)^\d+(\.\d+)?(in|ft|mm|cm|oz|lb|gal|w|v|a|x\d+)\.?$"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from neurosearch.report.rows import Row, baseline_of, is_named, rows_of, shortened
+from neurosearch.report.aggregation import Row, baseline_of, is_named, rows_of, shortened
 
 
 @dataclass(frozen=True)

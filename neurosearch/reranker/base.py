@@ -16,14 +16,15 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 
-from neurosearch.artifact import Artifact
-from neurosearch.data import view
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.recipe import Recipe
+from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import PRODUCTS, Dataset
+from neurosearch.core.view import DataSource, View
 from neurosearch.data.base import hashed_fraction
-from neurosearch.data.view import DataSource, View
-from neurosearch.recipe import Recipe
-from neurosearch.retriever.base import Retriever, RunArtifact, Topics
-from neurosearch.runtime import Runtime
-from neurosearch.types import PRODUCTS, Dataset, Run
 
 
 class LiveScorer(Protocol):
@@ -38,7 +39,11 @@ class Reranker(Recipe):
     """Base of re-rankers."""
 
     def scores(
-        self, candidates: Artifact[Run], data: Artifact[Dataset], topics: Topics, first: Retriever
+        self,
+        candidates: Artifact[Run],
+        data: Artifact[Dataset],
+        request: RetrievalRequest,
+        first: Retriever,
     ) -> Artifact[Run]:
         """The same pairs with this re-ranker's scores; `first` is who found the candidates."""
         raise TypeError(f"{type(self).__name__} does not say how it scores")
@@ -49,12 +54,14 @@ class Reranker(Recipe):
         return type(self).live is not Reranker.live
 
     def live(
-        self, data: Artifact[Dataset], topics: Topics, first: Retriever, runtime: Runtime
+        self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever, runtime: Runtime
     ) -> LiveScorer:
         """The loaded re-ranker."""
         raise TypeError(f"{type(self).__name__} does not score live queries")
 
-    def serving(self, data: Artifact[Dataset], topics: Topics, first: Retriever) -> list[Any]:
+    def serving(
+        self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever
+    ) -> list[Any]:
         """The artifacts that answering needs."""
         return []
 
@@ -78,7 +85,7 @@ class PairScores(RunArtifact):
 
     candidates: Artifact[Run]
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
 
     def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
         """P scores of P (query number, product row) pairs."""
@@ -86,7 +93,7 @@ class PairScores(RunArtifact):
 
     def answer(self, runtime: Runtime) -> Run:
         data, run = runtime.get(self.data), runtime.get(self.candidates)
-        queries = self.topics.queries(data)
+        queries = self.request.queries(data)
         pairs = numbered_pairs(run, queries.ids, data.catalogue.ids)
         scores = self.score(pairs["query"].to_numpy(), pairs["row"].to_numpy(), runtime)
         frame = pairs.select("query_id", "product_id").with_columns(

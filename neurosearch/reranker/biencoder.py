@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from neurosearch.artifact import Artifact
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.retrieval import RetrievalRequest, Retriever
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
 from neurosearch.encoder.base import Encoder, pair_cosines
-from neurosearch.encoder.transformer import SentenceEncoder
+from neurosearch.encoder.sentence import SentenceEncoder
 from neurosearch.reranker.base import LiveScorer, PairScores, Reranker
-from neurosearch.retriever.base import Retriever, Topics
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Run
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,16 @@ class BiEncoderReranker(Reranker):
     encoder: Encoder = field(default_factory=SentenceEncoder)
 
     def scores(
-        self, candidates: Artifact[Run], data: Artifact[Dataset], topics: Topics, first: Retriever
+        self,
+        candidates: Artifact[Run],
+        data: Artifact[Dataset],
+        request: RetrievalRequest,
+        first: Retriever,
     ) -> Artifact[Run]:
-        return CosineScores(candidates, topics.view(data), topics, self.encoder)
+        return CosineScores(candidates, request.view(data), request, self.encoder)
 
     def live(
-        self, data: Artifact[Dataset], topics: Topics, first: Retriever, runtime: Runtime
+        self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever, runtime: Runtime
     ) -> LiveScorer:
         cosines = LiveCosines(self.encoder, data, runtime)
 
@@ -44,7 +49,7 @@ class CosineScores(PairScores):
     encoder: Encoder
 
     def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
-        texts = self.topics.queries(runtime.get(self.data)).texts
+        texts = self.request.queries(runtime.get(self.data)).texts
         return LiveCosines(self.encoder, self.data, runtime).scores(texts, query, row)
 
 

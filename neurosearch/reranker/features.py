@@ -15,13 +15,15 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from neurosearch.artifact import Artifact
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.retrieval import RetrievalRequest
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
+from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import pair_cosines
 from neurosearch.reranker.base import numbered_pairs
 from neurosearch.reranker.lexical import Lexical
-from neurosearch.retriever.base import Topics
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Embeddings, Run
 
 FIRST = ("first score", "first rank", "first share")
 
@@ -36,13 +38,13 @@ class Features(Artifact[pl.DataFrame]):
     kind: ClassVar[str] = "features"
     candidates: Artifact[Run]
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
     cosines: Mapping[str, tuple[Artifact[Embeddings], Artifact[Embeddings]]]
     scored: Mapping[str, Artifact[Run]]
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         data, run = runtime.get(self.data), runtime.get(self.candidates)
-        queries = self.topics.queries(data)
+        queries = self.request.queries(data)
         pairs = numbered_pairs(run, queries.ids, data.catalogue.ids)
         query, row = pairs["query"].to_numpy(), pairs["row"].to_numpy()
         columns: dict[str, Any] = of_first_stage(pairs)

@@ -17,20 +17,20 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from neurosearch.artifact import Artifact
-from neurosearch.data import view
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import within
+from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
 from neurosearch.encoder.base import Encoder, pair_cosines
-from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import Gain
 from neurosearch.negatives.base import check_worth
-from neurosearch.query.base import QueryProcessor
-from neurosearch.recipe import within
 from neurosearch.reranker.base import Candidates, Fold, LiveScorer, PairScores, Reranker
 from neurosearch.reranker.features import Features, of_first_stage
 from neurosearch.reranker.lexical import Lexical
-from neurosearch.retriever.base import Retriever, Topics
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Run
 
 STEPS = 10  # labels are the share of the largest gain in so many steps
 
@@ -70,19 +70,23 @@ class LambdaMART(Reranker):
         within("reranker.share", self.share, above=0, most=1)
 
     def features(
-        self, candidates: Artifact[Run], data: Artifact[Dataset], topics: Topics, first: Retriever
+        self,
+        candidates: Artifact[Run],
+        data: Artifact[Dataset],
+        request: RetrievalRequest,
+        first: Retriever,
     ) -> Artifact[pl.DataFrame]:
         """Features of these candidates, by models that were trained on `data`."""
-        split, query = topics.split, topics.query
+        split, query = request.split, request.query
         cosines = {
             name: (encoder.query_embeddings(data, split, query), encoder.product_embeddings(data))
             for name, encoder in self.encoders.items()
         }
         scored = {
-            name: reranker.scores(candidates, data, topics, first)
+            name: reranker.scores(candidates, data, request, first)
             for name, reranker in self.rerankers.items()
         }
-        return Features(candidates, topics.view(data), topics, cosines, scored)
+        return Features(candidates, request.view(data), request, cosines, scored)
 
     def trained(
         self, data: Artifact[Dataset], query: QueryProcessor, first: Retriever
@@ -90,9 +94,9 @@ class LambdaMART(Reranker):
         """The trees."""
 
         def pool(source: Artifact[Dataset], split: str) -> Artifact[pl.DataFrame]:
-            topics = Topics(split, 200, "catalogue", query)
-            candidates = Candidates(first.run(source, topics), self.pool_depth)
-            return self.features(candidates, source, topics, first)
+            request = RetrievalRequest(query, split, 200)
+            candidates = Candidates(first.run(source, request), self.pool_depth)
+            return self.features(candidates, source, request, first)
 
         if self.folds:
             folds = [Fold.of(data, self.folds, number) for number in range(self.folds)]
@@ -102,27 +106,31 @@ class LambdaMART(Reranker):
         return TrainedTrees(self, view.learning(data), train, pool(data, "dev"))
 
     def scores(
-        self, candidates: Artifact[Run], data: Artifact[Dataset], topics: Topics, first: Retriever
+        self,
+        candidates: Artifact[Run],
+        data: Artifact[Dataset],
+        request: RetrievalRequest,
+        first: Retriever,
     ) -> Artifact[Run]:
-        features = self.features(candidates, data, topics, first)
-        trained = self.trained(data, topics.query, first)
-        return TreeScores(candidates, topics.view(data), topics, features, trained)
+        features = self.features(candidates, data, request, first)
+        trained = self.trained(data, request.query, first)
+        return TreeScores(candidates, request.view(data), request, features, trained)
 
     @property
     def is_live(self) -> bool:
         return all(reranker.is_live for reranker in self.rerankers.values())
 
     def live(
-        self, data: Artifact[Dataset], topics: Topics, first: Retriever, runtime: Runtime
+        self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever, runtime: Runtime
     ) -> LiveScorer:
-        trees, names = load_trees(runtime.get(self.trained(data, topics.query, first)))
+        trees, names = load_trees(runtime.get(self.trained(data, request.query, first)))
         words = Lexical(runtime.get(data).catalogue.all_texts(("title",)))
         encoders = {
             name: (encoder, encoder.loaded(runtime, data), encoder.product_embeddings(data))
             for name, encoder in self.encoders.items()
         }
         rerankers = {
-            name: reranker.live(data, topics, first, runtime)
+            name: reranker.live(data, request, first, runtime)
             for name, reranker in self.rerankers.items()
         }
 
@@ -140,11 +148,13 @@ class LambdaMART(Reranker):
 
         return score
 
-    def serving(self, data: Artifact[Dataset], topics: Topics, first: Retriever) -> list[Any]:
-        own: list[Any] = [self.trained(data, topics.query, first)]
+    def serving(
+        self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever
+    ) -> list[Any]:
+        own: list[Any] = [self.trained(data, request.query, first)]
         own += [encoder.product_embeddings(data) for encoder in self.encoders.values()]
         for reranker in self.rerankers.values():
-            own += reranker.serving(data, topics, first)
+            own += reranker.serving(data, request, first)
         return own
 
     def label(self) -> str:

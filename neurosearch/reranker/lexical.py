@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosearch.retriever.analyzer import Analyzer
+from neurosearch.query.analyzer import Analyzer
 
 NAMES = (
     *("coverage", "idf coverage", "title coverage", "bm25", "bigrams", "first term"),

@@ -17,13 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
-from neurosearch.artifact import Artifact, write_whole
-from neurosearch.errors import InputError
-from neurosearch.recipe import within
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import within
+from neurosearch.core.retrieval import RetrievalRequest, Retriever
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.store import write_whole
+from neurosearch.core.types import Dataset, check_fields
 from neurosearch.reranker.base import PairScores, Reranker
-from neurosearch.retriever.base import Retriever, Topics
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Run, check_fields
 
 PROMPT = (
     "A customer of an online shop searches for: {query}\n"
@@ -61,9 +63,13 @@ class LLM(Reranker):
                 raise InputError(f"reranker.prompt does not say where {name} goes")
 
     def scores(
-        self, candidates: Artifact[Run], data: Artifact[Dataset], topics: Topics, first: Retriever
+        self,
+        candidates: Artifact[Run],
+        data: Artifact[Dataset],
+        request: RetrievalRequest,
+        first: Retriever,
     ) -> Artifact[Run]:
-        return Graded(candidates, topics.view(data), topics, self)
+        return Graded(candidates, request.view(data), request, self)
 
     def label(self) -> str:
         return f"LLM {self.model}"
@@ -86,7 +92,7 @@ class Graded(PairScores):
 
     def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
         recipe, data = self.reranker, runtime.get(self.data)
-        texts = self.topics.queries(data).texts
+        texts = self.request.queries(data).texts
         products = data.catalogue.all_texts(recipe.fields, recipe.separator)
         prompts = [
             recipe.prompt.replace("{query}", texts[q]).replace("{product}", products[r])

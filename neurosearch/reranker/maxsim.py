@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from neurosearch.artifact import Artifact
-from neurosearch.encoder.colbert import ColBERT
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.retrieval import RetrievalRequest, Retriever
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
+from neurosearch.core.vectors import TokenEmbeddings
+from neurosearch.encoder.colbert.recipe import ColBERT
 from neurosearch.reranker.base import LiveScorer, PairScores, Reranker
-from neurosearch.retriever.base import Retriever, Topics
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Run, TokenEmbeddings
 
 
 @dataclass(frozen=True)
@@ -21,20 +23,26 @@ class MaxSim(Reranker):
     encoder: ColBERT = field(kw_only=True)
 
     def scores(
-        self, candidates: Artifact[Run], data: Artifact[Dataset], topics: Topics, first: Retriever
+        self,
+        candidates: Artifact[Run],
+        data: Artifact[Dataset],
+        request: RetrievalRequest,
+        first: Retriever,
     ) -> Artifact[Run]:
-        queries = self.encoder.query_tokens(data, topics.split, topics.query)
+        queries = self.encoder.query_tokens(data, request.split, request.query)
         products = self.encoder.product_tokens(data)
-        return MaxSimScores(candidates, topics.view(data), topics, queries, products)
+        return MaxSimScores(candidates, request.view(data), request, queries, products)
 
-    def serving(self, data: Artifact[Dataset], topics: Topics, first: Retriever) -> list[Any]:
+    def serving(
+        self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever
+    ) -> list[Any]:
         return [self.encoder.product_tokens(data)]
 
     def live(
-        self, data: Artifact[Dataset], topics: Topics, first: Retriever, runtime: Runtime
+        self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever, runtime: Runtime
     ) -> LiveScorer:
-        from neurosearch.index.maxsim import pair_scores
         from neurosearch.index.multivector import ragged
+        from neurosearch.nn.maxsim import pair_scores
 
         encoder = self.encoder.live(runtime, data)
         shown = ragged(runtime.get(self.encoder.product_tokens(data)), encoder.device)
@@ -56,8 +64,8 @@ class MaxSimScores(PairScores):
     products: Artifact[TokenEmbeddings]
 
     def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
-        from neurosearch.index.maxsim import pair_scores
         from neurosearch.index.multivector import ragged
+        from neurosearch.nn.maxsim import pair_scores
 
         device = runtime.torch_device()
         asked, shown = (ragged(runtime.get(x), device) for x in (self.queries, self.products))

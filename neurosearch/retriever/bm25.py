@@ -16,15 +16,22 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from neurosearch.artifact import Artifact
-from neurosearch.data import view
-from neurosearch.errors import InputError
-from neurosearch.query.base import QueryProcessor
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.retrieval import (
+    QueryProcessor,
+    RetrievalRequest,
+    Retriever,
+    RunArtifact,
+    Searcher,
+    judged_rows,
+)
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import TEXT_FIELDS, Dataset, Queries
+from neurosearch.query.analyzer import Analyzer, Tokenizer
 from neurosearch.retriever import bm25s_engine, lucene
-from neurosearch.retriever.analyzer import Analyzer, Tokenizer
-from neurosearch.retriever.base import Retriever, RunArtifact, Searcher, Topics, judged_rows
-from neurosearch.runtime import Runtime
-from neurosearch.types import TEXT_FIELDS, Dataset, Queries, Run
 
 ENGINES = ("lucene", "bm25s")
 FLOOR = 0.0  # a product without any query term
@@ -50,8 +57,8 @@ class BM25(Retriever):
             raise InputError(f"BM25 needs k1 >= 0 and 0 <= b <= 1, not k1={self.k1}, b={self.b}")
         check_fields(self.boosts)
 
-    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
-        return BM25Run(topics.view(data), topics, self, tuple(self.indexes(data)))
+    def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
+        return BM25Run(request.view(data), request, self, tuple(self.indexes(data)))
 
     def indexes(self, data: Artifact[Dataset]) -> list[Artifact[Any]]:
         """The index artifacts that this scoring needs."""
@@ -63,20 +70,20 @@ class BM25(Retriever):
             for name in self.boosts
         ]
 
-    def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
+    def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
         return self.indexes(data)
 
     @contextmanager
     def searcher(
-        self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
+        self, data: Artifact[Dataset], request: RetrievalRequest, runtime: Runtime
     ) -> Iterator[Searcher]:
         if self.engine == "bm25s":
             pairs = opened(self, self.indexes(data), runtime)
             places = runtime.get(data).catalogue.id_order
-            yield _Bm25sSearcher(pairs, self.analyzer.tokenizer(), topics.query, places)
+            yield _Bm25sSearcher(pairs, self.analyzer.tokenizer(), request.query, places)
             return
         index = runtime.get(self.indexes(data)[0])
-        with lucene_searcher(self, index, topics.query, runtime) as live:
+        with lucene_searcher(self, index, request.query, runtime) as live:
             yield live
 
     def label(self) -> str:
@@ -126,14 +133,14 @@ class BM25Run(RunArtifact):
     """One BM25 over one split. Inputs: the indexes that the recipe's scoring needs."""
 
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
     recipe: BM25
     indexes: tuple[Artifact[Any], ...]
 
     def answer(self, runtime: Runtime) -> Run:
         data = runtime.get(self.data)
-        queries = self.topics.queries(data)
-        return search(self.recipe, self.indexes, data, queries, self.topics, runtime)
+        queries = self.request.queries(data)
+        return search(self.recipe, self.indexes, data, queries, self.request, runtime)
 
 
 def search(
@@ -141,25 +148,25 @@ def search(
     indexes: Sequence[Artifact[Any]],
     data: Dataset,
     queries: Queries,
-    topics: Topics,
+    request: RetrievalRequest,
     runtime: Runtime,
 ) -> Run:
     """The run of one scoring."""
     tokens = recipe.analyzer.tokenizer()(queries.texts)
     pool = None
-    if topics.pool == "judged":
+    if request.pool == "judged":
         pool = judged_rows(queries, data)
     if recipe.engine == "lucene":
         index = runtime.get(indexes[0])
         if pool is None:
-            (hits,) = lucene.batch_search(index, tokens, topics.depth, [scoring(recipe)], runtime)
+            (hits,) = lucene.batch_search(index, tokens, request.depth, [scoring(recipe)], runtime)
         else:
             with lucene.LuceneWorker(index, runtime.java_memory) as worker:
                 hits = lucene.pool_scores(worker, tokens, pool, scoring(recipe))
     else:
         places = data.catalogue.id_order
-        hits = _bm25s_hits(opened(recipe, indexes, runtime), tokens, topics.depth, pool, places)
-    return to_run(hits, queries, data, topics.depth if pool is None else None)
+        hits = _bm25s_hits(opened(recipe, indexes, runtime), tokens, request.depth, pool, places)
+    return to_run(hits, queries, data, request.depth if pool is None else None)
 
 
 def to_run(hits: pl.DataFrame, queries: Queries, data: Dataset, depth: int | None) -> Run:

@@ -14,16 +14,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from neurosearch.artifact import Artifact
-from neurosearch.data import view
-from neurosearch.errors import InputError
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact, Searcher
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
 from neurosearch.evaluation.gain import Gain
 from neurosearch.evaluation.metrics import per_query
 from neurosearch.retriever import bm25, lucene
-from neurosearch.retriever.base import Retriever, RunArtifact, Searcher, Topics
 from neurosearch.retriever.bm25 import BM25
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Run
 
 TUNING_DEPTH = 10
 
@@ -53,9 +54,9 @@ class TunedBM25(Retriever):
                 "retriever.base.engine must be lucene: bm25s fixes k1 and b at indexing"
             )
 
-    def tuned(self, data: Artifact[Dataset], topics: Topics) -> Artifact[BM25]:
+    def tuned(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[BM25]:
         """The chosen BM25, as an artifact of the dev split; always by retrieval."""
-        dev = replace(topics, split="dev", depth=TUNING_DEPTH, pool="catalogue")
+        dev = replace(request, split="dev", depth=TUNING_DEPTH, pool="catalogue")
         return TunedParameters(view.learning(data, "dev"), dev, self, self._index(data))
 
     def _index(self, data: Artifact[Dataset]) -> Artifact[Path]:
@@ -63,18 +64,18 @@ class TunedBM25(Retriever):
         names = {*self.base.boosts, *self.boosts} - {lucene.CONTENTS}
         return lucene.LuceneIndex(view.products(data), self.base.analyzer, tuple(sorted(names)))
 
-    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
-        return TunedRun(topics.view(data), topics, self.tuned(data, topics), self._index(data))
+    def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
+        return TunedRun(request.view(data), request, self.tuned(data, request), self._index(data))
 
-    def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
-        return [self._index(data), self.tuned(data, topics)]
+    def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
+        return [self._index(data), self.tuned(data, request)]
 
     @contextmanager
     def searcher(
-        self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
+        self, data: Artifact[Dataset], request: RetrievalRequest, runtime: Runtime
     ) -> Iterator[Searcher]:
-        chosen, index = runtime.get(self.tuned(data, topics)), runtime.get(self._index(data))
-        with bm25.lucene_searcher(chosen, index, topics.query, runtime) as live:
+        chosen, index = runtime.get(self.tuned(data, request)), runtime.get(self._index(data))
+        with bm25.lucene_searcher(chosen, index, request.query, runtime) as live:
             yield live
 
     def label(self) -> str:
@@ -87,12 +88,12 @@ class TunedParameters(Artifact[BM25]):
 
     kind: ClassVar[str] = "bm25_parameters"
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
     recipe: TunedBM25
     index: Artifact[Path]
 
     def check(self, runtime: Runtime) -> None:
-        self.topics.queries(runtime.get(self.data))
+        self.request.queries(runtime.get(self.data))
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         trials: dict[str, float] = {}
@@ -123,19 +124,19 @@ class TunedParameters(Artifact[BM25]):
     ) -> BM25:
         """The candidate with the highest dev nDCG@10, the first of equals."""
         data = runtime.get(self.data)
-        queries = self.topics.queries(data)
+        queries = self.request.queries(data)
         judgments = data.judgments(queries.split)
         new = {_name(c): c for c in candidates if _name(c) not in trials}
         tokens = self.recipe.base.analyzer.tokenizer()(queries.texts)
         found = lucene.batch_search(
             runtime.get(self.index),
             tokens,
-            self.topics.depth,
+            self.request.depth,
             [bm25.scoring(candidate) for candidate in new.values()],
             runtime,
         )
         for name, hits in zip(new, found, strict=True):
-            run = bm25.to_run(hits, queries, data, self.topics.depth)
+            run = bm25.to_run(hits, queries, data, self.request.depth)
             scores = per_query(run, queries, judgments, self.recipe.gain, ("nDCG@10",))
             trials[name] = float(scores["nDCG@10"].to_numpy().mean())
         return max(candidates, key=lambda candidate: trials[_name(candidate)])
@@ -156,12 +157,12 @@ def _name(recipe: BM25) -> str:
 @dataclass(frozen=True)
 class TunedRun(RunArtifact):
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
     tuned: Artifact[BM25]
     index: Artifact[Path]
 
     def answer(self, runtime: Runtime) -> Run:
         data = runtime.get(self.data)
-        queries = self.topics.queries(data)
+        queries = self.request.queries(data)
         chosen = runtime.get(self.tuned)
-        return bm25.search(chosen, [self.index], data, queries, self.topics, runtime)
+        return bm25.search(chosen, [self.index], data, queries, self.request, runtime)

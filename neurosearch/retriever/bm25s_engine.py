@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from neurosearch.artifact import Artifact
-from neurosearch.retriever.analyzer import Analyzer
-from neurosearch.runtime import Runtime
-from neurosearch.types import TEXT_FIELDS, Dataset
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import TEXT_FIELDS, Dataset
+from neurosearch.query.analyzer import Analyzer
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,24 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from neurosearch.artifact import Artifact
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.retrieval import (
+    SCORED,
+    QueryProcessor,
+    RetrievalRequest,
+    Retriever,
+    RunArtifact,
+    Searcher,
+    judged_rows,
+)
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
+from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import Encoder, LiveEncoder
-from neurosearch.encoder.transformer import SentenceEncoder
+from neurosearch.encoder.sentence import SentenceEncoder
 from neurosearch.index.base import Index, LiveIndex
 from neurosearch.index.flat import Flat
-from neurosearch.query.base import QueryProcessor
-from neurosearch.retriever.base import SCORED, Retriever, RunArtifact, Searcher, Topics, judged_rows
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Embeddings, Run
 
 FLOOR = -1.0  # of a cosine
 
@@ -31,30 +40,32 @@ class Dense(Retriever):
 
     floor: ClassVar[float | None] = FLOOR
 
-    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
-        queries = self.encoder.query_embeddings(data, topics.split, topics.query)
-        if topics.pool == "judged":
+    def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
+        queries = self.encoder.query_embeddings(data, request.split, request.query)
+        if request.pool == "judged":
             return PoolRun(
-                topics.view(data), topics, queries, self.encoder.product_embeddings(data)
+                request.view(data), request, queries, self.encoder.product_embeddings(data)
             )
-        return DenseRun(topics.view(data), topics, queries, self._index(data))
+        return DenseRun(request.view(data), request, queries, self._index(data))
 
-    def diagnosis(self, data: Artifact[Dataset], topics: Topics) -> Artifact[pl.DataFrame] | None:
-        if topics.pool == "judged":
+    def diagnosis(
+        self, data: Artifact[Dataset], request: RetrievalRequest
+    ) -> Artifact[pl.DataFrame] | None:
+        if request.pool == "judged":
             return None
-        queries = self.encoder.query_embeddings(data, topics.split, topics.query)
-        return ComparedShare(topics.view(data), topics, queries, self._index(data))
+        queries = self.encoder.query_embeddings(data, request.split, request.query)
+        return ComparedShare(request.view(data), request, queries, self._index(data))
 
-    def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
+    def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
         return [self._index(data)]
 
     @contextmanager
     def searcher(
-        self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
+        self, data: Artifact[Dataset], request: RetrievalRequest, runtime: Runtime
     ) -> Iterator[Searcher]:
         index = runtime.get(self._index(data))
         live = self.encoder.loaded(runtime, data)
-        yield _DenseSearcher(self.encoder, self.encoder.identity(data), live, index, topics.query)
+        yield _DenseSearcher(self.encoder, self.encoder.identity(data), live, index, request.query)
 
     @property
     def is_live(self) -> bool:
@@ -74,7 +85,7 @@ class DenseRun(RunArtifact):
     """Retrieval from the catalogue."""
 
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
     queries: Artifact[Embeddings]
     index: Artifact[LiveIndex]
 
@@ -84,9 +95,9 @@ class DenseRun(RunArtifact):
         faiss.omp_set_num_threads(runtime.cpu_threads)
         data = runtime.get(self.data)
         asked = runtime.get(self.queries)
-        rows, scores = runtime.get(self.index).search(asked, self.topics.depth)
-        queries = self.topics.queries(data)
-        return Run.from_arrays(rows, scores, queries, data.catalogue, self.topics.depth, FLOOR)
+        rows, scores = runtime.get(self.index).search(asked, self.request.depth)
+        queries = self.request.queries(data)
+        return Run.from_arrays(rows, scores, queries, data.catalogue, self.request.depth, FLOOR)
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,7 @@ class ComparedShare(Artifact[pl.DataFrame]):
 
     kind: ClassVar[str] = "scored"
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
     queries: Artifact[Embeddings]
     index: Artifact[LiveIndex]
 
@@ -104,7 +115,7 @@ class ComparedShare(Artifact[pl.DataFrame]):
         vectors = np.ascontiguousarray(asked.vectors, dtype=np.float32)
         counts = runtime.get(self.index).compared(vectors)
         share = 100 * counts / len(data.catalogue)
-        ids = self.topics.queries(data).ids
+        ids = self.request.queries(data).ids
         frame = pl.DataFrame({"query_id": ids, SCORED: share.astype(np.float64)})
         frame.write_parquet(folder / "scored.parquet")
         return {SCORED: round(float(share.mean()), 3)}
@@ -118,13 +129,13 @@ class PoolRun(RunArtifact):
     """Exact scores of the judged products."""
 
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
     queries: Artifact[Embeddings]
     products: Artifact[Embeddings]
 
     def answer(self, runtime: Runtime) -> Run:
         data = runtime.get(self.data)
-        queries = self.topics.queries(data)
+        queries = self.request.queries(data)
         pool = judged_rows(queries, data)
         asked = runtime.get(self.queries).vectors[pool["query"].to_numpy()]
         products = runtime.get(self.products).vectors[pool["row"].to_numpy()]

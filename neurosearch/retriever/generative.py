@@ -18,17 +18,29 @@ from typing import Any
 
 import numpy as np
 
-from neurosearch.artifact import Artifact
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.retrieval import (
+    QueryProcessor,
+    RetrievalRequest,
+    Retriever,
+    RunArtifact,
+    Searcher,
+    judged_rows,
+)
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.semantic_ids import SemanticIds
+from neurosearch.core.types import Dataset
+from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import LiveEncoder
-from neurosearch.errors import InputError
 from neurosearch.evaluation.generation import GenerationMetrics
-from neurosearch.generator.base import IN_BUCKETS, CodeModelFiles, Generator
+from neurosearch.generator.base import CodeModelFiles, Generator
+from neurosearch.generator.expansion import IN_BUCKETS
 from neurosearch.generator.live import LiveGenerator
-from neurosearch.query.base import QueryProcessor
-from neurosearch.retriever.base import Retriever, RunArtifact, Searcher, Topics, judged_rows
-from neurosearch.runtime import Runtime
+from neurosearch.generator.written import Written
 from neurosearch.tokenizer.base import SemanticTokenizer
-from neurosearch.types import Dataset, Embeddings, Run, SemanticIds
 
 
 @dataclass(frozen=True)
@@ -54,46 +66,50 @@ class Generative(Retriever):
         if self.cosine_weight is not None and self.cosine_weight < 0:
             raise InputError(f"retriever.cosine_weight is {self.cosine_weight}, less than 0")
 
-    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
+    def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         ids, trained = self._parts(data)
         encoder = self.tokenizer.encoder
-        queries = encoder.query_embeddings(data, topics.split, topics.query)
+        queries = encoder.query_embeddings(data, request.split, request.query)
         products = encoder.product_embeddings(data)
-        if topics.pool == "judged":
-            weight = self._limits(topics)[2]
+        if request.pool == "judged":
+            weight = self._limits(request)[2]
             pooled = ids, trained, queries, products, weight
-            return GenerativePoolRun(topics.view(data), topics, *pooled)
-        parts = ids, trained, queries, products, *self._limits(topics)
-        return GenerativeRun(topics.view(data), topics, *parts)
+            return GenerativePoolRun(request.view(data), request, *pooled)
+        parts = ids, trained, queries, products, *self._limits(request)
+        return GenerativeRun(request.view(data), request, *parts)
 
-    def diagnosis(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Any] | None:
-        if topics.pool == "judged":
+    def diagnosis(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Any] | None:
+        if request.pool == "judged":
             return None
-        ids, trained = self._parts(data)
-        return GenerationMetrics.of(data, topics, ids, trained, self.run(data, topics))
+        pool = view.asked(data, request.split, pool=True)
+        written = Written(pool, request, *self._parts(data))
+        run, gain = self.run(data, request), self.generator.gain
+        return GenerationMetrics.of(data, request.split, written, run, gain)
 
-    def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
+    def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
         return [*self._parts(data), self.tokenizer.encoder.product_embeddings(data)]
 
     @contextmanager
     def searcher(
-        self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
+        self, data: Artifact[Dataset], request: RetrievalRequest, runtime: Runtime
     ) -> Iterator[Searcher]:
         ids, trained = self._parts(data)
         encoder = self.tokenizer.encoder
         live = encoder.loaded(runtime, data)
         products = runtime.get(encoder.product_embeddings(data)).vectors
         model = LiveGenerator(runtime.get(trained), runtime.get(ids), runtime)
-        limits = self._limits(topics)
-        yield _GenerativeSearcher(limits, model, live, encoder.query_prefix, products, topics.query)
+        limits = self._limits(request)
+        yield _GenerativeSearcher(
+            limits, model, live, encoder.query_prefix, products, request.query
+        )
 
     @property
     def is_live(self) -> bool:
         return self.generator.reads_words
 
-    def _limits(self, topics: Topics) -> tuple[int, bool, float]:
+    def _limits(self, request: RetrievalRequest) -> tuple[int, bool, float]:
         weight = IN_BUCKETS if self.cosine_weight is None else self.cosine_weight
-        return self.beam or topics.depth, self.constrained, weight
+        return self.beam or request.depth, self.constrained, weight
 
     def _parts(
         self, data: Artifact[Dataset]
@@ -112,7 +128,7 @@ class GenerativeRun(RunArtifact):
     """Retrieval from the catalogue."""
 
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
     ids: Artifact[SemanticIds]
     trained: Artifact[CodeModelFiles]
     queries: Artifact[Embeddings]
@@ -123,13 +139,13 @@ class GenerativeRun(RunArtifact):
 
     def answer(self, runtime: Runtime) -> Run:
         data = runtime.get(self.data)
-        queries = self.topics.queries(data)
+        queries = self.request.queries(data)
         model = LiveGenerator(runtime.get(self.trained), runtime.get(self.ids), runtime)
         vectors = runtime.get(self.queries).vectors, runtime.get(self.products).vectors
-        k = min(self.topics.depth, len(data.catalogue))
+        k = min(self.request.depth, len(data.catalogue))
         limits = self.beam, self.constrained, self.cosine_weight
         rows, scores = model.products(model.asked(queries, data.catalogue), k, *limits, vectors)
-        return Run.from_arrays(rows, scores, queries, data.catalogue, self.topics.depth)
+        return Run.from_arrays(rows, scores, queries, data.catalogue, self.request.depth)
 
 
 @dataclass(frozen=True)
@@ -137,7 +153,7 @@ class GenerativePoolRun(RunArtifact):
     """The judged products in the order of their IDs' log-probabilities."""
 
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
     ids: Artifact[SemanticIds]
     trained: Artifact[CodeModelFiles]
     queries: Artifact[Embeddings]
@@ -150,7 +166,7 @@ class GenerativePoolRun(RunArtifact):
         from neurosearch.generator.network import path_scores
 
         data, ids = runtime.get(self.data), runtime.get(self.ids)
-        queries = self.topics.queries(data)
+        queries = self.request.queries(data)
         pool = judged_rows(queries, data)
         model = LiveGenerator(runtime.get(self.trained), ids, runtime)
         asked, rows = pool["query"].to_numpy(), pool["row"].to_numpy()

@@ -12,14 +12,15 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from neurosearch.artifact import Artifact
-from neurosearch.data import view
-from neurosearch.errors import InputError
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact, Searcher
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Catalogue, Dataset, Queries
 from neurosearch.evaluation.gain import Gain
 from neurosearch.fusion.base import DevSet, Fusion
-from neurosearch.retriever.base import Retriever, RunArtifact, Searcher, Topics
-from neurosearch.runtime import Runtime
-from neurosearch.types import Catalogue, Dataset, Queries, Run
 
 
 @dataclass(frozen=True)
@@ -35,21 +36,23 @@ class Hybrid(Retriever):
         if len(self.members) < 2:
             raise InputError(f"retriever.members: {len(self.members)} given, two or more needed")
 
-    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
-        runs = {name: member.run(data, topics) for name, member in self.members.items()}
-        return HybridRun(topics.view(data), topics, runs, self.fusion, self._fitted(data, topics))
+    def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
+        runs = {name: member.run(data, request) for name, member in self.members.items()}
+        return HybridRun(
+            request.view(data), request, runs, self.fusion, self._fitted(data, request)
+        )
 
-    def _fitted(self, data: Artifact[Dataset], topics: Topics) -> FittedFusion | None:
+    def _fitted(self, data: Artifact[Dataset], request: RetrievalRequest) -> FittedFusion | None:
         if not self.fusion.learns:
             return None
-        dev = replace(topics, split="dev")
+        dev = replace(request, split="dev")
         runs = {name: member.run(data, dev) for name, member in self.members.items()}
         return FittedFusion(view.learning(data, "dev"), dev, runs, self.fusion, self.gain)
 
-    def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
+    def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
         members = self.members.values()
-        needed = [part for member in members for part in member.serving(data, topics)]
-        fitted = self._fitted(data, topics)
+        needed = [part for member in members for part in member.serving(data, request)]
+        fitted = self._fitted(data, request)
         return needed if fitted is None else [*needed, fitted]
 
     @property
@@ -58,18 +61,18 @@ class Hybrid(Retriever):
 
     @contextmanager
     def searcher(
-        self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
+        self, data: Artifact[Dataset], request: RetrievalRequest, runtime: Runtime
     ) -> Iterator[Searcher]:
-        fitted = self._fitted(data, topics)
+        fitted = self._fitted(data, request)
         learnt = None if fitted is None else runtime.get(fitted)
         catalogue = runtime.get(data).catalogue
         with ExitStack() as stack:
             members = {
-                name: stack.enter_context(member.searcher(data, topics, runtime))
+                name: stack.enter_context(member.searcher(data, request, runtime))
                 for name, member in self.members.items()
             }
             floors = {name: member.floor for name, member in self.members.items()}
-            yield _HybridSearcher(members, floors, self.fusion, learnt, catalogue, topics.depth)
+            yield _HybridSearcher(members, floors, self.fusion, learnt, catalogue, request.depth)
 
     def label(self) -> str:
         return f"Hybrid {self.fusion.label()}"
@@ -81,16 +84,16 @@ class FittedFusion(Artifact[Mapping[str, Any]]):
 
     kind: ClassVar[str] = "fusion"
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
     runs: Mapping[str, Artifact[Run]]
     fusion: Fusion
     gain: Gain
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         data = runtime.get(self.data)
-        split = self.topics.split
+        split = self.request.split
         runs = {name: runtime.get(run) for name, run in self.runs.items()}
-        dev = DevSet(runs, self.topics.queries(data), data.judgments(split), self.gain)
+        dev = DevSet(runs, self.request.queries(data), data.judgments(split), self.gain)
         learnt = dict(self.fusion.fit(dev))
         (folder / "fusion.json").write_text(json.dumps(learnt, indent=1), encoding="utf-8")
         chosen = {key: learnt[key] for key in learnt if key not in ("tried", "dev nDCG@10")}
@@ -104,17 +107,17 @@ class FittedFusion(Artifact[Mapping[str, Any]]):
 @dataclass(frozen=True)
 class HybridRun(RunArtifact):
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
     runs: Mapping[str, Artifact[Run]]
     fusion: Fusion
     fitted: FittedFusion | None
 
     def answer(self, runtime: Runtime) -> Run:
-        queries = self.topics.queries(runtime.get(self.data))
+        queries = self.request.queries(runtime.get(self.data))
         runs = {name: runtime.get(run) for name, run in self.runs.items()}
         learnt = None if self.fitted is None else runtime.get(self.fitted)
         fused = self.fusion.fuse(runs, queries, learnt)
-        depth = self.topics.depth if self.topics.pool == "catalogue" else None
+        depth = self.request.depth if self.request.pool == "catalogue" else None
         return Run.from_frame(fused.frame, queries, depth)
 
 

@@ -9,7 +9,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
 
 NEEDED = 21
 HINT = (

@@ -11,13 +11,22 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from neurosearch.artifact import Artifact
-from neurosearch.encoder.colbert import ColBERT
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.retrieval import (
+    SCORED,
+    QueryProcessor,
+    RetrievalRequest,
+    Retriever,
+    RunArtifact,
+    Searcher,
+    judged_rows,
+)
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
+from neurosearch.core.vectors import TokenEmbeddings
+from neurosearch.encoder.colbert.recipe import ColBERT
 from neurosearch.index.multivector import MultiVector
-from neurosearch.query.base import QueryProcessor
-from neurosearch.retriever.base import SCORED, Retriever, RunArtifact, Searcher, Topics, judged_rows
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Run, TokenEmbeddings
 
 FLOOR = -1.0  # of a mean of cosines
 
@@ -31,29 +40,31 @@ class LateInteraction(Retriever):
 
     floor: ClassVar[float | None] = FLOOR
 
-    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
-        queries = self.encoder.query_tokens(data, topics.split, topics.query)
-        if topics.pool == "judged":
+    def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
+        queries = self.encoder.query_tokens(data, request.split, request.query)
+        if request.pool == "judged":
             products = self.encoder.product_tokens(data)
-            return PoolTokensRun(topics.view(data), topics, queries, products)
-        return TokensRun(topics.view(data), topics, queries, self._index(data))
+            return PoolTokensRun(request.view(data), request, queries, products)
+        return TokensRun(request.view(data), request, queries, self._index(data))
 
-    def diagnosis(self, data: Artifact[Dataset], topics: Topics) -> Artifact[pl.DataFrame] | None:
-        if topics.pool == "judged":
+    def diagnosis(
+        self, data: Artifact[Dataset], request: RetrievalRequest
+    ) -> Artifact[pl.DataFrame] | None:
+        if request.pool == "judged":
             return None
-        queries = self.encoder.query_tokens(data, topics.split, topics.query)
-        return CandidateShare(TokensRun(topics.view(data), topics, queries, self._index(data)))
+        queries = self.encoder.query_tokens(data, request.split, request.query)
+        return CandidateShare(TokensRun(request.view(data), request, queries, self._index(data)))
 
-    def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
+    def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
         return [self._index(data)]
 
     @contextmanager
     def searcher(
-        self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
+        self, data: Artifact[Dataset], request: RetrievalRequest, runtime: Runtime
     ) -> Iterator[Searcher]:
         live = self.encoder.live(runtime, data)
         identity = self.encoder.identity(data)
-        yield _LateSearcher(live, identity, runtime.get(self._index(data)), topics.query, runtime)
+        yield _LateSearcher(live, identity, runtime.get(self._index(data)), request.query, runtime)
 
     def _index(self, data: Artifact[Dataset]) -> Artifact[Any]:
         return self.index.build(self.encoder.product_tokens(data))
@@ -68,14 +79,14 @@ class TokensRun(RunArtifact):
     """Retrieval from the catalogue; counts.npy says how many products each query scored."""
 
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
     queries: Artifact[TokenEmbeddings]
     index: Artifact[Any]
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         data = runtime.get(self.data)
-        queries = self.topics.queries(data)
-        depth = self.topics.depth
+        queries = self.request.queries(data)
+        depth = self.request.depth
         k = min(depth, len(data.catalogue))
         rows, scores, counts = runtime.get(self.index).search(runtime.get(self.queries), k, runtime)
         run = Run.from_arrays(rows, scores, queries, data.catalogue, depth, FLOOR)
@@ -95,7 +106,7 @@ class CandidateShare(Artifact[pl.DataFrame]):
         data = runtime.get(self.run.data)
         counts = np.load(runtime.store.ensure(self.run) / "counts.npy")
         share = 100 * counts / len(data.catalogue)
-        ids = self.run.topics.queries(data).ids
+        ids = self.run.request.queries(data).ids
         frame = pl.DataFrame({"query_id": ids, SCORED: share.astype(np.float64)})
         frame.write_parquet(folder / "scored.parquet")
         return {SCORED: round(float(share.mean()), 3)}
@@ -109,16 +120,16 @@ class PoolTokensRun(RunArtifact):
     """Exact scores of the judged products."""
 
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
     queries: Artifact[TokenEmbeddings]
     products: Artifact[TokenEmbeddings]
 
     def answer(self, runtime: Runtime) -> Run:
-        from neurosearch.index.maxsim import pair_scores
         from neurosearch.index.multivector import ragged
+        from neurosearch.nn.maxsim import pair_scores
 
         data = runtime.get(self.data)
-        queries = self.topics.queries(data)
+        queries = self.request.queries(data)
         pool = judged_rows(queries, data)
         device = runtime.torch_device()
         asked, shown = (ragged(runtime.get(x), device) for x in (self.queries, self.products))

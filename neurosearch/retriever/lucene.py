@@ -29,13 +29,13 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from neurosearch.artifact import Artifact
-from neurosearch.errors import InputError
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import TEXT_FIELDS, Catalogue, Dataset
+from neurosearch.query.analyzer import Analyzer, Tokenizer
 from neurosearch.retriever import lucene_worker
-from neurosearch.retriever.analyzer import Analyzer, Tokenizer
 from neurosearch.retriever.java import anserini_jar, java_home, jvm_library, run_java
-from neurosearch.runtime import Runtime
-from neurosearch.types import TEXT_FIELDS, Catalogue, Dataset
 
 CONTENTS = "contents"  # the catch-all field: every text field, joined
 ROWS = "rows.npy"  # catalogue rows by the number that names a document

@@ -19,18 +19,20 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from neurosearch.artifact import Artifact
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import within
+from neurosearch.core.retrieval import SCORED, RetrievalRequest, Retriever, RunArtifact, Searcher
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
+from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import LiveEncoder
-from neurosearch.errors import InputError
 from neurosearch.generator.base import CodeModelFiles, Generator
 from neurosearch.generator.live import LiveGenerator
-from neurosearch.recipe import within
-from neurosearch.retriever.base import SCORED, Retriever, RunArtifact, Searcher, Topics
 from neurosearch.retriever.dense import FLOOR, Dense
 from neurosearch.retriever.prefix_lists import PrefixLists, PrefixListsArtifact
-from neurosearch.runtime import Runtime
 from neurosearch.tokenizer.base import SemanticTokenizer
-from neurosearch.types import Dataset, Embeddings, Run
 
 
 @dataclass(frozen=True)
@@ -66,28 +68,30 @@ class Multiphase(Retriever):
         """Prefixes kept on each level."""
         return (self.width or self.probes,) * (self.depth - 1) + (self.probes,)
 
-    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
+    def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         encoder = self.tokenizer.encoder
-        if topics.pool == "judged":  # nothing to narrow down
-            return Dense(encoder).run(data, topics)
-        queries = encoder.query_embeddings(data, topics.split, topics.query)
+        if request.pool == "judged":  # nothing to narrow down
+            return Dense(encoder).run(data, request)
+        queries = encoder.query_embeddings(data, request.split, request.query)
         parts = self._lists(data), self._written(data), self.widths
-        return MultiphaseRun(topics.view(data), topics, queries, *parts)
+        return MultiphaseRun(request.view(data), request, queries, *parts)
 
-    def diagnosis(self, data: Artifact[Dataset], topics: Topics) -> Artifact[pl.DataFrame] | None:
-        if topics.pool == "judged":
+    def diagnosis(
+        self, data: Artifact[Dataset], request: RetrievalRequest
+    ) -> Artifact[pl.DataFrame] | None:
+        if request.pool == "judged":
             return None
-        run = self.run(data, topics)
+        run = self.run(data, request)
         assert isinstance(run, MultiphaseRun)
         return ScoredShare(run)
 
-    def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
+    def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
         written = self._written(data)
         return [self._lists(data)] if written is None else [self._lists(data), written]
 
     @contextmanager
     def searcher(
-        self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
+        self, data: Artifact[Dataset], request: RetrievalRequest, runtime: Runtime
     ) -> Iterator[Searcher]:
         encoder = self.tokenizer.encoder
         live = encoder.loaded(runtime, data)
@@ -96,7 +100,7 @@ class Multiphase(Retriever):
         model = None
         if written is not None:
             model = LiveGenerator(runtime.get(written), lists.ids, runtime)
-        yield _MultiphaseSearcher(self, live, lists, model, topics)
+        yield _MultiphaseSearcher(self, live, lists, model, request)
 
     def _lists(self, data: Artifact[Dataset]) -> Artifact[PrefixLists]:
         embeddings = self.tokenizer.encoder.product_embeddings(data)
@@ -134,7 +138,7 @@ def found_prefixes(
 @dataclass(frozen=True)
 class MultiphaseRun(RunArtifact):
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
     queries: Artifact[Embeddings]
     lists: Artifact[PrefixLists]
     written: Artifact[CodeModelFiles] | None
@@ -143,12 +147,12 @@ class MultiphaseRun(RunArtifact):
     def prefixes(self, runtime: Runtime) -> tuple[np.ndarray, np.ndarray]:
         """Phase 1 of all queries."""
         data, lists = runtime.get(self.data), runtime.get(self.lists)
-        texts = self.topics.queries(data).texts
+        texts = self.request.queries(data).texts
         model = None
         if self.written is not None:
             model = LiveGenerator(runtime.get(self.written), lists.ids, runtime)
         vectors = runtime.get(self.queries).vectors
-        return found_prefixes(lists, model, vectors, texts, self.widths, self.topics.depth)
+        return found_prefixes(lists, model, vectors, texts, self.widths, self.request.depth)
 
     def answer(self, runtime: Runtime) -> Run:
         import faiss
@@ -159,10 +163,10 @@ class MultiphaseRun(RunArtifact):
         if asked.encoder != lists.encoder:
             raise InputError("the lists hold vectors of another encoder than the queries'")
         nodes, _ = self.prefixes(runtime)
-        depth = min(self.topics.depth, len(data.catalogue))
+        depth = min(self.request.depth, len(data.catalogue))
         rows, scores = lists.nearest(asked.vectors, nodes, depth)
-        queries = self.topics.queries(data)
-        return Run.from_arrays(rows, scores, queries, data.catalogue, self.topics.depth, FLOOR)
+        queries = self.request.queries(data)
+        return Run.from_arrays(rows, scores, queries, data.catalogue, self.request.depth, FLOOR)
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,7 @@ class ScoredShare(Artifact[pl.DataFrame]):
         nodes, compared = self.run.prefixes(runtime)
         products = np.where(nodes >= 0, lists.sizes[nodes], 0).sum(axis=1)
         share = 100 * (products + compared) / len(data.catalogue)
-        ids = self.run.topics.queries(data).ids
+        ids = self.run.request.queries(data).ids
         pl.DataFrame({"query_id": ids, SCORED: share}).write_parquet(folder / "scored.parquet")
         spread = np.percentile(share, [50, 95])
         return {SCORED: round(float(share.mean()), 3), "p50, p95": spread.round(3).tolist()}
@@ -192,14 +196,14 @@ class _MultiphaseSearcher:
     encoder: LiveEncoder
     lists: PrefixLists
     model: LiveGenerator | None
-    topics: Topics
+    request: RetrievalRequest
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        processed = self.topics.query.process(list(texts))
+        processed = self.request.query.process(list(texts))
         prefix = self.recipe.tokenizer.encoder.query_prefix
         vectors = self.encoder.encode([prefix + text for text in processed])
         widths = self.recipe.widths
         # As many products as in a batch, or a shorter list would come from other prefixes.
-        least = max(k, self.topics.depth)
+        least = max(k, self.request.depth)
         nodes, _ = found_prefixes(self.lists, self.model, vectors, processed, widths, least)
         return self.lists.nearest(vectors, nodes, min(k, len(self.lists.ids)))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from neurosearch.artifact import Artifact
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.retrieval import RetrievalRequest, Retriever
+from neurosearch.core.run import Run
+from neurosearch.core.types import Dataset
 from neurosearch.evaluation.gain import Gain
-from neurosearch.retriever.base import Retriever, Topics
-from neurosearch.types import Dataset, Run
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Oracle(Retriever):
 
     is_bound: ClassVar[bool] = True
 
-    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
+    def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         # The artifact lies in evaluation/, which alone may open the test split's judgments.
         from neurosearch.evaluation.ideal import IdealRun
 
-        return IdealRun.of(data, topics, self.gain)
+        return IdealRun.of(data, request, self.gain)

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from neurosearch.artifact import Artifact
-from neurosearch.runtime import Runtime
-from neurosearch.types import Embeddings, SemanticIds
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.semantic_ids import SemanticIds
+from neurosearch.core.vectors import Embeddings
 
 CHUNK = 64  # queries whose nodes are compared at a time
 

@@ -8,10 +8,11 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from neurosearch.artifact import Artifact
-from neurosearch.retriever.base import Retriever, RunArtifact, Topics, judged_rows
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Run
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact, judged_rows
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
 
 
 @dataclass(frozen=True)
@@ -20,21 +21,21 @@ class Random(Retriever):
 
     is_bound: ClassVar[bool] = True
 
-    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
-        return RandomRun(topics.view(data), topics, self.seed)
+    def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
+        return RandomRun(request.view(data), request, self.seed)
 
 
 @dataclass(frozen=True)
 class RandomRun(RunArtifact):
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
     seed: int
 
     def answer(self, runtime: Runtime) -> Run:
         data = runtime.get(self.data)
-        queries = self.topics.queries(data)
+        queries = self.request.queries(data)
         rng = np.random.default_rng(self.seed)
-        if self.topics.pool == "judged":
+        if self.request.pool == "judged":
             pool = judged_rows(queries, data)
             frame = pool.select(
                 queries.ids.gather(pool["query"]).alias("query_id"),
@@ -43,7 +44,7 @@ class RandomRun(RunArtifact):
             )
             return Run.from_frame(frame, queries)
         size = len(data.catalogue)
-        depth = min(self.topics.depth, size)
+        depth = min(self.request.depth, size)
         rows = np.stack([rng.choice(size, depth, replace=False) for _ in range(len(queries))])
         scores = np.tile(np.arange(depth, 0, -1, dtype=np.float32), (len(queries), 1))
         return Run.from_arrays(rows, scores, queries, data.catalogue)

@@ -17,17 +17,23 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from neurosearch.artifact import Artifact
-from neurosearch.data import view
-from neurosearch.errors import InputError
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import within
+from neurosearch.core.retrieval import (
+    QueryProcessor,
+    RetrievalRequest,
+    Retriever,
+    RunArtifact,
+    Searcher,
+)
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset, Queries
 from neurosearch.evaluation.gain import Gain
 from neurosearch.fusion.normalization import normalised
-from neurosearch.query.base import QueryProcessor
-from neurosearch.recipe import within
 from neurosearch.reranker.base import Candidates, LiveScorer, Reranker
-from neurosearch.retriever.base import Retriever, RunArtifact, Searcher, Topics
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Queries, Run
 
 GRID = tuple(round(0.1 * step, 1) for step in range(11))
 
@@ -51,29 +57,29 @@ class Reranked(Retriever):
         within("retriever.depth", self.depth, least=1)
         within("retriever.weight", self.weight, least=0, most=1)
 
-    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
-        first, scored = self._stages(data, topics)
+    def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
+        first, scored = self._stages(data, request)
         weight: float | DevWeight = (
-            self.weight if self.weight is not None else self._tuned(data, topics)
+            self.weight if self.weight is not None else self._tuned(data, request)
         )
-        return RerankedRun(topics.view(data), topics, first, scored, weight)
+        return RerankedRun(request.view(data), request, first, scored, weight)
 
     def _stages(
-        self, data: Artifact[Dataset], topics: Topics
+        self, data: Artifact[Dataset], request: RetrievalRequest
     ) -> tuple[Artifact[Run], Artifact[Run]]:
-        first = self.retriever.run(data, topics)
-        depth = self.depth if topics.pool == "catalogue" else None
+        first = self.retriever.run(data, request)
+        depth = self.depth if request.pool == "catalogue" else None
         candidates = Candidates(first, depth)
-        return first, self.reranker.scores(candidates, data, topics, self.retriever)
+        return first, self.reranker.scores(candidates, data, request, self.retriever)
 
-    def _tuned(self, data: Artifact[Dataset], topics: Topics) -> DevWeight:
-        dev = replace(topics, split="dev")
+    def _tuned(self, data: Artifact[Dataset], request: RetrievalRequest) -> DevWeight:
+        dev = replace(request, split="dev")
         source = view.learning(data, "dev")
         return DevWeight(source, dev, *self._stages(data, dev), self.gain)
 
-    def serving(self, data: Artifact[Dataset], topics: Topics) -> list[Artifact[Any]]:
-        own = self.reranker.serving(data, topics, self.retriever)
-        return [*self.retriever.serving(data, topics), *own]
+    def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
+        own = self.reranker.serving(data, request, self.retriever)
+        return [*self.retriever.serving(data, request), *own]
 
     @property
     def is_live(self) -> bool:
@@ -81,16 +87,16 @@ class Reranked(Retriever):
 
     @contextmanager
     def searcher(
-        self, data: Artifact[Dataset], topics: Topics, runtime: Runtime
+        self, data: Artifact[Dataset], request: RetrievalRequest, runtime: Runtime
     ) -> Iterator[Searcher]:
         if not self.is_live:
             raise InputError(f"{self.label()} has no live searcher")
         weight = self.weight
         if weight is None:
-            weight = runtime.get(self._tuned(data, topics))
-        with self.retriever.searcher(data, topics, runtime) as first:
-            score = self.reranker.live(data, topics, self.retriever, runtime)
-            yield _RerankedSearcher(first, score, weight, self.depth, topics.depth, topics.query)
+            weight = runtime.get(self._tuned(data, request))
+        with self.retriever.searcher(data, request, runtime) as first:
+            score = self.reranker.live(data, request, self.retriever, runtime)
+            yield _RerankedSearcher(first, score, weight, self.depth, request.depth, request.query)
 
     def label(self) -> str:
         told = f"{self.retriever.label()} + {self.reranker.label()}"
@@ -100,16 +106,16 @@ class Reranked(Retriever):
 @dataclass(frozen=True)
 class RerankedRun(RunArtifact):
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
     first: Artifact[Run]
     scored: Artifact[Run]
     weight: Any  # a number, or the artifact that chooses one
 
     def answer(self, runtime: Runtime) -> Run:
         weight = runtime.get(self.weight) if isinstance(self.weight, Artifact) else self.weight
-        queries = self.topics.queries(runtime.get(self.data))
+        queries = self.request.queries(runtime.get(self.data))
         merged = interpolated(runtime.get(self.first), runtime.get(self.scored), weight, queries)
-        depth = self.topics.depth if self.topics.pool == "catalogue" else None
+        depth = self.request.depth if self.request.pool == "catalogue" else None
         return Run.from_frame(merged.frame, queries, depth)
 
 
@@ -119,7 +125,7 @@ class DevWeight(Artifact[float]):
 
     kind: ClassVar[str] = "weight"
     data: Artifact[Dataset]
-    topics: Topics
+    request: RetrievalRequest
     first: Artifact[Run]
     scored: Artifact[Run]
     gain: Gain
@@ -128,7 +134,7 @@ class DevWeight(Artifact[float]):
         from neurosearch.evaluation.metrics import per_query
 
         data = runtime.get(self.data)
-        queries, judgments = self.topics.queries(data), data.judgments(self.topics.split)
+        queries, judgments = self.request.queries(data), data.judgments(self.request.split)
         first, scored = runtime.get(self.first), runtime.get(self.scored)
         tried = {}
         for weight in GRID:

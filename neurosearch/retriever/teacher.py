@@ -12,14 +12,15 @@ from typing import Any
 
 import polars as pl
 
-from neurosearch.artifact import Artifact
-from neurosearch.data import view
-from neurosearch.errors import InputError
-from neurosearch.recipe import within
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import within
+from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
 from neurosearch.reranker.base import Candidates, Reranker
-from neurosearch.retriever.base import Retriever, RunArtifact, Topics
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Run
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ class Teacher(Retriever):
         super().__post_init__()
         within("retriever.depth", self.depth, least=1)
 
-    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
-        candidates: Artifact[Run] = Candidates(self.retriever.run(data, topics), self.depth)
-        if topics.split == "train":
+    def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
+        candidates: Artifact[Run] = Candidates(self.retriever.run(data, request), self.depth)
+        if request.split == "train":
             candidates = WithJudged(candidates, view.learning(data, "train"))
-        return self.reranker.scores(candidates, data, topics, self.retriever)
+        return self.reranker.scores(candidates, data, request, self.retriever)
 
     def label(self) -> str:
         return f"{self.retriever.label()} + {self.reranker.label()}, candidates only"

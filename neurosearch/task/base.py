@@ -12,17 +12,18 @@ from typing import Any, ClassVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from neurosearch.artifact import Artifact, write_whole
-from neurosearch.command import masked
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.command import masked
+from neurosearch.core.errors import InputError
+from neurosearch.core.machine import git_commit, hardware
+from neurosearch.core.recipe import Recipe
+from neurosearch.core.retrieval import QueryProcessor, Retriever
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.store import write_whole
+from neurosearch.core.types import Dataset
 from neurosearch.data.base import Data
-from neurosearch.errors import InputError
 from neurosearch.evaluation.base import Evaluation
 from neurosearch.evaluation.opened import opened
-from neurosearch.query.base import QueryProcessor
-from neurosearch.recipe import Recipe
-from neurosearch.retriever.base import Retriever
-from neurosearch.runtime import Runtime, git_commit, hardware
-from neurosearch.types import Dataset
 
 RECORD = "record.json"
 SWEEP = "NEUROSEARCH_SWEEP"  # set for all the jobs of a multirun, in whatever process they run

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from neurosearch.encoder.weights import local_folder
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
+from neurosearch.core.machine import hardware
+from neurosearch.nn.pretrained import local_folder
 from neurosearch.retriever.java import anserini_jar, java_home
-from neurosearch.runtime import hardware
 from neurosearch.task.base import Job, Task
 
 PACKAGES = ("torch", "transformers", "faiss-cpu", "bm25s", "ranx", "polars", "wandb")

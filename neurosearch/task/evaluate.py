@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from neurosearch.artifact import Artifact, write_whole
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.machine import log, peak_memory_mb
+from neurosearch.core.recipe import values_of
+from neurosearch.core.store import write_whole
 from neurosearch.evaluation.latency import costs
-from neurosearch.recipe import values_of
-from neurosearch.runtime import log, peak_memory_mb
 from neurosearch.task.base import Job, Task, build, resolved
 
 
@@ -76,7 +77,7 @@ class Evaluate(Task):
     def _evaluate(self, job: Job) -> dict[str, Any]:
         runtime, evaluation = job.runtime, job.evaluation
         data = job.dataset
-        run = job.retriever.run(data, evaluation.topics(job.query))
+        run = job.retriever.run(data, evaluation.request(job.query))
         metrics = evaluation.metrics(job.retriever, data, job.query)
         folder = runtime.store.ensure(metrics)
         write_whole(job.folder / "metrics.parquet", (folder / "metrics.parquet").read_bytes())
@@ -85,7 +86,7 @@ class Evaluate(Task):
         means = {name: value for name, value in means.items() if value is not None}
         self._copy_run(job, run.artifact_fingerprint, runtime.store.ensure(run) / "run.parquet")
         latency = evaluation.latency_of(job.retriever, data, job.query)
-        serving = job.retriever.serving(data, evaluation.topics(job.query))
+        serving = job.retriever.serving(data, evaluation.request(job.query))
         cost = costs(serving, len(runtime.get(data).catalogue), runtime) if serving else None
         return {
             "means": means,
@@ -108,7 +109,7 @@ class Evaluate(Task):
             return
         write_whole(job.folder / "run.parquet", source.read_bytes())
         if self.trec:
-            from neurosearch.types import Run
+            from neurosearch.core.run import Run
 
             Run.load(source).save_trec(job.folder / "run.trec")
         write_whole(stamp, fingerprint.encode())
@@ -116,12 +117,12 @@ class Evaluate(Task):
 
 def targets_of(job: Job) -> list[Artifact[Any]]:
     """What a job asks for: its metrics and run, the data, what serves, its latency."""
-    data, topics = job.dataset, job.evaluation.topics(job.query)
+    data, request = job.dataset, job.evaluation.request(job.query)
     latency = job.evaluation.latency_of(job.retriever, data, job.query)
     return [
         job.evaluation.metrics(job.retriever, data, job.query),
-        job.retriever.run(data, topics),
+        job.retriever.run(data, request),
         data,
-        *job.retriever.serving(data, topics),
+        *job.retriever.serving(data, request),
         *([] if latency is None else [latency]),
     ]

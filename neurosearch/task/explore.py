@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from neurosearch.artifact import write_whole
+from neurosearch.core.errors import InputError
+from neurosearch.core.semantic_ids import SemanticIds
+from neurosearch.core.store import write_whole
 from neurosearch.data.profile import profile
-from neurosearch.errors import InputError
 from neurosearch.evaluation.opened import opened
 from neurosearch.report import pictures
 from neurosearch.task.base import Job, Task
 from neurosearch.task.tokenize import tokenizer_of
 from neurosearch.tokenizer.health import health_of
-from neurosearch.types import SemanticIds
 
 PROJECTIONS = ("pca", "tsne", "umap")
 TEMPLATE = Path(pictures.__file__).with_name("explore.html.j2")

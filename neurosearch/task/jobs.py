@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
 from neurosearch.task.base import Job, build
 
 # Which groups at the root each kind of task reads; any task reads the others.

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from neurosearch.artifact import Artifact, Store
-from neurosearch.errors import InputError
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.store import Store
 from neurosearch.task.base import Job, Task
 from neurosearch.task.evaluate import Evaluate, targets_of
 from neurosearch.task.jobs import composed_jobs

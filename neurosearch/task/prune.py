@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neurosearch.artifact import MANIFEST
-from neurosearch.errors import InputError
-from neurosearch.recipe import within
-from neurosearch.runtime import log
+from neurosearch.core.errors import InputError
+from neurosearch.core.machine import log
+from neurosearch.core.recipe import within
+from neurosearch.core.store import MANIFEST
 from neurosearch.task.base import RECORD, Job, Task
 
 Key = tuple[str, str]  # kind and fingerprint

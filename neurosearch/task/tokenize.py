@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from neurosearch.artifact import write_whole
-from neurosearch.errors import InputError
-from neurosearch.runtime import log, peak_memory_mb
+from neurosearch.core.errors import InputError
+from neurosearch.core.machine import log, peak_memory_mb
+from neurosearch.core.store import write_whole
 from neurosearch.task.base import Job, Task, build, resolved
 from neurosearch.tokenizer.atomic import Atomic
 from neurosearch.tokenizer.base import SemanticTokenizer

@@ -10,16 +10,19 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from neurosearch.artifact import Artifact
 from neurosearch.collisions.base import Collisions
 from neurosearch.collisions.keep import Keep
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.machine import log
+from neurosearch.core.recipe import Recipe
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.semantic_ids import SemanticIds
+from neurosearch.core.types import Dataset
+from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import Encoder
-from neurosearch.encoder.transformer import SentenceEncoder
-from neurosearch.errors import InputError
-from neurosearch.recipe import Recipe
-from neurosearch.runtime import Runtime, log
+from neurosearch.encoder.sentence import SentenceEncoder
 from neurosearch.tokenizer.thresholds import Thresholds
-from neurosearch.types import Dataset, Embeddings, SemanticIds
 
 
 class Quantizer(Protocol):

@@ -14,6 +14,26 @@ import torch
 from torch import Tensor, nn
 
 from neurosearch.tokenizer.kmeans import kmeans
+from neurosearch.training.module import TrainingModule
+
+CHUNK = 16_384  # vectors that go through a network at a time
+QUALITY = "quality"  # what the best checkpoint has most of: -(error + collision rate)
+
+
+class QuantizerModule(TrainingModule):
+    """Base of networks that learn codes of a catalogue's vectors by reconstruction."""
+
+    monitor = QUALITY
+    rate_key = "tokenizer.schedule.lr"
+
+    def validate(self) -> tuple[float, float]:
+        """Error of the reconstruction, and 1 less IDs per product."""
+        raise TypeError(f"{type(self).__name__} does not say how it is validated")
+
+    def validation(self) -> dict[str, float]:
+        error, collisions = self.validate()
+        self.check_finite([torch.tensor(error)])
+        return {"error": error, "collision rate": collisions, QUALITY: -(error + collisions)}
 
 
 class Bookkeeping(nn.Module):
@@ -68,3 +88,13 @@ def batch_rows(total: int, size: int, seed: int, step: int) -> np.ndarray:
     epoch, within = divmod(step, max(1, total // size))
     order = np.random.default_rng([seed, epoch]).permutation(total)
     return order[within * size : (within + 1) * size]
+
+
+def as_tensor(vectors: np.ndarray, device: Any) -> Tensor:
+    """A float32 tensor on `device`, with memory of its own."""
+    return torch.from_numpy(np.array(vectors, dtype=np.float32)).to(device)
+
+
+def straight(latent: Tensor, quantized: Tensor) -> Tensor:
+    """The straight-through estimator: the quantized vector, the latent's gradient."""
+    return latent + (quantized - latent).detach()

@@ -15,12 +15,14 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from neurosearch.artifact import Artifact
-from neurosearch.data import view
-from neurosearch.runtime import Runtime
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.semantic_ids import SemanticIds
+from neurosearch.core.types import Catalogue, Dataset
+from neurosearch.core.vectors import Embeddings
 from neurosearch.tokenizer.base import Quantizer, SemanticTokenizer
 from neurosearch.tokenizer.thresholds import Thresholds
-from neurosearch.types import Catalogue, Dataset, Embeddings, SemanticIds
 
 NEIGHBOURS, ASKED = 10, 2000
 METRICS = (

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from neurosearch.errors import InputError
-from neurosearch.runtime import Runtime
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
 from neurosearch.tokenizer.base import Quantizer, SemanticTokenizer
 from neurosearch.tokenizer.kmeans import balanced_labels, kmeans
 

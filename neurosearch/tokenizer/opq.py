@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from neurosearch.errors import InputError
-from neurosearch.runtime import Runtime
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
 from neurosearch.tokenizer.base import Quantizer, SemanticTokenizer
 
 

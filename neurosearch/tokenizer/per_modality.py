@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from neurosearch.errors import InputError
-from neurosearch.runtime import Runtime
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
 from neurosearch.tokenizer.base import Quantizer, SemanticTokenizer
-from neurosearch.tokenizer.rqvae import RQVAE
+from neurosearch.tokenizer.rqvae.recipe import RQVAE
 from neurosearch.tokenizer.views import ViewTokenizer
 
 

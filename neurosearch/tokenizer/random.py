@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from neurosearch.runtime import Runtime
+from neurosearch.core.runtime import Runtime
 from neurosearch.tokenizer.base import Quantizer, SemanticTokenizer
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neurosearch.errors import InputError
-from neurosearch.recipe import Recipe
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import Recipe
 
 
 @dataclass(frozen=True)

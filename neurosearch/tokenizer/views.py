@@ -8,15 +8,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from neurosearch.artifact import Artifact
 from neurosearch.collisions.keep import Keep
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
+from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import Encoder
-from neurosearch.encoder.fused import Fused
-from neurosearch.errors import InputError
-from neurosearch.runtime import Runtime
+from neurosearch.encoder.multimodal.fused import Fused
 from neurosearch.tokenizer.base import FittedTokenizer, Quantizer, SemanticTokenizer
 from neurosearch.tokenizer.thresholds import Thresholds
-from neurosearch.types import Dataset, Embeddings
 
 
 @dataclass(frozen=True)

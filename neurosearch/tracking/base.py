@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from neurosearch.recipe import Recipe
+from neurosearch.core.recipe import Recipe
 
 if TYPE_CHECKING:
     from neurosearch.task.base import Job

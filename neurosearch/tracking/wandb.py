@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neurosearch.command import masked
-from neurosearch.errors import InputError
+from neurosearch.core.command import masked
+from neurosearch.core.errors import InputError
 from neurosearch.tracking.base import Tracker, Tracking
 from neurosearch.tracking.csv import CsvTracker
-from neurosearch.training import curves_of
+from neurosearch.training.progress import curves_of
 
 if TYPE_CHECKING:
     from neurosearch.task.base import Job

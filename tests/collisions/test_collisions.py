@@ -14,7 +14,7 @@ from neurosearch.collisions.extra import Extra
 from neurosearch.collisions.keep import Keep
 from neurosearch.collisions.next_best import NextBest
 from neurosearch.collisions.sinkhorn import Sinkhorn, log_transport
-from neurosearch.types import SemanticIds
+from neurosearch.core.semantic_ids import SemanticIds
 
 K = 6
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
 from neurosearch.data.amazon_reviews import AmazonReviews
-from neurosearch.errors import InputError
 from neurosearch.evaluation.opened import opened
-from neurosearch.runtime import Runtime
 
 META = [
     {"asin": f"B{i}", "title": f"Pen {i}", "brand": "Bic", "category": ["Office", "Pens"]}

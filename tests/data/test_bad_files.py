@@ -13,6 +13,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
 from neurosearch.data import reading
 from neurosearch.data.amazon_reviews import AmazonReviews
 from neurosearch.data.base import Data
@@ -21,8 +23,6 @@ from neurosearch.data.esci import STEM, Esci
 from neurosearch.data.home_depot import HomeDepot
 from neurosearch.data.pictures import Pictures
 from neurosearch.data.wands import PRODUCT, Wands
-from neurosearch.errors import InputError
-from neurosearch.runtime import Runtime
 
 
 def refused(data: Data, runtime: Runtime, message: str) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
 from neurosearch.data.beir import Beir
-from neurosearch.errors import InputError
-from neurosearch.runtime import Runtime
 
 CORPUS = [
     {

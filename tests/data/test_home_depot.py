@@ -10,9 +10,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
 from neurosearch.data.home_depot import HomeDepot
-from neurosearch.errors import InputError
-from neurosearch.runtime import Runtime
 
 HEADER = '"id","product_uid","product_title","search_term","relevance"\n'
 ROWS = [
@@ -98,7 +98,7 @@ def test_missing_file_and_column_are_named(runtime: Runtime, tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"train\.csv: no such file"):
         runtime.get(HomeDepot(str(tmp_path)).dataset())
     (tmp_path / "train.csv").write_text("id,product_uid,product_title,search_term\n1,2,a,b\n")
-    from neurosearch.recipe import content_digest
+    from neurosearch.core.recipe import content_digest
 
     content_digest.cache_clear()
     with pytest.raises(InputError, match=r"missing column 'relevance'"):

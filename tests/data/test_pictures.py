@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
 from neurosearch.data.pictures import Pictures
-from neurosearch.errors import InputError
 from neurosearch.evaluation.opened import opened
-from neurosearch.runtime import Runtime
 
 NAMES = {
     name: name for name in ("product_id", "title", "image", "type", "colour", "usage", "category")

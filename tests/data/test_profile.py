@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from neurosearch.core.runtime import Runtime
 from neurosearch.data.beir import Beir
 from neurosearch.data.profile import profile
 from neurosearch.evaluation.opened import opened
-from neurosearch.runtime import Runtime
 
 
 def test_counts_by_hand(tmp_path: Path, runtime: Runtime) -> None:

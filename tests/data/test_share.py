@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
 from neurosearch.data.shop import Shop
-from neurosearch.errors import InputError
 from neurosearch.evaluation.opened import opened
-from neurosearch.runtime import Runtime
 
 
 def test_smaller_catalogues_lie_within_larger_ones(runtime: Runtime) -> None:

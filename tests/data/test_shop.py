@@ -10,13 +10,13 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
 from neurosearch.data.shop import Shop
 from neurosearch.data.simulation import products, queries
 from neurosearch.data.simulation.products import draw_codes
 from neurosearch.data.simulation.queries import LABELS, Intent, label
 from neurosearch.data.simulation.world import build_world
-from neurosearch.errors import InputError
-from neurosearch.runtime import Runtime
 
 SMALL = Shop(n_products=600, n_queries=80, n_sessions=100, images=True)
 

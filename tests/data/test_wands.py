@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
 from neurosearch.data.wands import Wands
-from neurosearch.errors import InputError
-from neurosearch.runtime import Runtime
 
 PRODUCT = (
     "product_id\tproduct_name\tproduct_class\tcategory hierarchy\tproduct_description\t"

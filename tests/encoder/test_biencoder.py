@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neurosearch.encoder.biencoder import BiEncoder, TrainedBiEncoder
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
+from neurosearch.encoder.biencoder.recipe import BiEncoder, TrainedBiEncoder
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.loss.infonce import InfoNCE
 from neurosearch.loss.kl import KL
@@ -19,11 +20,11 @@ from neurosearch.loss.matryoshka import Matryoshka
 from neurosearch.negatives.base import Negatives
 from neurosearch.negatives.judged import Judged
 from neurosearch.negatives.retrieved import Retrieved
-from neurosearch.pruning import Pruned
 from neurosearch.query.none import NoProcessing
 from neurosearch.retriever.dense import Dense
-from neurosearch.runtime import Runtime
-from neurosearch.training import Schedule, curves_of, learning_rate_factor
+from neurosearch.sweep.pruning import Pruned
+from neurosearch.training.progress import curves_of
+from neurosearch.training.schedule import Schedule, learning_rate_factor
 
 GAIN = LabelGain(
     "esci", {"E": 1, "S": 0.1, "C": 0.01, "I": 0}, {"E": 3, "S": 2, "C": 1, "I": 0}, ("E",)
@@ -87,7 +88,7 @@ MINED = Retrieved(retriever=Dense(encoder=HashingEncoder(dimensions=64)), last=9
 def test_killed_twice_and_resumed_it_ends_the_same(
     negatives: Negatives, tiny_model: str, shop, tmp_path: Path, monkeypatch
 ) -> None:
-    from neurosearch.encoder.contrastive import BiEncoderModule
+    from neurosearch.encoder.biencoder.training import BiEncoderModule
 
     runtime = Runtime(tmp_path / "killed", device="cpu", progress=False, checkpoint_seconds=0)
     encoder = recipe(tiny_model, epochs=3.0, negatives=negatives)
@@ -121,7 +122,7 @@ def test_killed_twice_and_resumed_it_ends_the_same(
 def test_a_diverged_training_says_so(tiny_model: str, shop, tmp_path: Path) -> None:
     runtime = Runtime(tmp_path, device="cpu", progress=False, checkpoint_seconds=0)
     wild = Schedule(epochs=2.0, lr=1e30, clip=1e30, patience=0)
-    with pytest.raises(InputError, match=r"training diverged: the loss of step \d+ is not finite"):
+    with pytest.raises(InputError, match=r"training diverged at step \d+: a loss is not finite"):
         runtime.get(recipe(tiny_model, schedule=wild).trained(shop))
     assert not list(runtime.outputs.rglob("*.ckpt"))  # nobody goes on from there
 

@@ -10,23 +10,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurosearch.artifact import Artifact
-from neurosearch.encoder.colbert import ColBERT
-from neurosearch.encoder.gather import row_order
-from neurosearch.encoder.token_embeddings import pooled
-from neurosearch.encoder.token_tower import Ragged, TokenTower
-from neurosearch.errors import InputError
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
+from neurosearch.encoder.colbert.embeddings import pooled
+from neurosearch.encoder.colbert.network import TokenTower
+from neurosearch.encoder.colbert.recipe import ColBERT
 from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.index.multivector import MultiVector
 from neurosearch.loss.base import Targets
 from neurosearch.loss.infonce import InfoNCE
+from neurosearch.nn.ragged import Ragged
 from neurosearch.query.none import NoProcessing
-from neurosearch.retriever.base import Topics
 from neurosearch.retriever.late_interaction import LateInteraction
-from neurosearch.runtime import Runtime
-from neurosearch.training import Schedule
-from neurosearch.types import Dataset
+from neurosearch.training.gather import row_order
+from neurosearch.training.schedule import Schedule
+from tests.requests import ask
 
 GAIN = LabelGain(
     "esci", {"E": 1, "S": 0.1, "C": 0.01, "I": 0}, {"E": 3, "S": 2, "C": 1, "I": 0}, ("E",)
@@ -143,7 +144,7 @@ def test_gradcache_gives_the_whole_batch_gradient(
     gradients = []
     for chunk in (0, 7):
         trained = colbert(tiny_model, chunk=chunk).trained(shop)
-        module, _ = trained.module(tmp_path, shop_runtime)
+        module = trained.module(tmp_path, shop_runtime)
         module.eval()  # no dropout
         module.optimizers = lambda: SimpleOptimizer()
         module.lr_schedulers = lambda: SimpleOptimizer()
@@ -170,16 +171,16 @@ def test_the_whole_path(tiny_model: str, shop: Artifact[Dataset], shop_runtime: 
     metrics = shop_runtime.get(protocol.metrics(system, shop, NoProcessing()))
     assert metrics["scored %"].mean() == 100
     assert metrics["nDCG@10"].mean() > 0.1  # at random .02
-    topics = protocol.topics(NoProcessing())
-    batch = shop_runtime.get(system.run(shop, topics)).frame
+    request = protocol.request(NoProcessing())
+    batch = shop_runtime.get(system.run(shop, request)).frame
     texts = shop_runtime.get(shop).queries("test").texts[:3]
-    with system.searcher(shop, topics, shop_runtime) as searcher:
+    with system.searcher(shop, request, shop_runtime) as searcher:
         rows, _ = searcher.search(texts, 5)
     ids = shop_runtime.get(shop).catalogue.ids
     for number, query in enumerate(shop_runtime.get(shop).queries("test").ids[:3]):
         wanted = batch.filter(query_id=query)["product_id"].to_list()[:5]
         assert len(set(ids.gather(rows[number]).to_list()) & set(wanted)) >= 4  # float16 ties
-    judged = shop_runtime.get(system.run(shop, Topics(pool="judged")))
+    judged = shop_runtime.get(system.run(shop, ask(pool="judged")))
     joined = judged.frame.join(batch, on=["query_id", "product_id"], suffix="_all")
     assert joined["score"].to_numpy() == pytest.approx(joined["score_all"].to_numpy(), abs=2e-3)
     small = LateInteraction(encoder=encoder, index=MultiVector(bits=2, centroids=64, probes=1))

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
 from neurosearch.encoder import base
 from neurosearch.encoder.base import Encoder, encode_resumably
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.encoder.tokens import batches_by_budget
-from neurosearch.encoder.transformer import SentenceEncoder
-from neurosearch.encoder.weights import local_folder, weights_digest
-from neurosearch.errors import InputError
+from neurosearch.encoder.sentence import SentenceEncoder
+from neurosearch.nn.pretrained import local_folder, weights_digest
+from neurosearch.nn.tokens import batches_by_budget
 from neurosearch.query.none import NoProcessing
-from neurosearch.runtime import Runtime
 
 TEXTS = ["red mug", "a very long title about a stainless steel travel mug " * 8, "sofa", ""]
 

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import normalize
 
-from neurosearch.encoder.gather import gathered, shares, sum_gradients, world
-from neurosearch.encoder.gradcache import cached_backward
 from neurosearch.loss.base import Targets
 from neurosearch.loss.infonce import InfoNCE
 from neurosearch.loss.listnet import ListNet
 from neurosearch.loss.weighted import Weighted
+from neurosearch.training.gather import gathered, shares, sum_gradients, world
+from neurosearch.training.gradcache import cached_backward
 
 B, M, D = 5, 12, 6  # 17 texts: the two shares differ in size
 LOSS = Weighted({"a": InfoNCE(learned=True, symmetric=True), "b": ListNet()}, {"a": 1, "b": 0.5})
@@ -82,7 +82,7 @@ def test_two_processes_have_the_gradient_of_one(chunk: int, tmp_path: Path, monk
 
 @given(st.permutations(range(11)), st.integers(1, 5))
 def test_shares_hold_every_text_once(order: list[int], processes: int) -> None:
-    with mock.patch("neurosearch.encoder.gather.world", lambda: (0, processes)):
+    with mock.patch("neurosearch.training.gather.world", lambda: (0, processes)):
         parts = shares(np.array(order))
     assert len(parts) == processes
     assert sorted(np.concatenate(parts).tolist()) == list(range(11))

@@ -12,22 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from neurosearch.artifact import Artifact
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
 from neurosearch.data.shop import Shop
-from neurosearch.encoder.aligned import Aligned
-from neurosearch.encoder.clip_text import ClipText
-from neurosearch.encoder.fused import Fused, joined
-from neurosearch.encoder.gated import Gated
+from neurosearch.encoder.clip import ClipText
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.encoder.heads import Gate, Head
 from neurosearch.encoder.image import ImageEncoder
-from neurosearch.encoder.vision import LivePictures
-from neurosearch.errors import InputError
+from neurosearch.encoder.multimodal.aligned import Aligned
+from neurosearch.encoder.multimodal.fused import Fused, joined
+from neurosearch.encoder.multimodal.gated import Gated
+from neurosearch.encoder.multimodal.network import Gate, Head
 from neurosearch.evaluation.gain import LabelGain
+from neurosearch.nn.vision import LivePictures
 from neurosearch.query.none import NoProcessing
-from neurosearch.runtime import Runtime
-from neurosearch.training import Schedule
-from neurosearch.types import Dataset
+from neurosearch.training.schedule import Schedule
 
 GAIN = LabelGain(
     "esci", {"E": 1, "S": 0.1, "C": 0.01, "I": 0}, {"E": 3, "S": 2, "C": 1, "I": 0}, ("E",)
@@ -161,9 +161,9 @@ def test_a_classifier_gives_the_same_vectors_each_time(tmp_path: Path, runtime: 
 
 
 def test_products_without_pictures_are_not_found_by_pictures() -> None:
+    from neurosearch.core.vectors import Embeddings
     from neurosearch.index.base import reduced
     from neurosearch.index.flat import Flat
-    from neurosearch.types import Embeddings
 
     vectors = np.array([[0.0, 0], [0.6, 0.8], [0, 0], [-1, 0]], np.float32)
     rows = np.array([1, 3])

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurosearch.encoder.network import TextTower, packed, padded
-from neurosearch.encoder.tokens import Tokens, tokenize
+from neurosearch.nn.text_encoder import TextTower, packed, padded
+from neurosearch.nn.tokens import Tokens, tokenize
 
 LISTS = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=9), min_size=1, max_size=12)
 TEXTS = ["red mug", "a very long title about a steel travel mug " * 3, "sofa", "", "blue lamp"]

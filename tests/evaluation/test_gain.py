@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
 from neurosearch.evaluation.gain import LabelGain, NumericGain
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "evaluation" / "gain"

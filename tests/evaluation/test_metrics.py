@@ -8,9 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from neurosearch.core.run import Run
+from neurosearch.core.types import Judgments, Queries
 from neurosearch.evaluation.gain import SCALE, LabelGain, NumericGain
 from neurosearch.evaluation.metrics import METRICS, per_query
-from neurosearch.types import Judgments, Queries, Run
 
 NUMERIC = NumericGain("graded")
 

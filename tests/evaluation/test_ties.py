@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neurosearch.core.run import Run
+from neurosearch.core.types import Judgments, Queries
 from neurosearch.evaluation.gain import NumericGain
 from neurosearch.evaluation.metrics import METRICS, per_query
 from neurosearch.evaluation.ties import BEST, WORST, expected_per_query, tie_range
-from neurosearch.types import Judgments, Queries, Run
 
 GAIN = NumericGain("graded")
 QUERIES = Queries("test", pl.DataFrame({"query_id": ["q", "r"], "text": ["a", "b"]}))

@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
+from neurosearch.core.run import Run
+from neurosearch.core.types import Judgments, Queries
 from neurosearch.evaluation.gain import NumericGain
 from neurosearch.fusion.base import DevSet, Fusion
 from neurosearch.fusion.combmnz import CombMNZ
 from neurosearch.fusion.combsum import CombSUM
 from neurosearch.fusion.convex import Convex, simplex
 from neurosearch.fusion.rrf import RRF
-from neurosearch.types import Judgments, Queries, Run
 
 Lists = dict[str, dict[str, float]]
 

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
+from neurosearch.core.semantic_ids import SemanticIds
 from neurosearch.generator.beam import beam_search, free_search
 from neurosearch.generator.trie import Trie
-from neurosearch.types import SemanticIds
 
 
 class Table:

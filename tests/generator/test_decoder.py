@@ -7,7 +7,7 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from neurosearch.generator.decoder import CodeDecoder, take_t5
-from neurosearch.generator.shape import Shape
+from neurosearch.generator.decoder_config import Shape
 
 SIZES = (5, 4, 6)
 

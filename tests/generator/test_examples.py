@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from neurosearch.encoder.tokens import tokenize
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
 from neurosearch.generator.examples import Crops, ExampleBatches, Words
+from neurosearch.nn.tokens import tokenize
 
 TEXTS = ["brushed nickel ceiling fan", "lamp", "red wool rug 5 x 8 feet for the hall", ""]
 

@@ -8,22 +8,22 @@ import numpy as np
 import polars as pl
 import pytest
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.semantic_ids import SemanticIds
 from neurosearch.data.amazon_reviews import AmazonReviews
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.errors import InputError
 from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import LabelGain
+from neurosearch.generator.decoder_config import Shape
 from neurosearch.generator.dense_prefix import DensePrefix
 from neurosearch.generator.history import HistoryGenerator
-from neurosearch.generator.shape import Shape
 from neurosearch.query.none import NoProcessing
 from neurosearch.retriever.generative import Generative
 from neurosearch.retriever.multiphase import Multiphase
-from neurosearch.runtime import Runtime
 from neurosearch.tokenizer.random import RandomIds
 from neurosearch.tokenizer.rqkmeans import RQKMeans
-from neurosearch.training import Schedule
-from neurosearch.types import SemanticIds
+from neurosearch.training.schedule import Schedule
 
 GAIN = LabelGain("bought", {"bought": 1}, {"bought": 1}, ("bought",))
 

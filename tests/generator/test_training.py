@@ -10,21 +10,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from neurosearch.artifact import Artifact
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.semantic_ids import SemanticIds
+from neurosearch.core.types import Dataset
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.encoder.transformer import SentenceEncoder
-from neurosearch.errors import InputError
+from neurosearch.encoder.sentence import SentenceEncoder
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.generator.base import Generator
+from neurosearch.generator.decoder_config import Shape
 from neurosearch.generator.dense_prefix import DensePrefix
 from neurosearch.generator.doc2query import Doc2Query
-from neurosearch.generator.shape import Shape
 from neurosearch.generator.t5 import T5
 from neurosearch.generator.t5_scratch import ScratchT5
-from neurosearch.runtime import Runtime
 from neurosearch.tokenizer.rqkmeans import RQKMeans
-from neurosearch.training import Schedule
-from neurosearch.types import Dataset, SemanticIds
+from neurosearch.training.schedule import Schedule
 
 LABELS = {"E": 3.0, "S": 1.0, "C": 0.0, "I": 0.0}
 GAIN = LabelGain("shop", LABELS, LABELS, ("E",))
@@ -44,7 +45,7 @@ def dense(tiny_model: str, **options) -> DensePrefix:
 
 
 def module_of(recipe: Generator, runtime: Runtime, shop, ids):
-    return recipe.trained(shop, ids).module(runtime)[0]
+    return recipe.trained(shop, ids).module(runtime)
 
 
 @pytest.mark.parametrize("kind", ["states", "vector", "scratch", "t5"])
@@ -57,8 +58,8 @@ def test_training_helps(kind: str, tiny_model, tiny_t5, shop_runtime, shop, ids)
     else:
         recipe = dense(tiny_model, memory=kind, frozen=kind == "vector", reader_rate=0.3)
     artifact = recipe.trained(shop, ids)
-    module, steps = artifact.module(shop_runtime)
-    assert steps == round(4 * 500 / 64)
+    module = artifact.module(shop_runtime)
+    assert module.steps == round(4 * 500 / 64)
 
     def loss(model) -> float:
         model.eval()
@@ -72,7 +73,7 @@ def test_training_helps(kind: str, tiny_model, tiny_t5, shop_runtime, shop, ids)
     before = loss(module.model)
     assert loss(shop_runtime.get(artifact).network()) < before - 0.3
     manifest = shop_runtime.store.manifest(artifact)
-    assert manifest["details"]["steps"] == steps
+    assert manifest["details"]["steps"] == module.steps
 
 
 def test_half_precision_trains_too(tiny_model: str, tmp_path: Path, shop, ids) -> None:
@@ -142,8 +143,8 @@ def test_a_frozen_encoder_stays_as_it_is(tiny_model, shop_runtime, shop, ids) ->
 
 
 def test_packed_texts_read_as_padded_ones(tiny_model: str) -> None:
-    from neurosearch.encoder.network import packed, padded
-    from neurosearch.encoder.tokens import tokenize
+    from neurosearch.nn.text_encoder import packed, padded
+    from neurosearch.nn.tokens import tokenize
 
     torch.manual_seed(0)
     network = dense(tiny_model).network((4, 4), None).eval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
 from neurosearch.index.flat import Flat
 from neurosearch.index.hnsw import HNSW
 from neurosearch.index.ivf import IVF

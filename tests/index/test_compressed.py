@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.vectors import Embeddings
 from neurosearch.index.base import Index
 from neurosearch.index.binary import Binary
 from neurosearch.index.flat import Flat
 from neurosearch.index.sq8 import SQ8
-from neurosearch.runtime import Runtime
-from neurosearch.types import Embeddings
 from tests.index.test_flat import Drawn
 
 

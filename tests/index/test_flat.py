@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from neurosearch.artifact import Artifact
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.vectors import Embeddings
 from neurosearch.index.flat import Flat
-from neurosearch.runtime import Runtime
-from neurosearch.types import Embeddings
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurosearch.artifact import Artifact
-from neurosearch.encoder.token_tower import Ragged
-from neurosearch.errors import InputError
-from neurosearch.index import maxsim
-from neurosearch.index.maxsim import exact_maxsim, naive_maxsim, pair_scores
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.vectors import TokenEmbeddings
 from neurosearch.index.multivector import MultiVector, MultiVectorIndex, pack, unpack
-from neurosearch.runtime import Runtime
-from neurosearch.types import TokenEmbeddings
+from neurosearch.nn import maxsim
+from neurosearch.nn.maxsim import exact_maxsim, naive_maxsim, pair_scores
+from neurosearch.nn.ragged import Ragged
 
 
 def texts(lengths: list[int], seed: int, width: int = 8) -> Ragged:

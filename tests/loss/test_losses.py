@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from neurosearch.encoder.gradcache import cached_backward
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
 from neurosearch.loss.base import Loss, Targets
 from neurosearch.loss.cosent import CoSENT
 from neurosearch.loss.cosine import Cosine
@@ -22,6 +21,7 @@ from neurosearch.loss.margin_mse import MarginMSE
 from neurosearch.loss.matryoshka import Matryoshka
 from neurosearch.loss.triplet import Triplet
 from neurosearch.loss.weighted import Weighted
+from neurosearch.training.gradcache import cached_backward
 
 B, M, D = 6, 15, 12
 LOSSES: dict[str, Loss] = {

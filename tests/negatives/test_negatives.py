@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
+from neurosearch.encoder.biencoder.pairs import PairBatches, TrainingPairs
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.encoder.pairs import PairBatches, TrainingPairs
-from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.negatives.base import NegativeLists, TrainingContext, graded_pairs
 from neurosearch.negatives.judged import Judged
@@ -21,7 +22,6 @@ from neurosearch.negatives.retrieved import Retrieved, select
 from neurosearch.query.none import NoProcessing
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.dense import Dense
-from neurosearch.runtime import Runtime
 
 GAIN = LabelGain(
     "esci", {"E": 1, "S": 0.1, "C": 0.01, "I": 0}, {"E": 3, "S": 2, "C": 1, "I": 0}, ("E",)

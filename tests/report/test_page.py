@@ -11,14 +11,14 @@ from typing import Any
 import polars as pl
 import pytest
 
+from neurosearch.core.types import Dataset
 from neurosearch.evaluation.opened import opened
 from neurosearch.report import html, markdown
-from neurosearch.report.evidence import evidence
-from neurosearch.report.making import making
-from neurosearch.report.rows import Cell, Row
+from neurosearch.report.aggregation import Cell, Row
+from neurosearch.report.per_query import evidence
+from neurosearch.report.provenance import making
 from neurosearch.report.slices import slices_of
 from neurosearch.report.table import Table, make_tables
-from neurosearch.types import Dataset
 from tests.test_app import BM25, run
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")

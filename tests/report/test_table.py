@@ -11,11 +11,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
 from neurosearch.report import csv as csv_form
 from neurosearch.report import html, latex, markdown
 from neurosearch.report.base import Report
-from neurosearch.report.form import number
+from neurosearch.report.formatting import number
 from neurosearch.report.table import Table, make_tables
 
 BASE = {

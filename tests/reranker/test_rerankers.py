@@ -14,35 +14,36 @@ import polars as pl
 import pytest
 import torch
 
-from neurosearch.artifact import Artifact
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset, Queries
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.errors import InputError
 from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.query.none import NoProcessing
 from neurosearch.reranker.base import Candidates, Fold, numbered_pairs
 from neurosearch.reranker.biencoder import BiEncoderReranker
-from neurosearch.reranker.cross_encoder import CrossEncoder
-from neurosearch.reranker.cross_network import CrossTower
-from neurosearch.reranker.cross_training import CrossModule, list_loss
+from neurosearch.reranker.cross_encoder.network import CrossTower
+from neurosearch.reranker.cross_encoder.recipe import CrossEncoder
+from neurosearch.reranker.cross_encoder.training import CrossModule, list_loss
 from neurosearch.reranker.lambdamart import LambdaMART
 from neurosearch.reranker.lexical import Lexical
 from neurosearch.reranker.llm import LLM, _number
-from neurosearch.retriever.base import Topics
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.dense import Dense
 from neurosearch.retriever.random import Random
 from neurosearch.retriever.reranked import GRID, Reranked, _scaled, interpolated
 from neurosearch.retriever.teacher import Teacher
-from neurosearch.runtime import Runtime
-from neurosearch.training import Schedule
-from neurosearch.types import Dataset, Queries, Run
+from neurosearch.training.schedule import Schedule
+from tests.requests import ask
 
 GAIN = LabelGain(
     "esci", {"E": 1, "S": 0.1, "C": 0.01, "I": 0}, {"E": 3, "S": 2, "C": 1, "I": 0}, ("E",)
 )
 FIRST = BM25(engine="bm25s")
-TOPICS = Topics(depth=100)
+REQUEST = ask(depth=100)
 
 
 def run_of(rows: dict[str, list[tuple[str, float]]]) -> tuple[Run, Queries]:
@@ -147,7 +148,7 @@ def test_lists_hold_what_was_judged_and_what_the_first_stage_finds(
 ) -> None:
     data = shop_runtime.get(shop)
     pools = [
-        shop_runtime.get(Candidates(FIRST.run(shop, Topics(split, 200)), 50))
+        shop_runtime.get(Candidates(FIRST.run(shop, ask(split, depth=200)), 50))
         for split in ("train", "dev")
     ]
     recipe = cross(tiny_model)
@@ -186,7 +187,7 @@ def test_a_cross_encoder_learns(
     # Below BM25 so small a model earns no weight; below a random order it does.
     below = replace(trained, retriever=Random(), depth=100)
     weight = shop_runtime.get(
-        replace(below, weight=None)._tuned(shop, protocol.topics(NoProcessing()))
+        replace(below, weight=None)._tuned(shop, protocol.request(NoProcessing()))
     )
     # By brute force: the system of each weight, evaluated on dev; the least of the best.
     dev = replace(protocol, split="dev")
@@ -199,11 +200,11 @@ def test_a_cross_encoder_learns(
     assert scores[weight] > scores[0.0]
     # The live system answers as the batch does.
     tuned = replace(trained, weight=None)
-    topics = protocol.topics(NoProcessing())
-    batch = shop_runtime.get(tuned.run(shop, topics)).frame
+    request = protocol.request(NoProcessing())
+    batch = shop_runtime.get(tuned.run(shop, request)).frame
     data = shop_runtime.get(shop)
     queries = data.queries("test")
-    with tuned.searcher(shop, topics, shop_runtime) as searcher:
+    with tuned.searcher(shop, request, shop_runtime) as searcher:
         rows, _ = searcher.search(queries.texts[:4], 10)
     for number, query in enumerate(queries.ids[:4]):
         wanted = batch.filter(query_id=query)["product_id"].to_list()[:10]
@@ -256,15 +257,15 @@ def test_trees_learn_and_say_what_mattered(shop: Artifact[Dataset], shop_runtime
     plain = shop_runtime.get(protocol.metrics(FIRST, shop, NoProcessing()))
     assert metrics["nDCG@10"].mean() > plain["nDCG@10"].mean() - 0.05
     # Live texts are scored as the batch is.
-    topics, data = protocol.topics(NoProcessing()), shop_runtime.get(shop)
-    candidates = Candidates(FIRST.run(shop, topics), 50)
-    scored = shop_runtime.get(recipe.scores(candidates, shop, topics, FIRST)).frame
+    request, data = protocol.request(NoProcessing()), shop_runtime.get(shop)
+    candidates = Candidates(FIRST.run(shop, request), 50)
+    scored = shop_runtime.get(recipe.scores(candidates, shop, request, FIRST)).frame
     pairs = numbered_pairs(
         shop_runtime.get(candidates), data.queries("test").ids, data.catalogue.ids
     )
     keys = ["query_id", "product_id"]
     wanted = pairs.select(keys).join(scored, on=keys, how="left", maintain_order="left")["score"]
-    live = recipe.live(shop, topics, FIRST, shop_runtime)
+    live = recipe.live(shop, request, FIRST, shop_runtime)
     found = live(data.queries("test").texts, pairs.select("query", "row", "score", "rank"))
     assert found == pytest.approx(wanted.to_numpy(), abs=1e-5)
     trained = recipe.trained(shop, NoProcessing(), FIRST)
@@ -285,9 +286,9 @@ def test_a_bigger_biencoder_is_dense_retrieval_of_the_candidates(
 ) -> None:
     encoder = HashingEncoder()
     system = Reranked(FIRST, BiEncoderReranker(encoder), GAIN, depth=30)
-    found = shop_runtime.get(system.run(shop, TOPICS)).frame.filter(pl.col("rank") <= 5)
-    dense = shop_runtime.get(Dense(encoder).run(shop, Topics(depth=500))).frame
-    candidates = shop_runtime.get(Candidates(FIRST.run(shop, TOPICS), 30)).frame
+    found = shop_runtime.get(system.run(shop, REQUEST)).frame.filter(pl.col("rank") <= 5)
+    dense = shop_runtime.get(Dense(encoder).run(shop, ask(depth=500))).frame
+    candidates = shop_runtime.get(Candidates(FIRST.run(shop, REQUEST), 30)).frame
     keys = ["query_id", "product_id"]
     wanted = dense.join(candidates.select(keys), on=keys, how="semi")
     for query in found["query_id"].unique()[:10]:
@@ -301,23 +302,23 @@ def test_a_bigger_biencoder_scores_live_queries(
     shop: Artifact[Dataset], shop_runtime: Runtime
 ) -> None:
     recipe, data = BiEncoderReranker(HashingEncoder()), shop_runtime.get(shop)
-    candidates = Candidates(FIRST.run(shop, TOPICS), 20)
-    scored = shop_runtime.get(recipe.scores(candidates, shop, TOPICS, FIRST)).frame
+    candidates = Candidates(FIRST.run(shop, REQUEST), 20)
+    scored = shop_runtime.get(recipe.scores(candidates, shop, REQUEST, FIRST)).frame
     queries, ids = data.queries("test"), data.catalogue.ids
     pairs = numbered_pairs(shop_runtime.get(candidates), queries.ids, ids)
     keys = ["query_id", "product_id"]
     wanted = pairs.select(keys).join(scored, on=keys, how="left", maintain_order="left")["score"]
-    live = recipe.live(shop, TOPICS, FIRST, shop_runtime)
+    live = recipe.live(shop, REQUEST, FIRST, shop_runtime)
     assert live(queries.texts, pairs) == pytest.approx(wanted.to_numpy(), abs=1e-6)
 
 
 def test_a_teacher_scores_what_was_judged(shop: Artifact[Dataset], shop_runtime: Runtime) -> None:
     teacher = Teacher(FIRST, BiEncoderReranker(HashingEncoder()), depth=5)
-    train = shop_runtime.get(teacher.run(shop, Topics("train")))
+    train = shop_runtime.get(teacher.run(shop, ask("train")))
     data = shop_runtime.get(shop)
     judged = set(data.judgments("train").frame.select("query_id", "product_id").rows())
     assert judged <= set(train.frame.select("query_id", "product_id").rows())
-    test = shop_runtime.get(teacher.run(shop, TOPICS))
+    test = shop_runtime.get(teacher.run(shop, REQUEST))
     assert test.frame.group_by("query_id").len()["len"].max() <= 5  # nothing judged is added
 
 
@@ -348,7 +349,7 @@ def test_a_language_model_is_asked_once(
     try:
         llm = LLM("grader", endpoint=url, budget=200)
         system = Reranked(FIRST, llm, GAIN, depth=3)
-        run = shop_runtime.get(system.run(shop, TOPICS))
+        run = shop_runtime.get(system.run(shop, REQUEST))
         data = shop_runtime.get(shop)
         pairs = numbered_pairs(run, data.queries("test").ids, data.catalogue.ids)
         top = pairs.filter(pl.col("rank") <= 3)
@@ -367,22 +368,22 @@ def test_a_language_model_is_asked_once(
         before = len(Endpoint.asked)
         with pytest.raises(InputError, match=r"reranker\.budget=1; nothing was asked"):
             shop_runtime.get(
-                Reranked(FIRST, replace(llm, budget=1), GAIN, depth=4).run(shop, TOPICS)
+                Reranked(FIRST, replace(llm, budget=1), GAIN, depth=4).run(shop, REQUEST)
             )
         assert len(Endpoint.asked) == before
-        shop_runtime.get(Reranked(FIRST, replace(llm, budget=99), GAIN, depth=4).run(shop, TOPICS))
+        shop_runtime.get(Reranked(FIRST, replace(llm, budget=99), GAIN, depth=4).run(shop, REQUEST))
         assert before < len(Endpoint.asked) <= before + len(data.queries("test"))
         # The budget is of the model's, not of a split's or a run's.
         spent = len(Endpoint.asked)
         with pytest.raises(InputError, match=rf"{spent} were asked before, reranker\.budget=99"):
             shop_runtime.get(
-                Reranked(FIRST, replace(llm, budget=99), GAIN, depth=9).run(shop, TOPICS)
+                Reranked(FIRST, replace(llm, budget=99), GAIN, depth=9).run(shop, REQUEST)
             )
     finally:
         server.shutdown()
         server.server_close()
     # Kept answers need no endpoint.
-    shop_runtime.get(Reranked(FIRST, llm, GAIN, depth=2).run(shop, TOPICS))
+    shop_runtime.get(Reranked(FIRST, llm, GAIN, depth=2).run(shop, REQUEST))
     # Bare grades, grades beside their scale, refusals.
     answers = {"7": 7, "7/10": 7, "Out of 10: 7": 7, "10": 10, "": 0, "10/10": 10, "no idea": 0}
     for number, (answer, grade) in enumerate(answers.items()):
@@ -396,7 +397,7 @@ def test_a_dead_endpoint_is_told_before_the_first_stage(
 ) -> None:
     away = Reranked(FIRST, LLM("grader", endpoint="http://127.0.0.1:9/v1", timeout=2.0), GAIN)
     with pytest.raises(InputError, match=r"reranker\.endpoint=http://127\.0\.0\.1:9/v1"):
-        runtime.get(away.run(shop, TOPICS))
+        runtime.get(away.run(shop, REQUEST))
     assert {event["kind"] for event in runtime.store.events} == {"data"}
 
 

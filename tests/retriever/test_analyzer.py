@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurosearch.errors import InputError
-from neurosearch.retriever.analyzer import Analyzer
+from neurosearch.core.errors import InputError
+from neurosearch.query.analyzer import Analyzer
 
 PLAIN = Analyzer(stemmer="none")
 

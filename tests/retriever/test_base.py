@@ -7,17 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from neurosearch.artifact import Artifact
-from neurosearch.errors import InputError
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.retrieval import RetrievalRequest, Retriever
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
 from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import NumericGain
 from neurosearch.query.none import NoProcessing
-from neurosearch.retriever.base import Retriever, Topics
 from neurosearch.retriever.random import RandomRun
-from neurosearch.runtime import Runtime
 from neurosearch.task.base import build
-from neurosearch.types import Dataset, Run
 from tests.data.test_beir import write
+from tests.requests import ask
 from tests.test_conf import composed
 
 
@@ -25,8 +27,8 @@ from tests.test_conf import composed
 class Mine(Retriever):
     """The README's recipe: a run, and nothing else."""
 
-    def run(self, data: Artifact[Dataset], topics: Topics) -> Artifact[Run]:
-        return RandomRun(data, topics, 3)
+    def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
+        return RandomRun(data, request, 3)
 
 
 def test_it_is_ranked_and_tested_and_has_no_latency(shop_runtime: Runtime, shop) -> None:
@@ -34,15 +36,15 @@ def test_it_is_ranked_and_tested_and_has_no_latency(shop_runtime: Runtime, shop)
     evaluation = CatalogueProtocol(NumericGain("graded"))
     assert evaluation.latency_of(Mine(), shop, NoProcessing()) is None
     with pytest.raises(InputError, match="Mine has no live searcher"):
-        Mine().searcher(shop, Topics(), shop_runtime)
-    assert shop_runtime.get(Mine().run(shop, Topics(depth=5))).frame["rank"].max() == 5
+        Mine().searcher(shop, ask(), shop_runtime)
+    assert shop_runtime.get(Mine().run(shop, ask(depth=5))).frame["rank"].max() == 5
 
 
-def test_topics_are_checked() -> None:
+def test_requests_are_checked() -> None:
     with pytest.raises(InputError, match="the protocol must be one of catalogue, judged"):
-        Topics(pool="everything")
+        ask(pool="everything")
     with pytest.raises(InputError, match="depth must be at least 1"):
-        Topics(depth=0)
+        ask(depth=0)
 
 
 @pytest.mark.parametrize(
@@ -66,5 +68,5 @@ def test_a_missing_split_is_told_before_anything_is_built(
     data = write(tmp_path).dataset()
     system = build(composed(f"retriever={retriever}"), "retriever")
     with pytest.raises(InputError, match=f"has no {missing} queries"):
-        runtime.store.ensure(system.run(data, Topics()))
+        runtime.store.ensure(system.run(data, ask()))
     assert {event["kind"] for event in runtime.store.events} == {"data"}

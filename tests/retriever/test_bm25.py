@@ -9,15 +9,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from neurosearch.artifact import Artifact
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.retrieval import RetrievalRequest
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
 from neurosearch.data.beir import Beir
+from neurosearch.query.analyzer import Analyzer
 from neurosearch.query.normalize import Normalize
-from neurosearch.retriever.analyzer import Analyzer
-from neurosearch.retriever.base import Topics
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.bm25_tuned import TunedBM25
-from neurosearch.runtime import Runtime
-from neurosearch.types import Dataset, Run
+from tests.requests import ask
 
 TITLES = ["red mug", "red red sofa couch", "blue sofa", "green lamp with a very long title indeed"]
 
@@ -62,7 +64,7 @@ def lists(run: Run) -> dict[str, dict[str, float]]:
 @pytest.mark.parametrize("engine", ["lucene", "bm25s"])
 def test_the_formula(engine: str, shop_runtime: Runtime, tiny) -> None:
     recipe = BM25(engine=engine, k1=1.2, b=0.75, analyzer=Analyzer(stemmer="none"))
-    found = lists(shop_runtime.get(recipe.run(tiny, Topics())))
+    found = lists(shop_runtime.get(recipe.run(tiny, ask())))
     # The empty product does not count among the documents.
     for product, title in [("d0", TITLES[0]), ("d1", TITLES[1]), ("d2", TITLES[2])]:
         expected = by_hand("red sofa", title, 1.2, 0.75)
@@ -74,8 +76,8 @@ def test_the_formula(engine: str, shop_runtime: Runtime, tiny) -> None:
 @pytest.mark.parametrize("engine", ["lucene", "bm25s"])
 def test_judged_pools_hold_every_judged_product(engine: str, shop_runtime: Runtime, tiny) -> None:
     recipe = BM25(engine=engine)
-    retrieved = lists(shop_runtime.get(recipe.run(tiny, Topics())))
-    pooled = lists(shop_runtime.get(recipe.run(tiny, Topics(pool="judged"))))
+    retrieved = lists(shop_runtime.get(recipe.run(tiny, ask())))
+    pooled = lists(shop_runtime.get(recipe.run(tiny, ask(pool="judged"))))
     for query in ("q0", "q1", "q2", "q3"):
         assert set(pooled[query]) == {"d0", "d1", "d2", "d3", "d4"}
         for product, score in pooled[query].items():
@@ -99,10 +101,10 @@ def test_ties_are_trec_eval_s_at_any_depth(
     recipe = BM25(engine=engine, boosts=boosts)
     by_bytes = sorted(ids, key=lambda i: i.encode(), reverse=True)  # as strcmp compares them
     for depth in (3, 9):
-        run = shop_runtime.get(recipe.run(data, Topics(depth=depth)))
+        run = shop_runtime.get(recipe.run(data, ask(depth=depth)))
         assert run.frame["product_id"].to_list() == by_bytes[:depth]
         assert run.frame["score"].n_unique() == 1
-        with recipe.searcher(data, Topics(depth=depth), shop_runtime) as live:
+        with recipe.searcher(data, ask(depth=depth), shop_runtime) as live:
             rows, _ = live.search(["mug"], depth)
         assert [ids[row] for row in rows[0]] == by_bytes[:depth]
 
@@ -110,7 +112,7 @@ def test_ties_are_trec_eval_s_at_any_depth(
 def test_the_engines_agree_on_short_texts(shop_runtime: Runtime, shop) -> None:
     """Titles are shorter than what Lucene's length byte rounds: the same lists, ties included."""
     runs = [
-        shop_runtime.get(BM25(engine=e, boosts={"title": 1.0}).run(shop, Topics(depth=50)))
+        shop_runtime.get(BM25(engine=e, boosts={"title": 1.0}).run(shop, ask(depth=50)))
         for e in ("lucene", "bm25s")
     ]
     ours, theirs = (run.frame for run in runs)
@@ -124,7 +126,7 @@ def test_a_broken_index_is_never_stored(
     fault: str, tiny, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Anserini ends well where it drops documents, and where the disk is full."""
-    from neurosearch.errors import InputError
+    from neurosearch.core.errors import InputError
     from neurosearch.retriever import lucene
 
     real = lucene.run_java
@@ -152,7 +154,7 @@ def test_a_broken_index_is_never_stored(
 def test_the_engines_agree(shop_runtime: Runtime, shop) -> None:
     """Same tokens: nearly the same top of the list, and scores (Lucene keeps lengths in a byte)."""
     runs = [
-        shop_runtime.get(BM25(engine=engine).run(shop, Topics(depth=100)))
+        shop_runtime.get(BM25(engine=engine).run(shop, ask(depth=100)))
         for engine in ("lucene", "bm25s")
     ]
     ours, theirs = map(lists, runs)
@@ -175,10 +177,10 @@ def test_the_engines_agree(shop_runtime: Runtime, shop) -> None:
     ],
 )
 def test_live_answers_are_the_batch_s(recipe: BM25, shop_runtime: Runtime, shop) -> None:
-    run = shop_runtime.get(recipe.run(shop, Topics(depth=10)))
+    run = shop_runtime.get(recipe.run(shop, ask(depth=10)))
     data = shop_runtime.get(shop)
     queries = data.queries("test")
-    with recipe.searcher(shop, Topics(depth=100), shop_runtime) as live:
+    with recipe.searcher(shop, ask(depth=100), shop_runtime) as live:
         rows, scores = live.search(queries.texts, 10)
     again = Run.from_arrays(rows, scores, queries, data.catalogue, 10)
     assert again.frame.equals(run.frame)  # to the last bit, ties included
@@ -186,11 +188,11 @@ def test_live_answers_are_the_batch_s(recipe: BM25, shop_runtime: Runtime, shop)
 
 def test_fields_are_summed_with_their_boosts(shop_runtime: Runtime, shop) -> None:
     parts = {
-        name: lists(shop_runtime.get(BM25(boosts={name: 1.0}).run(shop, Topics(depth=500))))
+        name: lists(shop_runtime.get(BM25(boosts={name: 1.0}).run(shop, ask(depth=500))))
         for name in ("title", "bullets")
     }
     both = BM25(boosts={"title": 2.0, "bullets": 0.5})
-    found = lists(shop_runtime.get(both.run(shop, Topics(depth=500))))
+    found = lists(shop_runtime.get(both.run(shop, ask(depth=500))))
     query = next(iter(found))
     for product, score in list(found[query].items())[:20]:
         expected = 2 * parts["title"][query].get(product, 0.0)
@@ -199,8 +201,8 @@ def test_fields_are_summed_with_their_boosts(shop_runtime: Runtime, shop) -> Non
 
 
 def test_query_processing_reaches_the_engine(shop_runtime: Runtime, tiny) -> None:
-    plain = BM25().run(tiny, Topics())
-    processed = BM25().run(tiny, Topics(query=Normalize()))
+    plain = BM25().run(tiny, ask())
+    processed = BM25().run(tiny, RetrievalRequest(Normalize()))
     assert plain.artifact_fingerprint != processed.artifact_fingerprint
     assert lists(shop_runtime.get(plain)) == lists(shop_runtime.get(processed))
 
@@ -212,7 +214,7 @@ def test_tuning_takes_the_best_on_dev_and_tries_everything(shop_runtime: Runtime
         "e", {"E": 1, "S": 0.1, "C": 0, "I": 0}, {"E": 1, "S": 0, "C": 0, "I": 0}, ("E",)
     )
     tuned = TunedBM25(BM25(), gain, k1=(0.5, 2.0), b=(0.0, 1.0), boosts={"title": (0, 1)}, rounds=1)
-    artifact = tuned.tuned(shop, Topics())
+    artifact = tuned.tuned(shop, ask())
     chosen = shop_runtime.get(artifact)
     manifest = shop_runtime.store.manifest(artifact)
     assert manifest is not None
@@ -224,13 +226,13 @@ def test_tuning_takes_the_best_on_dev_and_tries_everything(shop_runtime: Runtime
     assert manifest["details"]["dev nDCG@10"] == max(trials.values())
     assert chosen.k1 in (0.5, 2.0) and chosen.b in (0.0, 1.0)
     # The run is the chosen BM25's own.
-    run = shop_runtime.get(tuned.run(shop, Topics(depth=50)))
+    run = shop_runtime.get(tuned.run(shop, ask(depth=50)))
     plain = BM25(k1=chosen.k1, b=chosen.b, boosts=chosen.boosts)
-    assert run.frame.equals(shop_runtime.get(plain.run(shop, Topics(depth=50))).frame)
+    assert run.frame.equals(shop_runtime.get(plain.run(shop, ask(depth=50))).frame)
 
 
 def test_java_that_is_missing_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from neurosearch.errors import InputError
+    from neurosearch.core.errors import InputError
     from neurosearch.retriever import java
 
     monkeypatch.delenv("JAVA_HOME", raising=False)
@@ -242,7 +244,7 @@ def test_java_that_is_missing_is_said_so(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_results_hold_products_of_the_catalogue_only(shop_runtime: Runtime, shop) -> None:
-    run = shop_runtime.get(BM25(engine="bm25s").run(shop, Topics(depth=300)))
+    run = shop_runtime.get(BM25(engine="bm25s").run(shop, ask(depth=300)))
     ids = shop_runtime.get(shop).catalogue.ids
     assert run.frame["product_id"].is_in(ids.implode()).all()
     assert (

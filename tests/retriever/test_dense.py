@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.errors import InputError
 from neurosearch.evaluation.opened import opened
 from neurosearch.query.none import NoProcessing
-from neurosearch.retriever.base import Topics
 from neurosearch.retriever.dense import Dense
-from neurosearch.runtime import Runtime
-from neurosearch.types import Run
+from tests.requests import ask
 
 ENCODER = HashingEncoder(dimensions=64)
 DENSE = Dense(encoder=ENCODER)
@@ -20,7 +20,7 @@ DENSE = Dense(encoder=ENCODER)
 
 def test_it_is_brute_force(shop_runtime: Runtime, shop) -> None:
     data = shop_runtime.get(shop)
-    run = shop_runtime.get(DENSE.run(shop, Topics(depth=100)))
+    run = shop_runtime.get(DENSE.run(shop, ask(depth=100)))
     queries = shop_runtime.get(ENCODER.query_embeddings(shop, "test", NoProcessing()))
     products = shop_runtime.get(ENCODER.product_embeddings(shop))
     scores = np.asarray(queries.vectors) @ np.asarray(products.vectors).T
@@ -34,8 +34,8 @@ def test_it_is_brute_force(shop_runtime: Runtime, shop) -> None:
 
 
 def test_the_judged_pool_has_the_same_scores(shop_runtime: Runtime, shop) -> None:
-    whole = shop_runtime.get(DENSE.run(shop, Topics(depth=500))).frame
-    pool = shop_runtime.get(DENSE.run(shop, Topics(pool="judged"))).frame
+    whole = shop_runtime.get(DENSE.run(shop, ask(depth=500))).frame
+    pool = shop_runtime.get(DENSE.run(shop, ask(pool="judged"))).frame
     judged = opened(shop_runtime.get(shop)).judgments("test").frame
     assert pool.height == judged.height
     joined = pool.join(whole, on=["query_id", "product_id"], suffix="_whole")
@@ -44,10 +44,10 @@ def test_the_judged_pool_has_the_same_scores(shop_runtime: Runtime, shop) -> Non
 
 
 def test_live_answers_are_the_batch_s(shop_runtime: Runtime, shop) -> None:
-    run = shop_runtime.get(DENSE.run(shop, Topics(depth=100)))
+    run = shop_runtime.get(DENSE.run(shop, ask(depth=100)))
     data = shop_runtime.get(shop)
     queries = data.queries("test")
-    with DENSE.searcher(shop, Topics(depth=100), shop_runtime) as live:
+    with DENSE.searcher(shop, ask(depth=100), shop_runtime) as live:
         rows, scores = live.search(queries.texts, 100)
     again = Run.from_arrays(rows, scores, queries, data.catalogue)
     assert again.frame.equals(run.frame)

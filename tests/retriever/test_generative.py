@@ -8,27 +8,27 @@ import numpy as np
 import polars as pl
 import pytest
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.encoder.transformer import SentenceEncoder
-from neurosearch.errors import InputError
+from neurosearch.encoder.sentence import SentenceEncoder
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.evaluation.opened import opened
-from neurosearch.generator.base import IN_BUCKETS, expand
+from neurosearch.generator.decoder_config import Shape
 from neurosearch.generator.dense_prefix import DensePrefix
+from neurosearch.generator.expansion import IN_BUCKETS, expand
 from neurosearch.generator.live import LiveGenerator
 from neurosearch.generator.network import path_scores
-from neurosearch.generator.shape import Shape
 from neurosearch.query.none import NoProcessing
-from neurosearch.retriever.base import Topics
 from neurosearch.retriever.generative import Generative
 from neurosearch.retriever.multiphase import Multiphase
-from neurosearch.runtime import Runtime
 from neurosearch.tokenizer.rqkmeans import RQKMeans
-from neurosearch.training import Schedule
+from neurosearch.training.schedule import Schedule
+from tests.requests import ask
 
 LABELS = {"E": 3.0, "S": 1.0, "C": 0.0, "I": 0.0}
 GAIN = LabelGain("shop", LABELS, LABELS, ("E",))
-TOPICS = Topics("test", 50, "catalogue", NoProcessing())
+REQUEST = ask("test", depth=50, pool="catalogue")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def live(system: Generative, shop_runtime: Runtime, shop) -> LiveGenerator:
 def test_exactly_k_products_by_the_probability_of_their_ids(
     system, live, shop_runtime, shop
 ) -> None:
-    run = shop_runtime.get(system.run(shop, TOPICS))
+    run = shop_runtime.get(system.run(shop, REQUEST))
     counts = run.frame.group_by("query_id").len()["len"]
     data = shop_runtime.get(shop)
     queries = data.queries("test")
@@ -77,10 +77,10 @@ def test_exactly_k_products_by_the_probability_of_their_ids(
 
 
 def test_live_answers_are_the_batch_ones(system, shop_runtime, shop) -> None:
-    run = shop_runtime.get(system.run(shop, TOPICS))
+    run = shop_runtime.get(system.run(shop, REQUEST))
     data = shop_runtime.get(shop)
     queries = data.queries("test")
-    with system.searcher(shop, TOPICS, shop_runtime) as searcher:
+    with system.searcher(shop, REQUEST, shop_runtime) as searcher:
         rows, scores = searcher.search(queries.texts[:3], 50)
         few, _ = searcher.search(queries.texts[:3], 5)  # of the same beams
     assert (few == rows[:, :5]).all()
@@ -92,15 +92,15 @@ def test_live_answers_are_the_batch_ones(system, shop_runtime, shop) -> None:
 
 
 def test_the_judged_pool_is_ranked_whole(system, shop_runtime, shop) -> None:
-    topics = Topics("test", 50, "judged", NoProcessing())
-    run = shop_runtime.get(system.run(shop, topics))
+    request = ask("test", depth=50, pool="judged")
+    run = shop_runtime.get(system.run(shop, request))
     judged = opened(shop_runtime.get(shop)).judgments("test").frame
     assert run.frame.height == judged.height
-    assert system.diagnosis(shop, topics) is None
+    assert system.diagnosis(shop, request) is None
 
 
 def test_metrics_of_its_own(system, live, shop_runtime, shop) -> None:
-    frame = shop_runtime.get(system.diagnosis(shop, TOPICS))
+    frame = shop_runtime.get(system.diagnosis(shop, REQUEST))
     data, ids = shop_runtime.get(shop), shop_runtime.get(system._parts(shop)[0])
     queries = data.queries("test")
     relevant = GAIN.graded(opened(data).judgments("test")).filter("relevant")
@@ -122,7 +122,7 @@ def test_metrics_of_its_own(system, live, shop_runtime, shop) -> None:
     losses = -path_scores(live.network, tokens, asked, np.asarray(ids.codes)[rows], live.device)
     assert told["CE@2"] == pytest.approx(losses[:, 1].mean(), abs=1e-4)
     train = set(GAIN.graded(data.judgments("train")).filter("relevant")["product_id"])
-    run = shop_runtime.get(system.run(shop, TOPICS)).frame
+    run = shop_runtime.get(system.run(shop, REQUEST)).frame
     top = set(run.filter((pl.col("query_id") == first) & (pl.col("rank") <= 10))["product_id"])
     names = set(relevant.filter(query_id=first)["product_id"])
     for name, those in (("seen", names & train), ("unseen", names - train)):
@@ -132,8 +132,8 @@ def test_metrics_of_its_own(system, live, shop_runtime, shop) -> None:
 
 def test_unconstrained_lists_lack_what_is_no_id(system, shop_runtime, shop) -> None:
     free = replace(system, constrained=False)
-    run = shop_runtime.get(free.run(shop, TOPICS)).frame
-    bound = shop_runtime.get(system.run(shop, TOPICS)).frame
+    run = shop_runtime.get(free.run(shop, REQUEST)).frame
+    bound = shop_runtime.get(system.run(shop, REQUEST)).frame
     counts = run.group_by("query_id").len()["len"]
     assert counts.max() <= 50
     both = run.join(bound, on=["query_id", "product_id"], suffix=" bound")
@@ -188,7 +188,7 @@ def test_what_cannot_be_is_refused(system: Generative) -> None:
 
 def test_a_generator_writes_the_prefixes_of_multiphase(system, live, shop_runtime, shop) -> None:
     phases = Multiphase(tokenizer=system.tokenizer, generator=system.generator, depth=1, probes=3)
-    run = shop_runtime.get(phases.run(shop, TOPICS))
+    run = shop_runtime.get(phases.run(shop, REQUEST))
     data = shop_runtime.get(shop)
     queries = data.queries("test")
     encoder = system.tokenizer.encoder

@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.errors import InputError
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.fusion.convex import Convex
 from neurosearch.fusion.rrf import RRF
 from neurosearch.query.none import NoProcessing
-from neurosearch.retriever.base import Topics
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.dense import Dense
 from neurosearch.retriever.hybrid import Hybrid
 from neurosearch.retriever.oracle import Oracle
 from neurosearch.retriever.random import Random
-from neurosearch.runtime import Runtime
-from neurosearch.types import Run
+from tests.requests import ask
 
 GAIN = LabelGain(
     "esci", {"E": 1, "S": 0.1, "C": 0.01, "I": 0}, {"E": 3, "S": 2, "C": 1, "I": 0}, ("E",)
@@ -31,10 +31,10 @@ MEMBERS = {"sparse": BM25(engine="bm25s"), "dense": Dense(encoder=HashingEncoder
 def test_live_answers_are_the_evaluated_ones(fusion, k: int, shop_runtime: Runtime, shop) -> None:
     """A page of ten too fuses the members' whole lists, or it would be another system."""
     hybrid = Hybrid(MEMBERS, fusion, GAIN)
-    run = shop_runtime.get(hybrid.run(shop, Topics(depth=100)))
+    run = shop_runtime.get(hybrid.run(shop, ask(depth=100)))
     data = shop_runtime.get(shop)
     queries = data.queries("test")
-    with hybrid.searcher(shop, Topics(depth=100), shop_runtime) as live:
+    with hybrid.searcher(shop, ask(depth=100), shop_runtime) as live:
         rows, scores = live.search(queries.texts, k)
     again = Run.from_arrays(rows, scores, queries, data.catalogue)
     top = run.frame.filter(run.frame["rank"] <= k)
@@ -43,33 +43,33 @@ def test_live_answers_are_the_evaluated_ones(fusion, k: int, shop_runtime: Runti
 
 def test_everything_that_serving_needs_is_declared(shop_runtime: Runtime, shop) -> None:
     hybrid = Hybrid(MEMBERS, Convex(step=0.5), GAIN)
-    needed = hybrid.serving(shop, Topics(pool="judged"))
+    needed = hybrid.serving(shop, ask(pool="judged"))
     assert "fusion" in {artifact.kind for artifact in needed}
-    assert hybrid._fitted(shop, Topics(pool="judged")).topics.pool == "judged"
+    assert hybrid._fitted(shop, ask(pool="judged")).request.pool == "judged"
 
 
 def test_only_the_fusion_is_built_anew_when_its_parameter_changes(
     shop_runtime: Runtime, shop, tmp_path
 ) -> None:
-    shop_runtime.get(Hybrid(MEMBERS, RRF(k=60), GAIN).run(shop, Topics()))
+    shop_runtime.get(Hybrid(MEMBERS, RRF(k=60), GAIN).run(shop, ask()))
     later = Runtime(outputs=shop_runtime.outputs, progress=False)
-    later.get(Hybrid(MEMBERS, RRF(k=33), GAIN).run(shop, Topics()))
+    later.get(Hybrid(MEMBERS, RRF(k=33), GAIN).run(shop, ask()))
     built = [e["kind"] for e in later.store.events if e["event"] == "built"]
     assert built == ["run"]
 
 
 def test_learning_never_touches_the_test_judgments(shop_runtime: Runtime, shop) -> None:
     hybrid = Hybrid(MEMBERS, Convex(step=0.5), GAIN)
-    fitted = hybrid._fitted(shop, Topics(split="test"))
+    fitted = hybrid._fitted(shop, ask(split="test"))
     assert fitted is not None
-    assert fitted.topics.split == "dev"
+    assert fitted.request.split == "dev"
     assert {shop_runtime.get(run).split for run in fitted.runs.values()} == {"dev"}
 
 
 def test_a_hybrid_of_hybrids(shop_runtime: Runtime, shop) -> None:
     inner = Hybrid(MEMBERS, RRF(), GAIN)
     outer = Hybrid({"inner": inner, "sparse": MEMBERS["sparse"]}, RRF(), GAIN)
-    run = shop_runtime.get(outer.run(shop, Topics(depth=50)))
+    run = shop_runtime.get(outer.run(shop, ask(depth=50)))
     assert run.frame["rank"].max() == 50
 
 
@@ -93,6 +93,6 @@ def test_floors_bound_every_system(shop_runtime: Runtime, shop) -> None:
 
 
 def test_random_depends_on_its_seed_only(shop_runtime: Runtime, shop) -> None:
-    runs = [shop_runtime.get(Random(seed).run(shop, Topics())).frame for seed in (0, 0, 1)]
+    runs = [shop_runtime.get(Random(seed).run(shop, ask())).frame for seed in (0, 0, 1)]
     assert runs[0].equals(runs[1])
     assert not np.array_equal(runs[0]["product_id"], runs[2]["product_id"])

@@ -7,18 +7,19 @@ import numpy as np
 import polars as pl
 import pytest
 
+from neurosearch.core.errors import InputError
+from neurosearch.core.retrieval import SCORED
+from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.errors import InputError
 from neurosearch.query.none import NoProcessing
-from neurosearch.retriever.base import SCORED, Topics
 from neurosearch.retriever.dense import Dense
 from neurosearch.retriever.multiphase import Multiphase
-from neurosearch.runtime import Runtime
 from neurosearch.tokenizer.rqkmeans import RQKMeans
+from tests.requests import ask
 
 ENCODER = HashingEncoder(dimensions=64)
 TOKENIZER = RQKMeans(encoder=ENCODER, levels=3, codes=12)
-TOPICS = Topics("test", 100, "catalogue", NoProcessing())
+REQUEST = ask("test", depth=100, pool="catalogue")
 
 
 def parts(runtime: Runtime, shop, depth: int):
@@ -56,8 +57,8 @@ def test_one_code_is_ivf_with_the_same_centroids(shop_runtime: Runtime, shop, pr
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_with_every_prefix_it_is_exact(shop_runtime: Runtime, shop, depth: int) -> None:
     system = Multiphase(tokenizer=TOKENIZER, depth=depth, probes=10_000)
-    run = shop_runtime.get(system.run(shop, TOPICS))
-    exact = shop_runtime.get(Dense(encoder=ENCODER).run(shop, TOPICS))
+    run = shop_runtime.get(system.run(shop, REQUEST))
+    exact = shop_runtime.get(Dense(encoder=ENCODER).run(shop, REQUEST))
     assert run.frame["score"].to_numpy() == pytest.approx(exact.frame["score"].to_numpy(), abs=1e-6)
 
 
@@ -97,29 +98,29 @@ def test_too_few_products_shorten_the_prefixes(shop_runtime: Runtime, shop) -> N
     for own in first:
         held = sizes[own[own >= 0]]
         assert held.sum() >= 100 and held[:-1].sum() < 100
-    run = shop_runtime.get(Multiphase(tokenizer=TOKENIZER, depth=3, probes=1).run(shop, TOPICS))
+    run = shop_runtime.get(Multiphase(tokenizer=TOKENIZER, depth=3, probes=1).run(shop, REQUEST))
     assert run.frame.group_by("query_id").len()["len"].unique().to_list() == [100]
 
 
 def test_what_is_scored_is_told(shop_runtime: Runtime, shop) -> None:
     system = Multiphase(tokenizer=TOKENIZER, depth=1, probes=2)
-    share = shop_runtime.get(system.diagnosis(shop, TOPICS))
+    share = shop_runtime.get(system.diagnosis(shop, REQUEST))
     lists, asked, _ = parts(shop_runtime, shop, 1)
     nodes, _ = lists.probe(asked, [2], 100)
     first = lists.trie.prefixes(1)
     held = [np.isin(first, own[own >= 0]).sum() for own in nodes]
     wanted = 100 * (np.array(held) + len(lists.nodes[0])) / 500
     assert share[SCORED].to_numpy() == pytest.approx(wanted)
-    flat = Dense(encoder=ENCODER).diagnosis(shop, TOPICS)
+    flat = Dense(encoder=ENCODER).diagnosis(shop, REQUEST)
     assert shop_runtime.get(flat)[SCORED].unique().to_list() == [100.0]
 
 
 def test_live_answers_are_the_batch_ones(shop_runtime: Runtime, shop) -> None:
     system = Multiphase(tokenizer=TOKENIZER, depth=2, probes=4)
-    run = shop_runtime.get(system.run(shop, TOPICS)).frame
+    run = shop_runtime.get(system.run(shop, REQUEST)).frame
     data = shop_runtime.get(shop)
     queries = data.queries("test")
-    with system.searcher(shop, TOPICS, shop_runtime) as searcher:
+    with system.searcher(shop, REQUEST, shop_runtime) as searcher:
         rows, scores = searcher.search(queries.texts[:3], 100)
         few, _ = searcher.search(queries.texts[:3], 5)  # below the same prefixes
     assert (few == rows[:, :5]).all()

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from neurosearch.artifact import Artifact
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.errors import InputError
-from neurosearch.retriever.base import Topics
 from neurosearch.retriever.dense import Dense
-from neurosearch.runtime import Runtime
 from neurosearch.task.prune import is_older, remove, unreferenced
-from neurosearch.types import Dataset
+from tests.requests import ask
 
 NAME = "0123456789abcdef01234567"
 
 
 def test_what_a_record_names_stays(shop: Artifact[Dataset], runtime: Runtime) -> None:
-    kept, gone = (Dense(HashingEncoder(dimensions=d)).run(shop, Topics(depth=10)) for d in (64, 32))
+    kept, gone = (Dense(HashingEncoder(dimensions=d)).run(shop, ask(depth=10)) for d in (64, 32))
     for run in (kept, gone):
         runtime.get(run)
     job = runtime.outputs / "jobs" / "mine" / "one"
@@ -83,7 +83,7 @@ def test_a_prune_that_was_killed_is_gone_on_with(tmp_path: Path) -> None:
 def test_what_cannot_be_read_may_name_anything(
     broken: str, shop: Artifact[Dataset], runtime: Runtime
 ) -> None:
-    run = Dense(HashingEncoder(dimensions=8)).run(shop, Topics(depth=10))
+    run = Dense(HashingEncoder(dimensions=8)).run(shop, ask(depth=10))
     runtime.get(run)
     job = runtime.outputs / "jobs" / "mine" / "one"
     job.mkdir(parents=True)

@@ -10,16 +10,17 @@ import polars as pl
 import pytest
 
 from neurosearch.collisions.extra import Extra
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.semantic_ids import SemanticIds
+from neurosearch.core.types import Catalogue
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.errors import InputError
-from neurosearch.runtime import Runtime
 from neurosearch.tokenizer.health import health_of, health_report
 from neurosearch.tokenizer.kmeans import kmeans
 from neurosearch.tokenizer.rqkmeans import ResidualQuantizer
-from neurosearch.tokenizer.rqvae import RQVAE
+from neurosearch.tokenizer.rqvae.recipe import RQVAE
 from neurosearch.tokenizer.thresholds import Thresholds
-from neurosearch.training import Schedule
-from neurosearch.types import Catalogue, SemanticIds
+from neurosearch.training.schedule import Schedule
 
 # Four products on a line, two codes on each of two levels, one bucket of two.
 CODEBOOKS = np.array([[[-1.0], [1.0]], [[-0.25], [0.25]]], dtype=np.float32)

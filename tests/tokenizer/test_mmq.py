@@ -11,20 +11,21 @@ import numpy as np
 import pytest
 import torch
 
-from neurosearch.artifact import Artifact
-from neurosearch.encoder.fused import Fused
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
+from neurosearch.data.histories import history_rows
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.errors import InputError
+from neurosearch.encoder.multimodal.fused import Fused
 from neurosearch.evaluation.gain import LabelGain
-from neurosearch.runtime import Runtime
-from neurosearch.tokenizer.behaviour import Behaviour, history_rows
-from neurosearch.tokenizer.behaviour_module import BehaviourModule
 from neurosearch.tokenizer.health import health_of
-from neurosearch.tokenizer.mmq import MMQ, by_information_gain
+from neurosearch.tokenizer.mmq.behaviour import Behaviour
+from neurosearch.tokenizer.mmq.behaviour_training import BehaviourModule
+from neurosearch.tokenizer.mmq.recipe import MMQ, by_information_gain
 from neurosearch.tokenizer.per_modality import PerModality
 from neurosearch.tokenizer.rqkmeans import RQKMeans
-from neurosearch.training import Schedule
-from neurosearch.types import Dataset
+from neurosearch.training.schedule import Schedule
 
 ROOT = Path(__file__).resolve().parents[2]
 GAIN = LabelGain(
@@ -143,7 +144,7 @@ def behaviour(**options) -> Behaviour:
 
 @pytest.mark.parametrize("index", ["soft", "hard"])
 def test_only_soft_indices_teach_the_experts(index: str) -> None:
-    from neurosearch.tokenizer.behaviour import Examples
+    from neurosearch.tokenizer.mmq.examples import Examples
 
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(80, 12)).astype(np.float32)
@@ -168,7 +169,7 @@ def test_only_soft_indices_teach_the_experts(index: str) -> None:
 
 
 def test_other_positives_of_a_query_are_no_negatives() -> None:
-    from neurosearch.tokenizer.behaviour import Examples
+    from neurosearch.tokenizer.mmq.examples import Examples
 
     # Query 0 has products 3 and 5, query 1 has 5.
     pairs = np.array([0 * 10 + 3, 0 * 10 + 5, 1 * 10 + 5])

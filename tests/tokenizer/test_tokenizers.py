@@ -16,21 +16,23 @@ from hypothesis import strategies as st
 
 from neurosearch.collisions.next_best import NextBest
 from neurosearch.collisions.sinkhorn import Sinkhorn
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.errors import InputError
-from neurosearch.runtime import Runtime
 from neurosearch.tokenizer import residual
 from neurosearch.tokenizer.atomic import Atomic
-from neurosearch.tokenizer.autoencoder import Autoencoder, RQVAEModule, rotated, straight
 from neurosearch.tokenizer.base import SemanticTokenizer
+from neurosearch.tokenizer.codebook import straight
 from neurosearch.tokenizer.health import health_of
 from neurosearch.tokenizer.hkmeans import HKMeans
 from neurosearch.tokenizer.kmeans import balanced_labels
 from neurosearch.tokenizer.opq import OPQ
 from neurosearch.tokenizer.random import RandomIds
 from neurosearch.tokenizer.rqkmeans import RQKMeans
-from neurosearch.tokenizer.rqvae import RQVAE
-from neurosearch.training import Schedule
+from neurosearch.tokenizer.rqvae.network import Autoencoder, rotated
+from neurosearch.tokenizer.rqvae.recipe import RQVAE
+from neurosearch.tokenizer.rqvae.training import RQVAEModule
+from neurosearch.training.schedule import Schedule
 
 SHORT = Schedule(epochs=4, lr=1e-3, validations=2, patience=0)
 SMALL = {"hidden": (32,), "latent": 8, "batch_size": 128, "schedule": SHORT}
@@ -262,7 +264,7 @@ def test_dead_codes_are_replaced_by_residuals() -> None:
 def test_a_diverged_training_says_so(tmp_path: Path) -> None:
     wild = Schedule(epochs=4, lr=1e30, validations=1, patience=0)
     recipe = RQVAE(levels=2, codes=16, hidden=(32,), latent=8, batch_size=64, schedule=wild)
-    with pytest.raises(InputError, match="training diverged before step"):
+    with pytest.raises(InputError, match="training diverged at step"):
         recipe.fit(clustered(), tmp_path, Runtime(tmp_path, device="cpu", progress=False))
 
 

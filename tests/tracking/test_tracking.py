@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from neurosearch.errors import InputError
+from neurosearch.core.errors import InputError
 from neurosearch.tracking.csv import CsvTracker
 from neurosearch.tracking.wandb import WandbTracker, WandbTracking
 from tests.test_app import BM25, run

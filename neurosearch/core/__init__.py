@@ -1,0 +1,1 @@
+"""Artifacts, recipes, runtime and data types: what every package stands on."""

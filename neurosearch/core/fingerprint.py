@@ -1,0 +1,298 @@
+"""Fingerprints of code: the syntax trees of every definition that a class can reach.
+
+An artifact must not outlive an edit of the method that made it, and must survive a better
+comment. So a class is fingerprinted by the normalised source (comments, docstrings and
+annotations stripped) of its own definition and, transitively, of every function, class and
+constant of this package that those definitions name, wherever it is imported. Nobody lists
+dependencies by hand, and editing an unrelated function in the same file costs nothing.
+
+The releases of outside packages that these definitions import count too, where a package's numerics
+decide the result (`NUMERIC`): an upgrade of torch or FAISS builds anew.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+PACKAGE = "neurosearch"
+
+# What moves bytes and reports progress but decides no result.
+INFRASTRUCTURE = frozenset(
+    f"{PACKAGE}.{name}"
+    for name in (
+        "app",
+        "core.artifact",
+        "core.command",
+        "core.distributed",
+        "core.errors",
+        "core.fingerprint",
+        "core.machine",
+        "core.recipe",
+        "core.runtime",
+        "core.seal",
+        "core.store",
+    )
+)
+
+# Imported name -> distribution, of the packages whose releases are part of a result's identity.
+# Those that only move or store data (polars, pyarrow, safetensors) are not.
+NUMERIC = {
+    "bm25s": "bm25s",
+    "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
+    "faiss": "faiss-cpu",
+    "lightgbm": "lightgbm",
+    "numpy": "numpy",
+    "PIL": "pillow",
+    "pyserini": "pyserini",  # carries Lucene, in Anserini's jar
+    "ranx": "ranx",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "Stemmer": "PyStemmer",
+    "tokenizers": "tokenizers",
+    "torch": "torch",
+    "transformers": "transformers",
+    "umap": "umap-learn",
+}
+
+# Presentation only: a better name for a row must not re-run it.
+PRESENTATION = frozenset({"label", "__repr__", "__str__"})
+
+
+# The sources as they were when this process began: what runs is what is fingerprinted.
+_SNAPSHOT = {path: path.read_bytes() for path in Path(__file__).parents[1].rglob("*.py")}
+
+
+def edited_since_start() -> list[str]:
+    """Files of this package whose code is another than when this process began.
+
+    What such a process builds would be filed under code that it doesn't run, so the store
+    refuses to build then.
+    """
+    edited = []
+    for path, before in _SNAPSHOT.items():
+        now = path.read_bytes() if path.exists() else b""
+        if now != before and _normalised(now) != _normalised(before):
+            edited.append(path.name)
+    return edited
+
+
+def _normalised(source: bytes) -> str:
+    try:
+        return ast.unparse(_Strip().visit(ast.parse(source)))
+    except SyntaxError:
+        return ""
+
+
+@cache
+def code_digest(cls: type) -> str:
+    """Hex digest of the code behind `cls`; classes outside this package digest to their name."""
+    found = _reached(cls)
+    text = "\n".join(f"{module}:{name}\n{found[module, name]}" for module, name in sorted(found))
+    text += "".join(f"\n{name} {version}" for name, version in releases(cls).items())
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def reached(cls: type) -> list[str]:
+    """The definitions whose code counts for `cls`, as `module:name`; for people and tests."""
+    return [f"{module}:{name}" for module, name in sorted(_reached(cls))]
+
+
+@cache
+def _reached(cls: type) -> dict[tuple[str, str], str]:
+    found: dict[tuple[str, str], str] = {}
+    _reach(cls.__module__, cls.__qualname__.split(".")[0], found)
+    return found
+
+
+@cache
+def releases(cls: type) -> dict[str, str]:
+    """Distribution -> release of the numeric packages that the code behind `cls` imports.
+
+    Nothing is imported for it. A build's local part (`+cpu`) is left out: it names the machine.
+    """
+    names = {name for (module, _), text in _reached(cls).items() for name in _outside(module, text)}
+    return {NUMERIC[name]: _release(NUMERIC[name]) for name in sorted(names & set(NUMERIC))}
+
+
+@cache
+def _outside(module: str, text: str) -> frozenset[str]:
+    """Outside packages that a definition's normalised source imports, or names."""
+    source = _parsed(module) if module.startswith(PACKAGE) else None
+    outside = source.outside if source is not None else {}
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        names.update(_imported(node))
+        if isinstance(node, ast.Name) and node.id in outside:
+            names.add(outside[node.id])
+    return frozenset(names)
+
+
+@cache
+def _release(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution).split("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _imported(node: ast.AST) -> list[str]:
+    """Outside packages that a statement imports, or looks for with `find_spec("name")`."""
+    if isinstance(node, ast.Import):
+        return [alias.name.split(".")[0] for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [(node.module or "").split(".")[0]]
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("find_spec"):
+        values = [a.value for a in node.args if isinstance(a, ast.Constant)]
+        return [value for value in values if isinstance(value, str)]
+    return []
+
+
+class _Strip(ast.NodeTransformer):
+    """Removes what cannot change a result: docstrings, annotations, presentation methods."""
+
+    def _body(self, node: ast.AST) -> ast.AST:
+        body = node.body  # type: ignore[attr-defined]
+        first = body[0] if body else None
+        text = first.value if isinstance(first, ast.Expr) else None
+        if isinstance(text, ast.Constant) and isinstance(text.value, str):
+            body = body[1:]
+        node.body = body or [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        self.generic_visit(node)
+        return self._body(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.body = [
+            item
+            for item in node.body
+            if not (isinstance(item, ast.FunctionDef) and item.name in PRESENTATION)
+        ]
+        self.generic_visit(node)
+        return self._body(node)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        node.annotation = ast.Constant(value=None)
+        self.generic_visit(node)
+        return node
+
+
+class _Module:
+    """Top-level definitions and imports of one source file; `outside`: name -> outside package."""
+
+    def __init__(self, path: Path) -> None:
+        tree = ast.parse(_SNAPSHOT.get(path) or path.read_bytes())
+        self.definitions: dict[str, list[ast.stmt]] = {}
+        self.imports: dict[str, tuple[str, str | None]] = {}
+        self.outside: dict[str, str] = {}
+        for statement in tree.body:
+            if isinstance(statement, ast.Import | ast.ImportFrom):
+                for alias, package in zip(
+                    statement.names, _imported(statement) * len(statement.names), strict=False
+                ):
+                    self.outside[(alias.asname or alias.name).split(".")[0]] = package
+            for defined in _defined_names(statement):
+                self.definitions.setdefault(defined, []).append(statement)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    if alias.asname and alias.name.startswith(PACKAGE):
+                        self.imports[alias.asname] = (alias.name, None)
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE):
+                module = str(node.module)
+                for alias in node.names:
+                    target: tuple[str, str | None] = (module, alias.name)
+                    if _source_of(f"{module}.{alias.name}") is not None:
+                        target = (f"{module}.{alias.name}", None)
+                    self.imports[alias.asname or alias.name] = target
+
+
+def _defined_names(statement: ast.stmt) -> list[str]:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    if isinstance(statement, ast.Assign):
+        return [n.id for t in statement.targets for n in ast.walk(t) if isinstance(n, ast.Name)]
+    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+        return [statement.target.id]
+    return []
+
+
+@cache
+def _source_of(module: str) -> Path | None:
+    """A module's file, found without importing anything: importlib would import its parents."""
+    package, *parts = module.split(".")
+    spec = importlib.util.find_spec(package)
+    for root in (spec.submodule_search_locations or ()) if spec else ():
+        place = Path(root, *parts)
+        for file in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+@cache
+def _parsed(module: str) -> _Module | None:
+    path = _source_of(module)
+    return None if path is None else _Module(path)
+
+
+def _reach(module: str, name: str, found: dict[tuple[str, str], str]) -> None:
+    pending = [(module, name)]
+    while pending:
+        module, name = pending.pop()
+        if (module, name) in found or module in INFRASTRUCTURE:
+            continue
+        if not module.startswith(PACKAGE):
+            found[module, name] = ""
+            continue
+        source = _parsed(module)
+        if source is None:
+            continue
+        if name not in source.definitions:
+            imported = source.imports.get(name)
+            if imported is not None and imported[1] is not None:
+                pending.append((imported[0], imported[1]))
+            continue
+        stripped = [_stripped(statement) for statement in source.definitions[name]]
+        found[module, name] = "\n".join(ast.unparse(node) for node in stripped)
+        for node in stripped:
+            for used_module, used_name in _uses(node, module, source):
+                pending.append((used_module, used_name))
+
+
+def _stripped(statement: ast.stmt) -> ast.stmt:
+    copy = ast.parse(ast.unparse(statement)).body[0]
+    stripped = _Strip().visit(copy)
+    assert isinstance(stripped, ast.stmt)
+    return stripped
+
+
+def _uses(node: ast.AST, module: str, source: _Module) -> list[tuple[str, str]]:
+    uses: list[tuple[str, str]] = []
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name):
+            if part.id in source.definitions:
+                uses.append((module, part.id))
+            elif part.id in source.imports:
+                target, name = source.imports[part.id]
+                if name is not None:
+                    uses.append((target, name))
+        elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
+            imported = source.imports.get(part.value.id)
+            if imported is not None and imported[1] is None:
+                if part.attr == "__file__":  # a script that is run by its path counts whole
+                    script = _parsed(imported[0])
+                    uses += [(imported[0], name) for name in (script.definitions if script else ())]
+                uses.append((imported[0], part.attr))
+    return uses

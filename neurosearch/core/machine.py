@@ -1,0 +1,77 @@
+"""What machine this is, which commit runs on it, and its log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import resource
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+log = logging.getLogger("neurosearch")
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process and of its largest child, in MB."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    unit = 1024 if sys.platform != "darwin" else 1024**2
+    return max(own, children) / unit
+
+
+@cache
+def hardware() -> str:
+    """CPU model, cores and GPU (if any), in one phrase for tables."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        model = names[0].split(":", 1)[1].strip() if names else model
+    text = f"{model} ({len(os.sched_getaffinity(0))} cores)"
+    gpu = _gpu_name()
+    return f"{text} + {gpu}" if gpu else text
+
+
+@cache
+def _gpu_name() -> str:
+    # Without importing torch: a warm table must stay light.
+    try:
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout else ""
+
+
+@cache
+def git_commit() -> str:
+    """Short commit of the source tree, with `+` where it has uncommitted changes; else ''.
+
+    NEUROSEARCH_COMMIT says it where the tree was copied without its history.
+    """
+    told = os.environ.get("NEUROSEARCH_COMMIT")
+    if told:
+        return told
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return ""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "--short=10", "HEAD")
+        # Generated results lie in the tree; that they are new doesn't change the code.
+        dirty = git("status", "--porcelain", "--untracked-files=no", "--", "neurosearch", "conf")
+    except OSError:
+        return ""
+    return commit + ("+" if commit and dirty else "")

@@ -1,0 +1,143 @@
+"""Retrieval: requests in, runs out, and a live searcher for serving and latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import polars as pl
+
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import Recipe
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset, Queries
+
+POOLS = ("catalogue", "judged")
+
+
+SCORED = "scored %"  # vectors that a query is compared with, per hundred products
+
+
+@dataclass(frozen=True)
+class QueryProcessor(Recipe):
+    """Base of query processors. A rewrite must be idempotent and never empty a query."""
+
+    def process(self, texts: list[str]) -> list[str]:
+        """The rewritten texts, in order."""
+        raise TypeError(f"{type(self).__name__} does not say how it rewrites")
+
+
+@dataclass(frozen=True)
+class RetrievalRequest(Recipe):
+    """What a retriever answers.
+
+    Attributes:
+        query: how the query texts are processed first.
+        split: whose queries.
+        depth: products per query.
+        pool: `catalogue` (retrieve from everything) or `judged` (rank the judged products).
+    """
+
+    query: QueryProcessor
+    split: str = "test"
+    depth: int = 200
+    pool: str = "catalogue"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pool not in POOLS:
+            raise InputError(f"the protocol must be one of {', '.join(POOLS)}, not {self.pool!r}")
+        if self.depth < 1:
+            raise InputError(f"evaluation.depth must be at least 1, not {self.depth}")
+
+    def view(self, data: Artifact[Dataset]) -> Artifact[Dataset]:
+        """What an answer is made of: products, queries, and which products were judged."""
+        return view.asked(data, self.split, pool=self.pool == "judged")
+
+    def queries(self, data: Dataset) -> Queries:
+        """The split's queries with processed texts."""
+        return data.queries(self.split).processed(self.query.process)
+
+
+class Searcher(Protocol):
+    """A live system. `search` answers with product rows and scores, best first."""
+
+    def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Q×k rows (int64, -1 padded) and scores (float32)."""
+
+
+@dataclass(frozen=True)
+class Retriever(Recipe):
+    """Base of retrievers.
+
+    Class attributes:
+        floor: the least score it can give, or None where unknown.
+        is_bound: a row that only bounds the others (random, oracle): not ranked, not tested.
+    """
+
+    floor: ClassVar[float | None] = None
+    is_bound: ClassVar[bool] = False
+
+    def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
+        """The batch answer to `request`, as an artifact: what tables use."""
+        raise TypeError(f"{type(self).__name__} does not say how it is run")
+
+    def diagnosis(
+        self, data: Artifact[Dataset], request: RetrievalRequest
+    ) -> Artifact[pl.DataFrame] | None:
+        """Metrics of the system's own, query by query (`query_id` and Float64 columns), or None."""
+        return None
+
+    def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
+        """The artifacts that answering needs: their bytes are the system's size."""
+        return []
+
+    def searcher(
+        self, data: Artifact[Dataset], request: RetrievalRequest, runtime: Runtime
+    ) -> AbstractContextManager[Searcher]:
+        """The live system, as `request` asks for it: what serving and latency use."""
+        raise InputError(f"{self.label()} has no live searcher: set evaluation.latency.queries=0")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a live searcher; without one no latency is measured."""
+        return type(self).searcher is not Retriever.searcher
+
+
+@dataclass(frozen=True)
+class RunArtifact(Artifact[Run]):
+    """Base of run artifacts: subclasses answer; the base writes run.parquet."""
+
+    kind: ClassVar[str] = "run"
+
+    def answer(self, runtime: Runtime) -> Run:
+        """The run itself."""
+        raise TypeError(f"{type(self).__name__} does not say how it answers")
+
+    def check(self, runtime: Runtime) -> None:
+        fields: Any = self
+        if hasattr(self, "request"):  # else it is made of runs that have them
+            runtime.get(fields.data).queries(fields.request.split)
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        run = self.answer(runtime)
+        run.save(folder / "run.parquet")
+        return {"split": run.split, "queries": len(run.query_ids), "rows": run.frame.height}
+
+    def load(self, folder: Path) -> Run:
+        return Run.load(folder / "run.parquet")
+
+
+def judged_rows(queries: Queries, data: Dataset) -> pl.DataFrame:
+    """The judged pool: `query` and `row` numbers, in the order of queries, then rows."""
+    order = queries.frame.select("query_id").with_row_index("query")
+    ids = pl.DataFrame({"product_id": data.catalogue.ids}).with_row_index("row")
+    joined = data.pool(queries.split).join(order, on="query_id").join(ids, on="product_id")
+    return joined.select(pl.col("query", "row").cast(pl.Int64)).sort("query", "row")

@@ -1,0 +1,123 @@
+"""Runtime: where and how work is done. Nothing in it may change a result's fingerprint."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.machine import log
+from neurosearch.core.store import Store
+
+T = TypeVar("T")
+
+
+@dataclass
+class Runtime:
+    """Devices, threads, progress, and the artifact store.
+
+    Attributes:
+        outputs: root of artifacts/, jobs/ and tables/.
+        device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`…
+        threads: CPU threads; None takes every core this process may run on.
+        tokens_per_batch: padded tokens a batch of an encoder holds; None for 2,048 on a CPU (the
+            fastest of 1,024 to 16,384 on two cores with AVX-512) and 65,536 on a GPU.
+        checkpoint_seconds: a training in progress can be gone on with from so long ago.
+        java_memory: heap of the Lucene process.
+        devices: processes that build what can be shared (`Artifact.spreads`), one a device.
+        profile: write where a job's time goes beside its record.
+        pruner: ends trainings of a search that are behind (`pruning.Pruner`); None for none.
+    """
+
+    outputs: Path
+    device: str = "auto"
+    threads: int | None = None
+    tokens_per_batch: int | None = None
+    checkpoint_seconds: float = 60.0
+    java_memory: str = "2g"
+    progress: bool = True
+    devices: int = 1
+    profile: bool = False
+    pruner: Any = None
+    _store: Store | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.outputs = Path(self.outputs).expanduser().absolute()
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise InputError(
+                f"trainer.device must be auto, cpu, cuda or cuda:N, not {self.device!r}"
+            )
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"trainer.threads must be at least 1, not {self.threads}")
+        if self.devices < 1:
+            raise InputError(f"trainer.devices must be at least 1, not {self.devices}")
+        if self.threads is None:
+            self.threads = len(os.sched_getaffinity(0))
+
+    @property
+    def store(self) -> Store:
+        if self._store is None:
+            self._store = Store(self.outputs / "artifacts", self)
+        return self._store
+
+    def get(self, artifact: Artifact[T]) -> T:
+        """The artifact's value: reused where it is there, else built."""
+        return self.store.get(artifact)
+
+    @property
+    def cpu_threads(self) -> int:
+        assert self.threads is not None
+        return self.threads
+
+    def torch_device(self) -> Any:
+        """The torch device, with torch's thread count set. Raises InputError if absent."""
+        import torch
+
+        torch.set_num_threads(self.cpu_threads)
+        name = self.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name.startswith("cuda") and not torch.cuda.is_available():
+            raise InputError(f"trainer.device={self.device}, but torch sees no CUDA device")
+        return torch.device(name)
+
+    def batch_budget(self, device: Any) -> int:
+        """Padded tokens a batch on `device`."""
+        return self.tokens_per_batch or (65_536 if device.type == "cuda" else 2_048)
+
+    def say(self, message: str) -> None:
+        """Tell the user, and the job's log."""
+        log.info(message)
+
+    @contextmanager
+    def progressing(self, what: str, total: int) -> Iterator[Any]:
+        """A progress bar on stderr; call the yielded function with the number of items done.
+
+        Where stderr is no terminal, a line is logged every tenth instead.
+        """
+        if self.progress and sys.stderr.isatty():
+            from rich import progress
+            from rich.console import Console
+
+            columns = [progress.TextColumn(what), progress.BarColumn()]
+            columns += [progress.MofNCompleteColumn(), progress.TimeRemainingColumn()]
+            with progress.Progress(*columns, console=Console(stderr=True)) as bar:
+                task = bar.add_task(what, total=total)
+                yield lambda done: bar.advance(task, done)
+            return
+        state = {"done": 0, "next": total / 10}
+
+        def advance(done: int) -> None:
+            state["done"] += done
+            if self.progress and state["done"] >= state["next"]:
+                log.info("%s: %s of %s", what, f"{state['done']:,}", f"{total:,}")
+                state["next"] = state["done"] + total / 10
+
+        yield advance

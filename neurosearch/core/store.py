@@ -1,0 +1,310 @@
+"""The store of artifacts: builds each one once, under a file lock, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.distributed import build_together
+from neurosearch.core.errors import InputError, SealedError
+from neurosearch.core.fingerprint import edited_since_start, releases
+from neurosearch.core.machine import git_commit, hardware, log, peak_memory_mb
+from neurosearch.core.recipe import file_digest
+from neurosearch.core.seal import check_seal, is_evaluation, opens_test
+
+if TYPE_CHECKING:
+    from neurosearch.core.runtime import Runtime
+
+T = TypeVar("T")
+MANIFEST = "manifest.json"
+
+
+ATTEMPTS = "attempts.json"  # in the folder of a resumable build: what its killed attempts took
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest in an artifact's folder; None where there is none, or none of that shape."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        sound = (
+            isinstance(manifest["fingerprint"], str)
+            and isinstance(manifest["details"], dict)
+            and all(_is_plain(name) for name in manifest["files"])
+            and all(
+                isinstance(size, int) and isinstance(hashed, str)
+                for size, hashed in manifest["files"].values()
+            )
+            and all(
+                isinstance(kind, str) and isinstance(name, str) for kind, name in manifest["inputs"]
+            )
+            and float(manifest["seconds"]) >= 0
+            and datetime.fromisoformat(manifest["created"]).tzinfo is not None
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return manifest if sound else None
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a file's name stays within its folder."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+class Store:
+    """Folder of artifacts: `<kind>/<fingerprint>/` with a manifest that load verifies.
+
+    `events` lists what this process reused and built, in order, for the job's record.
+    """
+
+    def __init__(self, root: Path, runtime: Runtime) -> None:
+        self.root = root
+        self.runtime = runtime
+        self.events: list[dict[str, Any]] = []
+        self._loaded: dict[str, Any] = {}
+        self._verified: set[str] = set()
+        self._checked: set[str] = set()
+        self._building: list[Artifact[Any]] = []
+
+    def folder(self, artifact: Artifact[Any]) -> Path:
+        return self.root / artifact.stored().address
+
+    def manifest(self, artifact: Artifact[Any]) -> dict[str, Any] | None:
+        """The manifest of a complete artifact, or None. Reads no other file."""
+        return read_manifest(self.folder(artifact))
+
+    def get(self, artifact: Artifact[T]) -> T:
+        """The artifact's value, built first where it is not there. Loaded once a process."""
+        key = artifact.address
+        if self._building and not is_evaluation(self._building[-1]) and opens_test(artifact):
+            raise SealedError(f"{self._building[-1].kind} asks for the judgments of the test split")
+        if key not in self._loaded:
+            self._loaded[key] = artifact.load(self.ensure(artifact))
+        value: T = self._loaded[key]
+        return value
+
+    def ensure(self, artifact: Artifact[Any]) -> Path:
+        """The folder of the complete artifact: reused, or built under a file lock."""
+        artifact = artifact.stored()
+        folder = self.folder(artifact)
+        if self._usable(artifact, folder):
+            return folder
+        self.check(artifact, unusable=True)
+        for source in artifact.inputs():
+            self.ensure(source)
+        from filelock import FileLock, Timeout
+
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(str(folder.parent / f".{folder.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("waiting: another process is building %s %s", artifact.kind, folder.name[:8])
+            lock.acquire()
+        try:
+            if not self._usable(artifact, folder, tell=True):
+                self._build(artifact, folder)
+        finally:
+            lock.release()
+        return folder
+
+    def check(self, artifact: Artifact[Any], unusable: bool = False) -> None:
+        """Let all that an artifact still needs say what it can't be built from.
+
+        Raises InputError for one that would learn from the test split's judgments.
+        """
+        artifact = artifact.stored()
+        key = artifact.address
+        if key in self._checked:
+            return
+        self._checked.add(key)
+        if unusable or self.manifest(artifact) is None:
+            check_seal(artifact)
+            for source in artifact.inputs():
+                source.check_view(artifact)
+            artifact.check(self.runtime)
+            for source in artifact.inputs():
+                self.check(source)
+
+    def _usable(self, artifact: Artifact[Any], folder: Path, tell: bool = False) -> bool:
+        key = artifact.address
+        if key in self._verified:
+            return True
+        manifest = self.manifest(artifact)
+        if manifest is None:
+            return False
+        fault = verify(folder, manifest, artifact.artifact_fingerprint)
+        if fault:
+            if tell:
+                told = "%s %s is damaged (%s): building it again"
+                log.warning(told, artifact.kind, folder, fault)
+            return False
+        self._verified.add(key)
+        with contextlib.suppress(OSError):  # somebody else's store
+            os.utime(folder)  # in use: not to be pruned
+        self._note("reused", artifact, manifest)
+        return True
+
+    def _build(self, artifact: Artifact[Any], folder: Path) -> None:
+        edited = edited_since_start()
+        if edited:
+            what = f"{', '.join(edited)} changed while this process ran"
+            raise InputError(f"{what}: run the command again, it goes on from what is built")
+        temporary = folder.parent / f".{folder.name}.building"
+        if temporary.exists() and not artifact.resumable:
+            shutil.rmtree(temporary)
+        temporary.mkdir(parents=True, exist_ok=True)
+        log.info("building %s %s", artifact.kind, folder.name[:8])
+        earlier = _begin_attempt(temporary)
+        start = time.perf_counter()
+        self._building.append(artifact)
+        try:
+            if artifact.spreads and self.runtime.devices > 1:
+                details = build_together(artifact, temporary, self.runtime)
+            else:
+                details = artifact.build(temporary, self.runtime)
+        except InputError:  # to be mended in the config: nothing here can be gone on with
+            shutil.rmtree(temporary)
+            raise
+        finally:
+            self._building.pop()
+        (temporary / ATTEMPTS).unlink()
+        manifest = {
+            "kind": artifact.kind,
+            "fingerprint": artifact.artifact_fingerprint,
+            "description": artifact.description(),
+            "inputs": [
+                [x.stored().kind, x.stored().artifact_fingerprint] for x in artifact.inputs()
+            ],
+            "packages": releases(cast(Any, type(artifact))),
+            "files": {name: [size, hashed] for name, size, hashed in _listing(temporary)},
+            "seconds": round(earlier + time.perf_counter() - start, 3),
+            "peak_memory_mb": round(peak_memory_mb(), 1),
+            "hardware": hardware(),
+            "commit": git_commit(),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "details": details or {},
+        }
+        with (temporary / MANIFEST).open("w", encoding="utf-8") as handle:
+            json.dump(manifest, handle, indent=1)
+            handle.flush()
+            os.fsync(handle.fileno())
+        if folder.exists():  # a damaged one: the lock is ours, nobody loads it
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+        self._verified.add(artifact.address)
+        self._note("built", artifact, manifest)
+
+    def _note(self, event: str, artifact: Artifact[Any], manifest: dict[str, Any]) -> None:
+        size = sum(entry[0] for entry in manifest["files"].values())
+        self.events.append(
+            {
+                "event": event,
+                "kind": artifact.kind,
+                "fingerprint": artifact.artifact_fingerprint,
+                "seconds": manifest["seconds"],
+                "bytes": size,
+            }
+        )
+        name = f"{artifact.kind} {artifact.artifact_fingerprint[:8]}"
+        log.info("%s %s (%.1f MB, %.1f s to build)", event, name, size / 1e6, manifest["seconds"])
+
+    def flags(self) -> list[str]:
+        """What artifacts of this process say of themselves that a table must repeat."""
+        found = (self.root / e["kind"] / e["fingerprint"] for e in self.events)
+        manifests = [manifest for path in found if (manifest := read_manifest(path))]
+        return sorted({m["details"]["flag"] for m in manifests if "flag" in m["details"]})
+
+    def chosen(self, artifact: Artifact[Any]) -> dict[str, Any]:
+        """What tuning chose for an artifact, by kind: details named `chosen` of all below it."""
+        found: dict[str, Any] = {}
+        seen: set[str] = set()
+        pending = [artifact]
+        while pending:
+            part = pending.pop(0)
+            if part.address in seen:
+                continue
+            seen.add(part.address)
+            manifest = self.manifest(part)
+            told = (manifest or {}).get("details", {}).get("chosen")
+            if told:
+                taken = part.kind in found
+                found[f"{part.kind} {part.artifact_fingerprint[:6]}" if taken else part.kind] = told
+            pending += part.inputs()
+        return found
+
+    def cost(self, artifacts: list[Artifact[Any]]) -> tuple[int, float]:
+        """Bytes of these artifacts, and seconds to build them and all that they stand on."""
+        size, seconds, seen, pending = 0, 0.0, set(), []
+        for artifact in artifacts:
+            manifest = self.manifest(artifact)
+            assert manifest is not None, "cost is asked of built artifacts only"
+            size += sum(entry[0] for entry in manifest["files"].values())
+            pending.append((artifact.stored().kind, artifact.stored().artifact_fingerprint))
+        while pending:
+            kind, fingerprint = pending.pop()
+            if (kind, fingerprint) in seen or kind == "data":
+                continue
+            seen.add((kind, fingerprint))
+            manifest = read_manifest(self.root / kind / fingerprint)
+            if manifest is None:  # pruned: what stands on it didn't need it again
+                continue
+            seconds += manifest["seconds"]
+            pending += [tuple(pair) for pair in manifest["inputs"]]
+        return size, seconds
+
+
+def _begin_attempt(folder: Path) -> float:
+    """Note the start of a build; returns the seconds that killed attempts before it took.
+
+    An attempt that was killed lasted at least until it wrote its last file.
+    """
+    path, earlier = folder / ATTEMPTS, 0.0
+    for torn in folder.glob(".*"):  # files that a kill kept from being renamed
+        torn.unlink()
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        written = [file.stat().st_mtime for file in folder.rglob("*") if file.is_file()]
+        earlier = float(noted["earlier"]) + max(0.0, max(written) - float(noted["began"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        earlier = 0.0  # the first attempt, or a note that a kill has torn
+    write_whole(path, json.dumps({"earlier": earlier, "began": time.time()}).encode())
+    return earlier
+
+
+def verify(folder: Path, manifest: dict[str, Any], fingerprint: str) -> str:
+    """What is wrong with a complete artifact's folder, or '' where nothing is."""
+    if manifest.get("fingerprint") != fingerprint:
+        return "its manifest is another artifact's"
+    for name, (size, hashed) in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes, not {size}"
+        if file_digest(path) != hashed:
+            return f"{name} has other content than when it was built"
+    return ""
+
+
+def _listing(folder: Path) -> list[tuple[str, int, str]]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    return [(p.relative_to(folder).as_posix(), p.stat().st_size, file_digest(p)) for p in files]

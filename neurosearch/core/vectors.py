@@ -1,0 +1,45 @@
+"""Stored vectors of texts and of tokens, memory-mapped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """N×D float32 vectors of texts, memory-mapped, with the encoder that made them."""
+
+    vectors: np.ndarray
+    encoder: str  # fingerprint: an index refuses vectors of another encoder
+
+    @classmethod
+    def load(cls, folder: Path) -> Embeddings:
+        meta = json.loads((folder / "embeddings.json").read_text(encoding="utf-8"))
+        return cls(np.load(folder / "vectors.npy", mmap_mode="r"), meta["encoder"])
+
+
+@dataclass(frozen=True)
+class TokenEmbeddings:
+    """S×D float16 unit vectors of tokens, memory-mapped: text i has those from offsets[i] on."""
+
+    vectors: np.ndarray
+    offsets: np.ndarray  # N+1
+    encoder: str
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def of(self, text: int) -> np.ndarray:
+        """L×D float32 token vectors of a text."""
+        begin, end = self.offsets[text], self.offsets[text + 1]
+        return np.asarray(self.vectors[begin:end], dtype=np.float32)
+
+    @classmethod
+    def load(cls, folder: Path) -> TokenEmbeddings:
+        meta = json.loads((folder / "embeddings.json").read_text(encoding="utf-8"))
+        vectors = np.load(folder / "vectors.npy", mmap_mode="r")
+        return cls(vectors, np.load(folder / "offsets.npy"), meta["encoder"])

@@ -1,0 +1,1 @@
+"""Bi-encoders trained by contrast."""

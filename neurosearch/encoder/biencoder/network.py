@@ -1,0 +1,75 @@
+"""The two sides of a bi-encoder: one shared tower or two, from pretrained or trained weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import Recipe, content, within
+from neurosearch.encoder.sentence import POOLINGS
+from neurosearch.nn.pretrained import weights_digest
+from neurosearch.training.weights import save_weights
+
+TOWERS = ("shared", "query_product")
+
+
+@dataclass(frozen=True)
+class TowerShape(Recipe):
+    """Attributes:
+    model: that the towers start from.
+    towers: `shared` by queries and products, or `query_product`, one each.
+    projection: dimensions of a linear map after pooling; None for none.
+    """
+
+    pooling: str
+    towers: str
+    projection: int | None
+    query_max_length: int
+    product_max_length: int
+    model: str = content(weights_digest)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pooling not in POOLINGS:
+            raise InputError(f"encoder.pooling must be mean or cls, not {self.pooling!r}")
+        if self.towers not in TOWERS:
+            raise InputError(f"encoder.towers must be one of {', '.join(TOWERS)}")
+        within("encoder.projection", self.projection, least=1)
+        within("encoder.query_max_length", self.query_max_length, least=3)
+        within("encoder.product_max_length", self.product_max_length, least=3)
+
+    @property
+    def max_lengths(self) -> tuple[int, int]:
+        """Of queries, of products."""
+        return self.query_max_length, self.product_max_length
+
+
+def load_towers(shape: TowerShape, weights: Path | None, seed: int = 0) -> Any:
+    """An nn.Module with `query` and `product`, both a TextTower (the same one where shared).
+
+    From the trained `weights` folder, or from the pretrained model.
+    """
+    import torch
+    from torch import nn
+
+    from neurosearch.nn.text_encoder import TextTower
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        towers: Any = nn.Module()
+        towers.query = TextTower(shape.model, shape.pooling, shape.projection)
+        towers.product = towers.query
+        if shape.towers == "query_product":
+            towers.product = TextTower(shape.model, shape.pooling, shape.projection)
+    if weights is not None:
+        from safetensors.torch import load_model
+
+        load_model(towers, str(weights / "towers.safetensors"))
+    return towers
+
+
+def save_towers(towers: Any, folder: Path) -> None:
+    """Write the weights as towers.safetensors (shared tensors once)."""
+    save_weights(towers, folder / "towers.safetensors")

@@ -1,0 +1,168 @@
+"""Contrastive training batches: pairs, hard negatives, labels, the false-negative mask.
+
+What step s of seed r sees is a function of (r, s): a permutation of all positive pairs an epoch,
+and negatives drawn for that step. So data order survives a kill without any state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from neurosearch.core.errors import InputError
+from neurosearch.loss.base import Targets
+from neurosearch.negatives.base import NegativeLists
+
+
+@dataclass
+class TrainingPairs:
+    """Judgments of the train split as arrays.
+
+    Attributes:
+        query, row: of the positive pairs.
+        products: how many there are.
+        keys, shares: all judged pairs as query·N + row, ascending, and their share of the gain.
+        title_of: product row to the number of its normalised title.
+        query_of: query to the number of its normalised text.
+        positive_share: from this share on a judged product is relevant.
+        teacher: keys and scores of a teacher's run, or None.
+    """
+
+    query: np.ndarray
+    row: np.ndarray
+    products: int
+    keys: Tensor
+    shares: Tensor
+    title_of: Tensor
+    query_of: Tensor
+    positive_share: float
+    teacher: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        graded: pl.DataFrame,
+        titles: Sequence[str],
+        queries: Sequence[str],
+        positive_share: float,
+        teacher: pl.DataFrame | None = None,
+    ) -> TrainingPairs:
+        """From `graded_pairs`. Raises InputError where nothing is a positive."""
+        good = graded.filter(pl.col("share") >= positive_share)
+        if good.is_empty():
+            message = f"no train judgment is worth {positive_share} of the largest gain or more"
+            raise InputError(f"encoder.positive_share: {message}")
+        taught = None
+        if teacher is not None:
+            ordered = teacher.with_columns(key=pl.col("query") * len(titles) + pl.col("row"))
+            ordered = ordered.sort("key")
+            taught = _tensor(ordered["key"]), _tensor(ordered["score"]).float()
+        return cls(
+            query=good["query"].to_numpy(),
+            row=good["row"].to_numpy(),
+            products=len(titles),
+            keys=_tensor(graded["query"] * len(titles) + graded["row"]),
+            shares=_tensor(graded["share"]).float(),
+            title_of=_numbers(titles),
+            query_of=_numbers(queries),
+            positive_share=positive_share,
+            teacher=taught,
+        )
+
+    def look_up(self, queries: Tensor, rows: Tensor) -> Tensor:
+        """len(queries)×len(rows) shares, NaN where the pair was not judged."""
+        return _look_up(self.keys, self.shares, self._key(queries, rows))
+
+    def taught(self, queries: Tensor, rows: Tensor) -> Tensor | None:
+        """The teacher's scores of the pairs, NaN where it was not asked."""
+        if self.teacher is None:
+            return None
+        return _look_up(*self.teacher, self._key(queries, rows))
+
+    def _key(self, queries: Tensor, rows: Tensor) -> Tensor:
+        return queries[:, None] * self.products + rows[None, :]
+
+    def to(self, device: torch.device) -> TrainingPairs:
+        """The same with what targets are computed from on `device`."""
+        teacher = None
+        if self.teacher is not None:
+            teacher = self.teacher[0].to(device), self.teacher[1].to(device)
+        names = ("keys", "shares", "title_of", "query_of")
+        moved = {name: getattr(self, name).to(device) for name in names}
+        return replace(self, teacher=teacher, **moved)
+
+    def targets(self, queries: np.ndarray, rows: np.ndarray, mask: bool) -> Targets:
+        """What is known of the B×M pairs; row i < B is the own positive of query i.
+
+        `mask` is the false-negative mask: a pair is refused as a negative where its product,
+        that product's normalised title or the query's text is that of a positive pair, or where
+        people judged it relevant.
+        """
+        asked = torch.from_numpy(queries).to(self.keys.device)
+        shown = torch.from_numpy(rows).to(self.keys.device)
+        share = self.look_up(asked, shown)
+        own = torch.eye(len(queries), len(rows), dtype=torch.bool, device=share.device)
+        taught = self.taught(asked, shown)
+        if not mask:
+            return Targets(own, torch.zeros_like(own), share, taught)
+        positive = (share.nan_to_num() >= self.positive_share) | own
+        titles, texts = self.title_of[shown], self.query_of[asked]
+        refused = titles[: len(queries), None] == titles[None, :]
+        refused[:, : len(queries)] |= texts[:, None] == texts[None, :]
+        return Targets(positive, refused & ~positive, share, taught)
+
+
+def _look_up(keys: Tensor, values: Tensor, wanted: Tensor) -> Tensor:
+    places = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
+    return values[places].masked_fill_(keys[places] != wanted, float("nan"))
+
+
+def _numbers(texts: Sequence[str]) -> Tensor:
+    squeezed = pl.Series(texts).str.to_lowercase().str.replace_all(r"\W+", " ").str.strip_chars()
+    return _tensor(squeezed.rank("dense").cast(pl.Int64))
+
+
+def _tensor(values: pl.Series) -> Tensor:
+    return torch.from_numpy(values.to_numpy(writable=True))
+
+
+@dataclass
+class PairBatches:
+    """Which pairs and hard negatives each of the `steps` has."""
+
+    pairs: TrainingPairs
+    lists: list[tuple[int, NegativeLists]]
+    batch_size: int
+    steps: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return max(1, len(self.pairs.query) // min(self.batch_size, len(self.pairs.query)))
+
+    def draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """B queries, and M product rows: their own positives, then hard negatives."""
+        pairs = self.pairs
+        epoch, within = divmod(step, self.steps_per_epoch)
+        chosen = self._order(epoch)[within * self.batch_size : (within + 1) * self.batch_size]
+        queries, own = pairs.query[chosen], pairs.row[chosen]
+        rng = np.random.default_rng([self.seed, 1, step])
+        drawn = [own]
+        for count, lists in self.lists:
+            rows = lists.draw(queries, count, rng)
+            random = rng.integers(0, pairs.products, rows.shape)
+            drawn.append(np.where(rows >= 0, rows, random).ravel())
+        return queries, np.concatenate(drawn)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if self._permuted is None or self._permuted[0] != epoch:
+            order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.pairs.query))
+            self._permuted = epoch, order
+        return self._permuted[1]
+
+    _permuted: tuple[int, np.ndarray] | None = field(default=None, init=False, repr=False)

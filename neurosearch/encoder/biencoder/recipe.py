@@ -1,0 +1,222 @@
+"""Bi-encoders fine-tuned by contrastive learning with hard negatives (Karpukhin et al. 2020).
+
+The recipe says how the encoder was trained; retrievers use it like any other. Training pairs
+are the train split's judged positives; every step sees them, hard negatives, what is known of
+all pairs of the batch, and the false-negative mask; the gradient is the whole batch's, chunk
+by chunk (GradCache) where it doesn't fit. The best checkpoint by nDCG@10 of retrieval from a
+dev sub-catalogue is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.distributed import world
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import PRECISIONS, Recipe, content, one_of, within
+from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
+from neurosearch.encoder.base import Encoder, LiveEncoder
+from neurosearch.encoder.biencoder.network import TowerShape, load_towers, save_towers
+from neurosearch.encoder.sentence import model_label
+from neurosearch.evaluation.gain import Gain
+from neurosearch.loss.base import Loss
+from neurosearch.loss.infonce import InfoNCE
+from neurosearch.negatives.base import Negatives, TrainingContext, check_judged, graded_pairs
+from neurosearch.negatives.in_batch import InBatch
+from neurosearch.negatives.retrieved import numbered
+from neurosearch.nn.pretrained import weights_digest
+from neurosearch.query.none import NoProcessing
+from neurosearch.training.schedule import Schedule
+from neurosearch.training.trainer import fit
+
+
+@dataclass(frozen=True)
+class Objective(Recipe):
+    """What a step minimises: loss, negatives, batch, mask.
+
+    Attributes:
+        chunk: texts encoded at a time by GradCache; 0 for the whole batch at once.
+        mask: the false-negative mask.
+    """
+
+    loss: Loss
+    negatives: Negatives
+    batch_size: int = 256
+    chunk: int = 0
+    mask: bool = True
+
+
+@dataclass(frozen=True)
+class BiEncoder(Encoder):
+    """Attributes:
+    model, pooling, projection, towers, *_max_length: see `TowerShape`.
+    loss, negatives, batch_size, chunk, mask: see `Objective`.
+    schedule: of the optimisation.
+    gain, positive_share: a train judgment worth this share of the largest gain is a positive.
+    teacher: a retriever whose train run gives teacher scores to losses that learn from one.
+    dev_products: size of the dev sub-catalogue that validation retrieves from.
+    precision: of inference, `fp32` or `bf16`; that of the training is the schedule's.
+    """
+
+    gain: Gain = field(kw_only=True)
+    model: str = content(weights_digest, default="sentence-transformers/all-MiniLM-L6-v2")
+    pooling: str = "mean"
+    towers: str = "shared"
+    projection: int | None = None
+    query_max_length: int = 32
+    product_max_length: int = 128
+    loss: Loss = field(default_factory=InfoNCE)
+    negatives: Negatives = field(default_factory=InBatch)
+    batch_size: int = 256
+    chunk: int = 0
+    mask: bool = True
+    schedule: Schedule = field(default_factory=Schedule)
+    positive_share: float = 0.66
+    teacher: Retriever | None = None
+    query: QueryProcessor = field(default_factory=NoProcessing)
+    dev_products: int = 10_000
+    precision: str = "fp32"
+
+    has_network: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_training(self)
+        one_of("encoder.precision", self.precision, PRECISIONS)
+        _ = self.shape
+
+    @property
+    def shape(self) -> TowerShape:
+        """The network."""
+        lengths = self.query_max_length, self.product_max_length
+        return TowerShape(self.pooling, self.towers, self.projection, *lengths, self.model)
+
+    def trained(self, data: Artifact[Dataset]) -> Artifact[Path]:
+        prefixes = self.query_prefix, self.product_prefix
+        return TrainedBiEncoder.of(self, data, (tuple(self.fields), self.separator, *prefixes))
+
+    def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
+        assert weights is not None, "a trained encoder is loaded with its weights"
+        from neurosearch.nn.text_encoder import LiveText
+
+        towers = load_towers(self.shape, weights)
+        lengths = self.shape.max_lengths
+        return LiveText(towers.query, towers.product, lengths, self.precision, runtime)
+
+    def tower(self, weights: Path | None = None) -> Any:
+        return load_towers(self.shape, weights).query
+
+    def label(self) -> str:
+        return f"{model_label(self.model)} fine-tuned ({self.loss.label()})"
+
+
+def check_training(recipe: Any) -> None:
+    """Raise InputError for a contrastive training of an encoder that can't be."""
+    within("encoder.batch_size", recipe.batch_size, least=2)
+    within("encoder.chunk", recipe.chunk, least=0)
+    within("encoder.positive_share", recipe.positive_share, above=0, most=1)
+    within("encoder.dev_products", recipe.dev_products, least=1)
+    if recipe.loss.needs_teacher and recipe.teacher is None:
+        raise InputError("this loss learns from a teacher, and encoder.teacher is null")
+
+
+@dataclass(frozen=True)
+class TrainedBiEncoder(Artifact[Path]):
+    """The network's weights, curves.csv, and how the training went (in the manifest)."""
+
+    kind: ClassVar[str] = "biencoder"
+    resumable: ClassVar[bool] = True
+    spreads: ClassVar[bool] = True
+    context: TrainingContext
+    shape: TowerShape
+    objective: Objective
+    schedule: Schedule
+    texts: tuple[Any, ...]
+    dev_products: int
+    negatives: tuple[Artifact[Any], ...]
+    counts: tuple[int, ...]
+    teacher: Artifact[Run] | None
+
+    @classmethod
+    def of(cls, recipe: Any, data: Artifact[Dataset], texts: tuple[Any, ...]) -> TrainedBiEncoder:
+        """The training that an encoder's recipe describes; `texts`: fields, separator, prefixes."""
+        source = view.learning(data)
+        context = TrainingContext(source, recipe.query, recipe.gain, recipe.positive_share)
+        batch = recipe.batch_size, recipe.chunk, recipe.mask
+        objective = Objective(recipe.loss, recipe.negatives, *batch)
+        lists = recipe.negatives.lists(context)
+        teacher = None
+        if recipe.teacher is not None:
+            teacher = recipe.teacher.run(
+                data, RetrievalRequest(recipe.query), "train", 200, "catalogue"
+            )
+        return cls(
+            context,
+            recipe.shape,
+            objective,
+            recipe.schedule,
+            texts,
+            recipe.dev_products,
+            tuple(artifact for _, artifact in lists),
+            tuple(count for count, _ in lists),
+            teacher,
+        )
+
+    def check(self, runtime: Runtime) -> None:
+        check_judged(runtime.get(self.context.data), self.context.gain)
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        module = self.module(folder, runtime)
+        outcome = fit(module, folder, runtime)
+        if world()[0] == 0:
+            save_towers(module.towers, folder)
+        return {**outcome, **module.facts()}
+
+    def towers(self) -> Any:
+        """The network before training."""
+        return load_towers(self.shape, None, self.schedule.seed)
+
+    def module_class(self) -> Any:
+        """What trains it."""
+        from neurosearch.encoder.biencoder.training import BiEncoderModule
+
+        return BiEncoderModule
+
+    def module(self, folder: Path, runtime: Runtime) -> Any:
+        """The Lightning module before its first step."""
+        from neurosearch.encoder.biencoder.pairs import PairBatches, TrainingPairs
+        from neurosearch.encoder.biencoder.training import TrainingTexts
+
+        data = runtime.get(self.context.data)
+        graded = graded_pairs(data, data.judgments("train"), self.context.gain)
+        products = data.catalogue.all_texts(("title",))
+        queries = self.context.query.process(data.queries("train").texts)
+        teacher = None
+        if self.teacher is not None:
+            teacher = numbered(runtime.get(self.teacher), data)
+        pairs = TrainingPairs.of(graded, products, queries, self.context.positive_share, teacher)
+        lists = [(n, runtime.get(a)) for n, a in zip(self.counts, self.negatives, strict=True)]
+        size = self.schedule.batch(self.objective.batch_size)
+        batches = PairBatches(pairs, lists, size, 0, self.schedule.seed)
+        batches.steps = self.schedule.steps(batches.steps_per_epoch)
+        texts = TrainingTexts.of(data, self.context, self.texts, self.shape, self.dev_products)
+        return self.module_class()(
+            self.towers(),
+            self.objective,
+            self.schedule,
+            texts,
+            batches,
+            graded,
+            folder,
+            runtime,
+        )
+
+    def load(self, folder: Path) -> Path:
+        return folder

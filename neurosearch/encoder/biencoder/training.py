@@ -1,0 +1,280 @@
+"""The Lightning module that trains a bi-encoder, and the token ids that it reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from neurosearch.core.distributed import barrier, world
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
+from neurosearch.encoder.biencoder.network import TowerShape
+from neurosearch.encoder.biencoder.pairs import PairBatches
+from neurosearch.evaluation.metrics import per_query
+from neurosearch.loss.base import Targets
+from neurosearch.negatives.base import NegativeLists, TrainingContext
+from neurosearch.negatives.retrieved import select
+from neurosearch.nn.text_encoder import TextTower
+from neurosearch.nn.tokens import Tokens, tokenize
+from neurosearch.training.gather import in_order, shares
+from neurosearch.training.gradcache import cached_backward
+from neurosearch.training.module import TrainingModule
+from neurosearch.training.schedule import Schedule
+
+
+@dataclass
+class TrainingTexts:
+    """Texts of a training, and the dev sub-catalogue: all that dev judged, and random others."""
+
+    train_queries: list[str]
+    dev_queries: list[str]
+    products: list[str]
+    dev_rows: np.ndarray
+    data: Dataset
+    context: TrainingContext
+    shape: TowerShape
+
+    @classmethod
+    def of(
+        cls,
+        data: Dataset,
+        context: TrainingContext,
+        texts: Sequence[Any],
+        shape: TowerShape,
+        dev_products: int,
+    ) -> TrainingTexts:
+        fields, separator, query_prefix, product_prefix = texts
+        texts_of = data.catalogue.all_texts(fields, separator)
+        products = [product_prefix + text for text in texts_of]
+        queries = {
+            split: [query_prefix + t for t in context.query.process(data.queries(split).texts)]
+            for split in ("train", "dev")
+        }
+        ids = pl.DataFrame({"product_id": data.catalogue.ids}).with_row_index("row")
+        judged = data.judgments("dev").frame.select("product_id").unique()
+        rows = ids.join(judged, on="product_id", how="semi")["row"].to_numpy().astype(np.int64)
+        others = np.setdiff1d(np.arange(len(products)), rows)
+        extra = min(max(0, dev_products - len(rows)), len(others))
+        drawn = np.random.default_rng(0).choice(others, extra, replace=False)
+        dev_rows = np.sort(np.concatenate([rows, drawn]))
+        return cls(queries["train"], queries["dev"], products, dev_rows, data, context, shape)
+
+
+class BiEncoderModule(TrainingModule):
+    """Manual optimisation: one GradCache step a batch, whatever the loss."""
+
+    rate_key = "encoder.schedule.lr"
+
+    def __init__(
+        self,
+        towers: Any,
+        objective: Any,
+        schedule: Schedule,
+        texts: TrainingTexts,
+        batches: PairBatches,
+        graded: pl.DataFrame,
+        folder: Path,
+        runtime: Runtime,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.towers = towers.train()  # pretrained models come in evaluation mode
+        objective.loss.check(getattr(towers, "query", towers).dimensions)
+        self.loss = objective.loss.objective()
+        self._objective, self._texts = objective, texts
+        self.schedule, self.steps = schedule, batches.steps
+        self._batches, self._graded, self._runtime = batches, graded, runtime
+        self._folder = folder
+        self._tokenized(towers)
+        self._masked: list[Tensor] = []  # also of the attempts before this one
+        self._mined: dict[int, Path] = {}  # by source: the file its lists were last read from
+
+    def _tokenized(self, towers: Any) -> None:
+        texts = self._texts
+        asked, shown = texts.shape.max_lengths
+        towers.query.check_length("encoder.query_max_length", asked)
+        towers.product.check_length("encoder.product_max_length", shown)
+        self._queries = tokenize(towers.query.tokenizer, texts.train_queries, asked)
+        self._dev_queries = tokenize(towers.query.tokenizer, texts.dev_queries, asked)
+        self._products = tokenize(towers.product.tokenizer, texts.products, shown)
+        # One numbering of queries and products, so that a shared tower reads both at once.
+        self._both = Tokens.joined(self._queries, self._products)
+        self._shared = towers.product is towers.query
+
+    @property
+    def _half(self) -> bool:
+        return self.schedule.half
+
+    def seed_step(self, step: int) -> None:
+        # Not the base's formula: the published numbers were drawn by this one.
+        torch.manual_seed((self.schedule.seed * 1_000_003 + step) * 64 + world()[0])
+
+    def on_fit_start(self) -> None:
+        self._pairs = self._batches.pairs.to(self.device)
+
+    def training_step(self, step: int, batch_idx: int) -> None:
+        self.seed_step(step)
+        self._renew_lists(step)
+        queries, rows = self._batches.draw(step)
+        targets = self._pairs.targets(queries, rows, self._objective.mask)
+        # Places of the batch are 0 to B for queries, then documents; processes share them.
+        texts = np.concatenate([queries, len(self._queries) + rows])
+        order = shares(np.argsort(self._both.lengths[texts], kind="stable"))
+
+        def loss_of(vectors: Tensor) -> Tensor:
+            whole = in_order(vectors, order)
+            loss: Tensor = self.loss(whole[: len(queries)], whole[len(queries) :], targets)
+            return loss
+
+        self._learn(texts[order[world()[0]]], loss_of)
+        self._note_masked(targets)
+
+    def _learn(self, own: np.ndarray, loss_of: Callable[[Tensor], Tensor]) -> None:
+        """One step on the vectors of these texts, by GradCache where `chunk` is set."""
+        size = self._objective.chunk
+        if not size:
+            self.optimize(loss_of(self._encode(own)), self.towers.parameters())
+            return
+        chunks = np.split(own, range(size, len(own), size))
+        self.optimize_by(
+            lambda: cached_backward(self._encode, chunks, loss_of, self.manual_backward),
+            self.towers.parameters(),
+        )
+
+    def _note_masked(self, targets: Targets) -> None:
+        """Log the share of pairs that the mask keeps from being pushed apart."""
+        masked = (~targets.negative).float().mean() - 1 / targets.negative.shape[1]
+        self._masked.append(masked)
+        self.log("masked share", masked)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["masked"] = [float(share) for share in self._masked]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._masked = [torch.tensor(share) for share in checkpoint["masked"]]
+
+    def facts(self) -> dict[str, Any]:
+        """For the manifest; the masked share is the mean over the steps."""
+        masked = float(np.mean([float(share) for share in self._masked])) if self._masked else 0.0
+        return {"pairs": len(self._batches.pairs.query), "masked share": round(masked, 6)}
+
+    def validate(self) -> float:
+        """nDCG@10 of the dev queries by exact retrieval from the dev sub-catalogue."""
+        data, rows = self._texts.data, self._texts.dev_rows
+        queries = data.queries("dev")
+        places, scores = self._search(self._dev_queries, rows, 10)
+        run = Run.from_arrays(rows[places], scores, queries, data.catalogue, 10)
+        gain = self._texts.context.gain
+        found = per_query(run, queries, data.judgments("dev"), gain, ("nDCG@10",))
+        return float(found["nDCG@10"].to_numpy().mean())
+
+    def _search(
+        self, queries: Tokens, rows: np.ndarray | None, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Q×k places among these rows (None: all) and scores, by the model as it is now."""
+        products = self._products if rows is None else self._products.take(rows)
+        asked = self._vectors(self.towers.query, queries)
+        shown = self._vectors(self.towers.product, products)
+        return exact_search(asked, shown, k, self.device)
+
+    def _encode(self, texts: np.ndarray) -> Tensor:
+        """Vectors of texts by their number, queries first: by one tower, or each by its own."""
+        towers = self.towers
+        if self._shared:
+            return self._run(towers.query, self._both.take(texts))
+        asked = texts < len(self._queries)
+        sides = [(towers.query, np.flatnonzero(asked)), (towers.product, np.flatnonzero(~asked))]
+        parts = [self._run(t, self._both.take(texts[rows])) for t, rows in sides if len(rows)]
+        back = np.argsort(np.concatenate([rows for _, rows in sides]))
+        return torch.cat(parts)[torch.from_numpy(back).to(self.device)]
+
+    def _run(self, tower: TextTower, tokens: Tokens) -> Tensor:
+        budget = self._runtime.batch_budget(self.device)
+        return tower.encode(tokens, budget, self.device, self._half)
+
+    def _vectors(self, tower: TextTower, tokens: Tokens) -> np.ndarray:
+        was_training = tower.training
+        tower.eval()
+        kind = self.device.type
+        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, self._half):
+            vectors: np.ndarray = self._run(tower, tokens).cpu().numpy()
+        tower.train(was_training)
+        return vectors
+
+    def _renew_lists(self, step: int) -> None:
+        """Before a step: the lists that its epoch mined, mined now where they are not there."""
+        epoch = step // self._batches.steps_per_epoch
+        for number, source in enumerate(self._objective.negatives.sources()):
+            latest = epoch - epoch % source.refresh if source.refresh else 0
+            path = self._folder / f"mined-{number}-{latest}.npz"
+            if not latest or self._mined.get(number) == path:
+                continue
+            # By one process: others might order ties otherwise, and batches must be the same.
+            if world()[0] == 0 and not path.exists():
+                self._mine(source, path)
+            barrier()
+            stored = np.load(path)
+            count, _ = self._batches.lists[number]
+            lists = NegativeLists(stored["indptr"], stored["rows"])
+            self._batches.lists[number] = (count, lists)
+            self._mined[number] = path
+
+    def _mined_scores(
+        self, k: int, pairs: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For all train queries Q×k places and scores; and the scores of these pairs."""
+        asked = self._vectors(self.towers.query, self._queries)
+        products = self._vectors(self.towers.product, self._products)
+        places, scores = exact_search(asked, products, k, self.device)
+        return places, scores, np.einsum("nd,nd->n", asked[pairs[0]], products[pairs[1]])
+
+    def _mine(self, source: Any, path: Path) -> None:
+        """The source's lists by the model as it is now, with what was refused."""
+        share = self._texts.context.positive_share
+        good = self._graded.filter(pl.col("share") >= share)
+        pairs = good["query"].to_numpy(), good["row"].to_numpy()
+        places, scores, own = self._mined_scores(source.last, pairs)
+        depth = places.shape[1]
+        candidates = pl.DataFrame(
+            {
+                "query": np.repeat(np.arange(len(places)), depth),
+                "row": places.ravel(),
+                "score": scores.ravel().astype(np.float64),
+                "rank": np.tile(np.arange(1, depth + 1), len(places)),
+            }
+        ).filter(pl.col("rank") >= source.first)
+        positives = good.with_columns(score=own.astype(np.float64))
+        aware = source.max_ratio is not None or source.margin is not None
+        kept, refused = select(candidates, self._graded, positives if aware else None, source)
+        lists = NegativeLists.of(kept["query"].to_numpy(), kept["row"].to_numpy(), len(places))
+        temporary = path.with_suffix(".tmp.npz")
+        np.savez(temporary, indptr=lists.indptr, rows=lists.rows)
+        temporary.replace(path)
+        statistics = {"kept": kept.height, "refused": dict(refused)}
+        path.with_suffix(".json").write_text(json.dumps(statistics), encoding="utf-8")
+
+
+def exact_search(
+    queries: np.ndarray, products: np.ndarray, k: int, device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    """Exact top k by inner product, in slices of queries so that memory stays bounded."""
+    k = min(k, len(products))
+    places, scores = [], []
+    against = torch.from_numpy(products).to(device)
+    # Inside a training step half precision is on: ranks are taken in full.
+    with torch.autocast(device.type, enabled=False):
+        for start in range(0, len(queries), 1024):
+            part = torch.from_numpy(queries[start : start + 1024]).to(device) @ against.T
+            best = part.topk(k, dim=1)
+            places.append(best.indices.cpu().numpy())
+            scores.append(best.values.cpu().numpy())
+    return np.concatenate(places), np.concatenate(scores)

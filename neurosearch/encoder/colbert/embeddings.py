@@ -1,0 +1,210 @@
+"""Vectors of tokens as artifacts: texts in, whole shards out, products' pooled where asked.
+
+Pooling merges a product's vectors into a fraction of them (Clavié et al. 2024): Ward clusters by
+cosine, each replaced by its mean.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.distributed import barrier, world
+from neurosearch.core.recipe import Recipe, content, within
+from neurosearch.core.retrieval import QueryProcessor
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.shards import SHARD
+from neurosearch.core.types import Dataset
+from neurosearch.core.vectors import TokenEmbeddings
+from neurosearch.nn.pretrained import weights_digest
+
+
+@dataclass(frozen=True)
+class TokenShape(Recipe):
+    """Attributes:
+    model: any BERT-like encoder.
+    dimensions: of a token's vector; null for the network's width.
+    markers: of queries and of products, tokens that the vocabulary has; null for none.
+    expansion: queries are filled up with [MASK] to `query_max_length`; attend_expansion: real
+        tokens see them.
+    skip_punctuation: of products.
+    """
+
+    dimensions: int | None
+    query_max_length: int
+    product_max_length: int
+    markers: tuple[str | None, ...]
+    expansion: bool
+    attend_expansion: bool
+    skip_punctuation: bool
+    model: str = content(weights_digest)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("encoder.dimensions", self.dimensions, least=1)
+        within("encoder.query_max_length", self.query_max_length, least=4)
+        within("encoder.product_max_length", self.product_max_length, least=4)
+
+    @property
+    def max_lengths(self) -> tuple[int, int]:
+        """Of queries, of products."""
+        return self.query_max_length, self.product_max_length
+
+
+def load_tower(shape: TokenShape, weights: Path | None, seed: int = 0) -> Any:
+    """A TokenTower from the pretrained model, or from the trained `weights` folder."""
+    import torch
+
+    from neurosearch.encoder.colbert.network import TokenTower
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tower = TokenTower(shape)
+    if weights is not None:
+        from safetensors.torch import load_model
+
+        load_model(tower, str(weights / "towers.safetensors"))
+    return tower
+
+
+class LiveTokens:
+    """A trained tower; texts to token vectors."""
+
+    def __init__(self, shape: TokenShape, weights: Path, precision: str, runtime: Runtime) -> None:
+        import torch
+
+        self.device = runtime.torch_device()
+        self._half = precision == "bf16"
+        kind = torch.bfloat16 if self._half else torch.float32
+        self.tower = load_tower(shape, weights).to(self.device, kind).eval()
+        self._budget = runtime.batch_budget(self.device)
+
+    def encode(self, texts: list[str], side: int) -> tuple[np.ndarray, np.ndarray]:
+        """S×D float32 vectors of all texts' scored tokens and N+1 offsets."""
+        import torch
+
+        tokens = self.tower.tokens(texts, side)
+        with torch.inference_mode():
+            found = self.tower(tokens, side, self._budget, self.device, self._half)
+        vectors: np.ndarray = found.vectors.cpu().numpy()
+        return vectors, found.offsets
+
+
+@dataclass(frozen=True)
+class TokensArtifact(Artifact[TokenEmbeddings]):
+    """vectors.npy (S×D float16), offsets.npy, and the encoder's name."""
+
+    kind: ClassVar[str] = "token_embeddings"
+    resumable: ClassVar[bool] = True
+    shape: TokenShape
+    trained: Artifact[Path]
+    identity: str
+    precision: str
+    data: Artifact[Dataset]
+
+    def encode(
+        self, texts: list[str], side: int, pool: int, folder: Path, runtime: Runtime
+    ) -> dict[str, Any]:
+        """Write the vectors of all texts, shard by shard; whole shards of a kill are kept."""
+        live = LiveTokens(self.shape, runtime.get(self.trained), self.precision, runtime)
+        parts = folder / "parts"
+        parts.mkdir(exist_ok=True)
+        start = time.perf_counter()
+        rank, processes = world()
+        with runtime.progressing("encoding tokens", len(texts)) as advance:
+            for number, first in enumerate(range(0, len(texts), SHARD)):
+                path = parts / f"{number:06d}.npz"
+                if number % processes == rank and not _is_whole(path):
+                    vectors, offsets = live.encode(texts[first : first + SHARD], side)
+                    if pool > 1:
+                        vectors, offsets = pooled(vectors, offsets, pool)
+                    temporary = path.with_suffix(".tmp.npz")
+                    np.savez(temporary, vectors=vectors.astype(np.float16), offsets=offsets)
+                    temporary.replace(path)
+                advance(min(SHARD, len(texts) - first))
+        barrier()
+        if rank:
+            return {}
+        counts = [np.diff(np.load(path)["offsets"]) for path in sorted(parts.glob("*.npz"))]
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+        width = np.load(parts / "000000.npz")["vectors"].shape[1]
+        shape = (int(offsets[-1]), width)
+        whole = np.lib.format.open_memmap(
+            folder / "vectors.npy", mode="w+", dtype=np.float16, shape=shape
+        )
+        row = 0
+        for path in sorted(parts.glob("*.npz")):
+            part = np.load(path)["vectors"]
+            whole[row : row + len(part)] = part
+            row += len(part)
+        del whole
+        np.save(folder / "offsets.npy", offsets)
+        for path in parts.glob("*"):
+            path.unlink()
+        parts.rmdir()
+        meta = json.dumps({"encoder": self.identity})
+        (folder / "embeddings.json").write_text(meta, encoding="utf-8")
+        return {"shape": list(shape), "encoding seconds": round(time.perf_counter() - start, 3)}
+
+    def load(self, folder: Path) -> TokenEmbeddings:
+        return TokenEmbeddings.load(folder)
+
+
+@dataclass(frozen=True)
+class ProductTokens(TokensArtifact):
+    spreads: ClassVar[bool] = True
+    fields: tuple[str, ...]
+    separator: str
+    pool_factor: int
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        catalogue = runtime.get(self.data).catalogue
+        texts = catalogue.all_texts(self.fields, self.separator)
+        return self.encode(texts, 1, self.pool_factor, folder, runtime)
+
+
+@dataclass(frozen=True)
+class QueryTokens(TokensArtifact):
+    split: str
+    query: QueryProcessor
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        texts = self.query.process(runtime.get(self.data).queries(self.split).texts)
+        return self.encode(texts, 0, 1, folder, runtime)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a shard of an earlier attempt is there and intact (zip files hold checksums)."""
+    try:
+        with zipfile.ZipFile(path) as stored:
+            return stored.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error):
+        return False
+
+
+def pooled(vectors: np.ndarray, offsets: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each text's vectors in ceil(n / factor) clusters (Ward on unit vectors), as unit means."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    parts, counts = [], []
+    for begin, end in itertools.pairwise(offsets):
+        own = vectors[begin:end]
+        wanted = -(-len(own) // factor)
+        if 1 < wanted < len(own):
+            labels = fcluster(linkage(own, "ward"), wanted, "maxclust")
+            own = np.stack([own[labels == label].mean(axis=0) for label in np.unique(labels)])
+        elif len(own):
+            own = own if wanted == len(own) else own.mean(axis=0, keepdims=True)
+        length = np.linalg.norm(own, axis=1, keepdims=True)
+        parts.append(own / np.maximum(length, 1e-9))
+        counts.append(len(own))
+    return np.concatenate(parts), np.concatenate([[0], np.cumsum(counts)])

@@ -1,0 +1,98 @@
+"""Training of late interaction: a bi-encoder's module whose texts have many vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurosearch.core.distributed import world
+from neurosearch.encoder.biencoder.training import BiEncoderModule
+from neurosearch.encoder.colbert.network import TokenTower
+from neurosearch.nn.maxsim import exact_maxsim, pair_scores
+from neurosearch.nn.ragged import Ragged
+from neurosearch.nn.tokens import Tokens
+from neurosearch.training.gather import in_order, shares
+
+
+class ColBERTModule(BiEncoderModule):
+    """`towers` is one TokenTower, for queries and for products."""
+
+    def _tokenized(self, towers: Any) -> None:
+        tower: TokenTower = towers
+        asked, shown = self._texts.shape.max_lengths
+        tower.tower.check_length("encoder.query_max_length", asked)
+        tower.tower.check_length("encoder.product_max_length", shown)
+        self._queries = tower.tokens(self._texts.train_queries, 0)
+        self._dev_queries = tower.tokens(self._texts.dev_queries, 0)
+        self._products = tower.tokens(self._texts.products, 1)
+
+    def training_step(self, step: int, batch_idx: int) -> None:
+        self.seed_step(step)
+        self._renew_lists(step)
+        queries, rows = self._batches.draw(step)
+        targets = self._pairs.targets(queries, rows, self._objective.mask)
+        tower: TokenTower = self.towers
+        sides = self._queries.take(queries), self._products.take(rows)
+        counts = [tower.scored(tokens, side) for side, tokens in enumerate(sides)]
+        split = int(counts[0].sum())
+        offsets = [np.concatenate([[0], np.cumsum(count)]) for count in counts]
+        # Texts of the batch by number, queries first: chunks go through the network in order.
+        order = shares(np.arange(len(queries) + len(rows)))
+        count = np.concatenate(counts)
+
+        def loss_of(vectors: Tensor) -> Tensor:
+            whole = in_order(vectors, order, count)
+            asked, shown = Ragged(whole[:split], offsets[0]), Ragged(whole[split:], offsets[1])
+            loss: Tensor = self.loss(asked, shown, targets)
+            return loss
+
+        self._sides = sides
+        self._learn(order[world()[0]], loss_of)
+        self._note_masked(targets)
+
+    def _encode(self, texts: np.ndarray) -> Tensor:
+        asked, shown = self._sides
+        parts = []
+        for side, (tokens, rows) in enumerate(
+            ((asked, texts[texts < len(asked)]), (shown, texts[texts >= len(asked)] - len(asked)))
+        ):
+            if len(rows):
+                parts.append(self._ragged(tokens.take(rows), side).vectors)
+        return torch.cat(parts)
+
+    def _ragged(self, tokens: Tokens, side: int) -> Ragged:
+        budget = self._runtime.batch_budget(self.device)
+        found: Ragged = self.towers(tokens, side, budget, self.device, self._half)
+        return found
+
+    def _search(
+        self, queries: Tokens, rows: np.ndarray | None, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        products = self._products if rows is None else self._products.take(rows)
+        asked, shown = self._as_now(queries, products)
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            return exact_maxsim(asked, shown, k)
+
+    def _mined_scores(
+        self, k: int, pairs: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        asked, shown = self._as_now(self._queries, self._products)
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            places, scores = exact_maxsim(asked, shown, k)
+            return places, scores, pair_scores(asked, shown, *pairs)
+
+    def _as_now(self, queries: Tokens, products: Tokens) -> tuple[Ragged, Ragged]:
+        """Vectors of both by the model as it is now, in the training's precision."""
+        was_training = self.towers.training
+        self.towers.eval()
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, torch.bfloat16, self._half),
+        ):
+            asked, shown = self._ragged(queries, 0), self._ragged(products, 1)
+        self.towers.train(was_training)
+        kind = torch.float16 if self._half else torch.float32
+        return asked, Ragged(shown.vectors.to(kind), shown.offsets)

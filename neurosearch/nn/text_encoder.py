@@ -1,0 +1,289 @@
+"""The network of text encoders: a Hugging Face encoder, pooling, an optional projection.
+
+A batch reaches it in one of two layouts. Padded: B×T tokens and a mask, of texts of similar
+length, which any encoder takes and a CPU likes. Packed: all texts one after another in a single
+row, with their bounds, so that nothing is padded and queries and products of any length go
+through the network in one call; attention then is FlashAttention's kernel for sequences of
+varying length (Dao 2023), on GPUs in bf16 and for the BERT family, where a position is a lookup.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize, scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
+from neurosearch.nn.pretrained import hub_name, local_folder, refuse_longer
+from neurosearch.nn.tokens import Tokens, batches_by_budget, tokenize
+
+ATTENTION = "neurosearch"
+AHEAD = 2  # collections of texts tokenized while the device works on one
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B texts as one input of a network.
+
+    Attributes:
+        tokens: B×T padded, or 1×S packed.
+        mask: B×T; None where packed.
+        positions: 1×S place of each token in its text; None where padded.
+        bounds: B+1 int32 places where texts begin; None where padded.
+        longest: tokens of the longest text.
+    """
+
+    tokens: Tensor
+    mask: Tensor | None
+    positions: Tensor | None
+    bounds: Tensor | None
+    longest: int
+
+
+def padded(tokens: Tokens, device: torch.device) -> Batch:
+    """The texts as rows, filled with zeros up to the longest."""
+    lengths = tokens.lengths
+    longest = int(lengths.max())
+    mask = np.arange(longest)[None, :] < lengths[:, None]
+    filled = np.zeros(mask.shape, dtype=np.int64)
+    filled[mask] = tokens.ids
+    return Batch(_on(filled, device), _on(mask.astype(np.int64), device), None, None, longest)
+
+
+def packed(tokens: Tokens, device: torch.device) -> Batch:
+    """The texts one after another."""
+    lengths = tokens.lengths
+    positions = np.arange(len(tokens.ids)) - np.repeat(tokens.offsets[:-1], lengths)
+    bounds = _on(tokens.offsets.astype(np.int32), device)
+    longest = int(lengths.max())
+    return Batch(_on(tokens.ids[None], device), None, _on(positions[None], device), bounds, longest)
+
+
+def _on(values: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(values).to(device, non_blocking=True)
+
+
+def check_length(network: Any, key: str, length: int) -> None:
+    """Raise InputError where a text of `length` tokens is longer than the network reads."""
+    refuse_longer(getattr(network.config, "max_position_embeddings", None), key, length)
+
+
+def packs(network: Any, device: torch.device, half: bool) -> bool:
+    """Whether batches of a network on `device` are packed."""
+    kernel = importlib.util.find_spec("torch.nn.attention.varlen") is not None
+    return kernel and half and network.config.model_type == "bert" and device.type == "cuda"
+
+
+class TextTower(nn.Module):
+    """Texts to unit vectors. Attention weights are never dropped out: not every kernel can."""
+
+    def __init__(self, model: str, pooling: str, projection: int | None = None) -> None:
+        super().__init__()
+        self.network, self.tokenizer = load_pretrained(model)
+        width: int = self.network.config.hidden_size
+        self.pooling = pooling
+        self.dimensions = projection or width
+        self.projection = nn.Linear(width, projection, bias=False) if projection else None
+
+    def check_length(self, key: str, length: int) -> None:
+        """Raise InputError where a text of `length` tokens is longer than the network reads."""
+        check_length(self.network, key, length)
+
+    def packs(self, device: torch.device, half: bool) -> bool:
+        """Whether batches on `device` are packed."""
+        return packs(self.network, device, half)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """B×D float32 unit vectors."""
+        return self.states(batch)[0]
+
+    def states(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """B×D float32 unit vectors, and token states: B×T×width padded, or S×width packed."""
+        if batch.bounds is None:
+            output = self.network(input_ids=batch.tokens, attention_mask=batch.mask)
+            states = output.last_hidden_state
+            pooled = pool(states, batch.mask, self.pooling)
+        else:
+            extent = {"cu_seq_lens_q": batch.bounds, "max_length_q": batch.longest}
+            output = self.network(batch.tokens, position_ids=batch.positions, **extent)
+            states = output.last_hidden_state[0]
+            pooled = pool_packed(states, batch.bounds, self.pooling)
+        if self.projection is not None:
+            pooled = self.projection(pooled.to(self.projection.weight.dtype))
+        return normalize(pooled.float(), dim=-1), states
+
+    def encode(self, tokens: Tokens, budget: int, device: torch.device, half: bool) -> Tensor:
+        """N×D vectors in the order of `tokens`, batch by batch, with a graph where one is on.
+
+        `budget`: tokens a batch; padding counts.
+        """
+        layout = packed if self.packs(device, half) else padded
+        batches = batches_by_budget(tokens.lengths, budget)
+        vectors = [self(layout(tokens.take(rows), device)) for rows in batches]
+        order = torch.from_numpy(np.argsort(np.concatenate(batches)))
+        return torch.cat(vectors)[order.to(device)]
+
+
+def pool(hidden: Tensor, mask: Tensor | None, pooling: str) -> Tensor:
+    """B×D vectors of B×T×D token states and a B×T mask."""
+    if pooling == "cls":
+        return hidden[:, 0]
+    assert mask is not None
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def pool_packed(hidden: Tensor, bounds: Tensor, pooling: str) -> Tensor:
+    """B×D vectors of S×D token states; `unsafe` only leaves out a check that waits."""
+    if pooling == "cls":
+        return hidden[bounds[:-1].long()]
+    lengths = bounds.diff().long()
+    return torch.segment_reduce(hidden.float(), "mean", lengths=lengths, unsafe=True)
+
+
+def attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any
+) -> tuple[Tensor, None]:
+    """Attention within each text: B×H×T×D states and a mask, or 1×H×S×D states and bounds."""
+    bounds = options.get("cu_seq_lens_q")
+    if bounds is None:
+        found: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, mask, **options
+        )
+        return found
+    if query.is_cuda:
+        from torch.nn.attention.varlen import varlen_attn
+
+        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+        longest = options["max_length_q"]
+        # Its default scale is what every BERT has, one over the root of a head's width.
+        result = varlen_attn(q, k, v, bounds, bounds, longest, longest)
+        assert isinstance(result, Tensor)
+        return result.unsqueeze(0), None
+    # No such kernel on a CPU; a mask of blocks says the same.
+    text_of = torch.searchsorted(bounds[1:].long(), torch.arange(query.shape[2]), right=True)
+    blocks = text_of[:, None] == text_of[None, :]
+    mixed = scaled_dot_product_attention(query, key, value, attn_mask=blocks)
+    return mixed.transpose(1, 2), None
+
+
+AttentionInterface.register(ATTENTION, attention)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+
+
+def load_pretrained(model: str, key: str = "encoder.model") -> tuple[Any, Any]:
+    """The transformers model and its `tokenizers` tokenizer, from folder, package or hub.
+
+    Raises InputError, naming the config `key`, where none of them has it.
+    """
+    with found(key, model) as source:
+        config = AutoConfig.from_pretrained(source)
+        if hasattr(config, "attention_probs_dropout_prob"):
+            config.attention_probs_dropout_prob = 0.0
+        known = AutoModel.from_pretrained(source, config=config, attn_implementation=ATTENTION)
+        if getattr(known, "pooler", None) is not None:
+            known.pooler = None  # BERT's pooler is never used: it must not count as untrained.
+        return known, load_tokenizer(source)
+
+
+def downloaded(model: str) -> Path:
+    """The folder of a hub model's files, with those that say how it pools."""
+    from huggingface_hub import snapshot_download
+
+    wanted = ["modules.json", "*_Pooling/config.json"]
+    with found("encoder.model", model) as source:
+        return Path(snapshot_download(source, allow_patterns=wanted))
+
+
+def load_tokenizer(source: str) -> Any:
+    """The `tokenizers` tokenizer of a model's folder, or of its name on the hub."""
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    # The tokenizer's threads are ours to count; forks of them only warn.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    file = Path(source) / "tokenizer.json"
+    if file.exists():
+        return Tokenizer.from_file(str(file))
+    return AutoTokenizer.from_pretrained(source).backend_tokenizer
+
+
+@contextmanager
+def found(key: str, model: str) -> Iterator[str]:
+    """Where transformers finds `model`; what it raises where it doesn't becomes an InputError."""
+    folder = local_folder(model)
+    try:
+        yield str(folder) if folder is not None else hub_name(model)
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        places = "no such folder, no package carries it, and the hub did not give it"
+        raise InputError(f"{key}={model!r}: {places} ({first})") from None
+
+
+class LiveText:
+    """Towers on the runtime's device; encodes queries, or products."""
+
+    def __init__(
+        self,
+        query: TextTower,
+        product: TextTower,
+        max_lengths: tuple[int, int],
+        precision: str,
+        runtime: Runtime,
+    ) -> None:
+        for tower, length in zip((query, product), max_lengths, strict=True):
+            tower.check_length("encoder.max_length", length)
+        self._device = runtime.torch_device()
+        self._half = precision == "bf16"
+        self._budget = runtime.batch_budget(self._device)
+        kind = torch.bfloat16 if self._half else torch.float32
+        self._towers = [x.to(self._device, kind).eval() for x in (query, product)]
+        self._max_lengths = max_lengths
+        self._side = 0
+        self.dimensions = query.dimensions
+
+    def for_products(self) -> LiveText:
+        self._side = 1
+        return self
+
+    def lengths(self, texts: Sequence[str]) -> np.ndarray:
+        # Characters rank texts almost as tokens do, at no cost; batches count real tokens.
+        return np.fromiter((len(text) for text in texts), dtype=np.int64, count=len(texts))
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return self._vectors(self._tokens(texts))
+
+    def stream(self, collections: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
+        with ThreadPoolExecutor(1) as ahead:
+            waiting: deque[Future[Tokens]] = deque()
+            for texts in collections:
+                waiting.append(ahead.submit(self._tokens, texts))
+                if len(waiting) > AHEAD:
+                    yield self._vectors(waiting.popleft().result())
+            while waiting:
+                yield self._vectors(waiting.popleft().result())
+
+    def _tokens(self, texts: Sequence[str]) -> Tokens:
+        return tokenize(self._towers[self._side].tokenizer, texts, self._max_lengths[self._side])
+
+    def _vectors(self, tokens: Tokens) -> np.ndarray:
+        tower = self._towers[self._side]
+        with torch.inference_mode():
+            vectors = tower.encode(tokens, self._budget, self._device, self._half)
+            found: np.ndarray = vectors.cpu().numpy()
+        return found

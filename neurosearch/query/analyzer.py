@@ -1,0 +1,97 @@
+"""The analyser of lexical retrieval: one tokenisation for every BM25 engine.
+
+Lower-cased words without accents; model numbers kept whole and split (`WH-1000XM4` gives
+wh-1000xm4, wh, 1000xm4); numbers joined to their unit (`12 oz` gives 12oz beside 12 and oz);
+a Snowball stemmer; bigrams for Japanese, Chinese and Korean. Stop-words stay by default: in
+products "without" and "for" carry intent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import Recipe
+from neurosearch.query.fold import fold
+
+_WORD = re.compile(r"[^\W_]+(?:[-/.][^\W_]+)*")
+_PART = re.compile(r"[^\W_]+")
+_UNIT = re.compile(
+    r"(?<![a-z0-9./-])(\d+(?:\.\d+)?)[ -]?"
+    r"(oz|in|ft|lb|lbs|gal|mm|cm|ml|qt|pt|yd|amp|amps|watt|watts|volt|volts|w|v|pk|pc|pcs)\b"
+)
+_STOPWORDS = frozenset(
+    re.findall(r"\w+", "a an and are as at be by for from in is it of on or that the this to with")
+)
+
+
+def _unsegmented(word: str) -> tuple[str, ...]:
+    """Other scripts have no stemmer here: bigrams for those without spaces, else the word."""
+    if any("\u3040" <= c <= "\u9fff" or "\uac00" <= c <= "\ud7a3" for c in word) and len(word) > 2:
+        return tuple(word[i : i + 2] for i in range(len(word) - 1))
+    return (word,)
+
+
+@dataclass(frozen=True)
+class Analyzer(Recipe):
+    """`stemmer`: a Snowball language ("english", "porter", "german"…) or "none"."""
+
+    stemmer: str = "english"
+    stopwords: bool = True
+    model_numbers: bool = True
+    units: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        import Stemmer
+
+        if self.stemmer != "none" and self.stemmer not in Stemmer.algorithms():
+            known = ", ".join(sorted(Stemmer.algorithms()))
+            raise InputError(f"analyzer.stemmer must be none or one of {known}")
+
+    def tokenizer(self) -> Tokenizer:
+        """A tokenizer with its own cache of stemmed words."""
+        return Tokenizer(self)
+
+
+class Tokenizer:
+    """Texts to tokens. Every distinct word is split and stemmed once."""
+
+    def __init__(self, analyzer: Analyzer) -> None:
+        import Stemmer
+
+        self._recipe = analyzer
+        self._stem = None
+        if analyzer.stemmer != "none":
+            self._stem = Stemmer.Stemmer(analyzer.stemmer).stemWord
+        self._cache: dict[str, tuple[str, ...]] = {}
+
+    def __call__(self, texts: Iterable[str]) -> list[list[str]]:
+        return [self.tokens(text) for text in texts]
+
+    def tokens(self, text: str) -> list[str]:
+        lowered = fold(text.lower())
+        found: list[str] = []
+        cache = self._cache
+        for word in _WORD.findall(lowered):
+            known = cache.get(word)
+            if known is None:
+                known = cache[word] = self._split(word)
+            found.extend(known)
+        if self._recipe.units:
+            found.extend(number + unit for number, unit in _UNIT.findall(lowered))
+        return found
+
+    def _split(self, word: str) -> tuple[str, ...]:
+        if not self._recipe.stopwords and word in _STOPWORDS:
+            return ()
+        if not word.isascii():
+            return _unsegmented(word)
+        parts = _PART.findall(word)
+        tokens = [self._stem(part) if self._stem else part for part in parts]
+        # A compound of plain words (stainless-steel) is its parts; one with digits is a name.
+        if len(parts) > 1 and self._recipe.model_numbers and any(c.isdigit() for c in word):
+            tokens.insert(0, word)
+        return tuple(tokens)

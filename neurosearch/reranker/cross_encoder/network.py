@@ -1,0 +1,151 @@
+"""The network of cross-encoders: pairs of token lists as one input, a score for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Catalogue
+from neurosearch.nn.text_encoder import (
+    check_length,
+    load_pretrained,
+    packed,
+    packs,
+    padded,
+    pool,
+    pool_packed,
+)
+from neurosearch.nn.tokens import Tokens, batches_by_budget, tokenize
+
+CLASSES = (0.0, 1 / 3, 2 / 3, 1.0)  # shares of the gain
+
+
+class CrossTower(nn.Module):
+    """An encoder and a linear head over the mean of its token states."""
+
+    def __init__(self, recipe: Any) -> None:
+        super().__init__()
+        self.network, self.tokenizer = load_pretrained(recipe.model, "reranker.model")
+        config = self.network.config
+        check_length(self.network, *recipe.longest)
+        self.segments = getattr(config, "type_vocab_size", 1) > 1
+        outputs = len(CLASSES) if recipe.objective == "classes" else 1
+        self.head = nn.Linear(config.hidden_size, outputs)
+        self.register_buffer("worth", torch.tensor(CLASSES), persistent=False)
+        self.worth: Tensor
+
+    def tokens(self, texts: Sequence[str], longest: int, second: bool) -> Tokens:
+        """Tokens of the first text, special ones around it; of the second without the first."""
+        found = tokenize(self.tokenizer, texts, longest)
+        if not second:
+            return found
+        keep = np.ones(len(found.ids), dtype=bool)
+        keep[found.offsets[:-1]] = False
+        lengths = found.lengths - 1
+        return Tokens(found.ids[keep], np.concatenate([[0], np.cumsum(lengths)]))
+
+    def forward(self, pairs: Tokens, firsts: np.ndarray, device: Any, half: bool) -> Tensor:
+        """N×outputs of N pairs, the first `firsts` tokens of each being the query's."""
+        is_packed = packs(self.network, device, half)
+        batch = (packed if is_packed else padded)(pairs, device)
+        options: dict[str, Any] = {}
+        lengths = pairs.lengths
+        if is_packed:
+            within = np.arange(len(pairs.ids)) - np.repeat(pairs.offsets[:-1], lengths)
+            segments = (within >= np.repeat(firsts, lengths))[None]
+            options = {"position_ids": batch.positions, "max_length_q": batch.longest}
+            options["cu_seq_lens_q"] = batch.bounds
+        else:
+            segments = np.arange(batch.longest)[None, :] >= firsts[:, None]
+            options = {"attention_mask": batch.mask}
+        if self.segments:
+            options["token_type_ids"] = torch.from_numpy(segments.astype(np.int64)).to(device)
+        states = self.network(input_ids=batch.tokens, **options).last_hidden_state
+        if is_packed:
+            assert batch.bounds is not None
+            pooled = pool_packed(states[0], batch.bounds, "mean")
+        else:
+            pooled = pool(states, batch.mask, "mean")
+        found: Tensor = self.head(pooled.to(self.head.weight.dtype)).float()
+        return found
+
+    def scores(self, outputs: Tensor) -> Tensor:
+        """N: the logit, or the expected gain of the classes."""
+        if outputs.shape[1] == 1:
+            return outputs[:, 0]
+        # In whole floats: under autocast a product of matrices would be halves again.
+        return (outputs.float().softmax(dim=1) * self.worth.float()).sum(dim=1)
+
+    def of_pairs(
+        self,
+        queries: Tokens,
+        products: Tokens,
+        pairs: tuple[np.ndarray, np.ndarray],
+        budget: int,
+        device: Any,
+        half: bool,
+    ) -> Tensor:
+        """P×outputs of P (query, product) pairs, batch by batch."""
+        query, row = pairs
+        lengths = queries.lengths[query] + products.lengths[row]
+        batches = batches_by_budget(lengths, budget)
+        found = []
+        for part in batches:
+            asked, shown = queries.take(query[part]), products.take(row[part])
+            both = Tokens.joined(asked, shown)
+            order = np.arange(2 * len(part)).reshape(2, -1).T.ravel()  # query, product, query…
+            mixed = both.take(order)
+            whole = Tokens(mixed.ids, mixed.offsets[::2])
+            found.append(self(whole, asked.lengths, device, half))
+        back = torch.from_numpy(np.argsort(np.concatenate(batches))).to(device)
+        return torch.cat(found)[back]
+
+
+class LiveCross:
+    """A trained cross-encoder on the runtime's device."""
+
+    def __init__(self, recipe: Any, folder: Path, runtime: Runtime) -> None:
+        from safetensors.torch import load_model
+
+        self._recipe, self._runtime = recipe, runtime
+        self.device = runtime.torch_device()
+        self._half = recipe.precision == "bf16"
+        tower = CrossTower(recipe)
+        load_model(tower, str(folder / "cross.safetensors"))
+        precision = torch.bfloat16 if self._half else torch.float32
+        self.tower = tower.to(self.device, precision).eval()
+
+    def queries(self, texts: Sequence[str]) -> Tokens:
+        return self.tower.tokens(texts, self._recipe.query_max_length, False)
+
+    def products(self, catalogue: Catalogue) -> Tokens:
+        return self.tower.tokens(
+            catalogue.all_texts(self._recipe.fields, self._recipe.separator),
+            self._recipe.product_max_length,
+            True,
+        )
+
+    def scores(
+        self, queries: Tokens, products: Tokens, query: np.ndarray, row: np.ndarray
+    ) -> np.ndarray:
+        """P float32 scores, in slices of pairs."""
+        budget = self._runtime.batch_budget(self.device)
+        scores = np.empty(len(query), dtype=np.float32)
+        size = 65_536 if self.device.type == "cuda" else 2_048
+        with self._runtime.progressing("re-ranking pairs", len(query)) as advance:
+            for start in range(0, len(query), size):
+                part = slice(start, start + size)
+                pairs = query[part], row[part]
+                with torch.inference_mode():
+                    outputs = self.tower.of_pairs(
+                        queries, products, pairs, budget, self.device, self._half
+                    )
+                    scores[part] = self.tower.scores(outputs).cpu().numpy()
+                advance(len(pairs[0]))
+        return scores

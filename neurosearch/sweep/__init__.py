@@ -1,0 +1,1 @@
+"""Multiruns: checks before the first job, tables after the last."""

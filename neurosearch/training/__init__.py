@@ -1,0 +1,1 @@
+"""Training by Lightning: module, schedule, trainer, resume points."""
