@@ -27,7 +27,7 @@ from neurosearch.task.base import Job, Task, build
 log = logging.getLogger("neurosearch")
 
 # Overrides that say how or where, not what: they name no system and no job folder.
-NEUTRAL = ("experiment", "task", "tracking", "trainer", "report", "hydra")
+NEUTRAL = ("experiment", "task", "tracking", "runtime", "report", "hydra")
 LONGEST_NAME = 150
 # Of the disk, not of the code: no traceback helps.
 FULL_OR_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)

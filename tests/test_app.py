@@ -54,7 +54,7 @@ def test_a_job_records_itself(outputs: Path) -> None:
 
 
 def test_a_job_can_be_profiled(outputs: Path) -> None:
-    done = run(outputs, *BM25, "trainer.profile=true", "name=profiled")
+    done = run(outputs, *BM25, "runtime.profile=true", "name=profiled")
     assert done.returncode == 0, done.stderr
     (path,) = (outputs / "jobs" / "profiled").glob("*/profile.txt")
     assert "evaluate.py" in path.read_text() and path.with_suffix(".pstats").stat().st_size > 1000
@@ -89,7 +89,7 @@ def test_a_warm_sweep_imports_neither_ranx_nor_torch_and_is_the_same(outputs: Pa
 
 
 def test_a_failed_job_is_a_hole_and_an_exit_status(outputs: Path) -> None:
-    words = ["retriever.engine=bm25s,lucene", "trainer.java_memory=1x", "name=holes"]
+    words = ["retriever.engine=bm25s,lucene", "runtime.java_memory=1x", "name=holes"]
     done = run(outputs, "-m", *BM25[:-1], *words)
     assert done.returncode == 1
     assert "| failed: RuntimeError: io.anserini.index.IndexCollection ended with 1" in done.stdout
@@ -111,7 +111,7 @@ def test_a_job_that_cannot_work_is_told_before_the_others_run(outputs: Path) -> 
         (["data.n_products=3"], "data.n_products must be 500 to 10000000, not 3"),
         (["evaluation.depth=5"], "evaluation.depth is 5; Recall@100 needs at least 100"),
         (["evaluation/gain=wands_lin", *BM25], "gain wands_lin has no label 'C'"),
-        (["trainer.device=banana"], "trainer.device must be auto, cpu, cuda or cuda:N"),
+        (["runtime.device=banana"], "runtime.device must be auto, cpu, cuda or cuda:N"),
         (["retriever=bm25", "retriever.k1=nan"], "BM25.k1 must be a finite number, not nan"),
     ],
 )
@@ -146,7 +146,7 @@ def test_the_plan_says_what_would_be_built(outputs: Path) -> None:
     assert "to build" in before.stdout and "data" in before.stdout
     assert not list((outputs / "jobs").glob("*/*k1=1.9*/record.json"))
     assert run(outputs, *BM25, "name=planned").returncode == 0
-    known = run(outputs, "task=plan", *BM25, "trainer.threads=1", "trainer.tokens_per_batch=77")
+    known = run(outputs, "task=plan", *BM25, "runtime.threads=1", "runtime.tokens_per_batch=77")
     assert "0 artifacts to build, 4 there already" in known.stdout
     # What stands under it is shown too, with its size. What serves is needed, were it gone;
     # what only the metrics stood on is not.
@@ -158,7 +158,7 @@ def test_the_plan_says_what_would_be_built(outputs: Path) -> None:
     shutil.move(outputs / "away", index)
     assert "1 artifacts to build, 3 there already" in without.stdout
     members = [f"retriever@retriever.members.{kind}=random" for kind in ("sparse", "dense")]
-    words = ["retriever=hybrid_rrf", *members, *TINY[:2], "name=planned"]
+    words = ["retriever=hybrid", *members, *TINY[:2], "name=planned"]
     assert run(outputs, *words).returncode == 0
     plan = run(outputs, "task=plan", *words).stdout
     assert plan.startswith("Hybrid RRF") and "0 artifacts to build" in plan

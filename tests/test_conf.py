@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 import tomllib
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -17,11 +16,19 @@ from neurosearch.task.base import build
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
-CONFIG_ONLY = {"trainer", "experiment", "debug", "search", "hydra"}
+CONFIG_ONLY = {"runtime", "experiment", "debug", "search", "hydra"}
 ROLES = sorted(p.name for p in CONF.iterdir() if p.is_dir() and p.name != "__pycache__")
-CHOICES = sorted(
-    (path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.glob("*/**/*.yaml")
-)
+NESTED = ("evaluation/gain", "debug/of", "hydra/launcher", "hydra/sweeper")  # groups in groups
+
+
+def group_and_choice(path: Path) -> tuple[str, str]:
+    """`retriever`, `dense/finetuned` of conf/retriever/dense/finetuned.yaml."""
+    name = path.relative_to(CONF).with_suffix("").as_posix()
+    group = next((g for g in NESTED if name.startswith(f"{g}/")), name.split("/")[0])
+    return group, name.removeprefix(f"{group}/")
+
+
+CHOICES = sorted(group_and_choice(path) for path in CONF.glob("*/**/*.yaml"))
 TOP = {
     "tokenizer",
     "data",
@@ -30,7 +37,7 @@ TOP = {
     "evaluation",
     "report",
     "tracking",
-    "trainer",
+    "runtime",
     "task",
 }
 
@@ -52,7 +59,7 @@ def node_of(group: str, choice: str) -> DictConfig:
         "reranker": "retriever.reranker",
     }.get(group)
     if where is not None:
-        finetuned = {"loss": "dense_finetuned", "negatives": "dense_finetuned"}
+        finetuned = {"loss": "dense/finetuned", "negatives": "dense/finetuned"}
         others = {"fusion": "hybrid", "generator": "generative", "reranker": "reranked"}
         holder = {**others, **finetuned}.get(group, "dense")
         config = composed(f"retriever={holder}", f"{group}@{where}={choice}")
@@ -77,11 +84,13 @@ def test_every_target_lies_where_the_rule_says(group: str, choice: str) -> None:
     target = node_of(group, choice)._target_
     module, _, name = target.rpartition(".")
     assert is_dataclass(getattr(importlib.import_module(module), name))
-    first = (CONF / group / f"{choice}.yaml").read_text().splitlines()[0]
-    named = re.fullmatch(r"# (neurosearch/\S+\.py)", first)
-    expected = named.group(1) if named else f"neurosearch/{group}/{choice}.py"
-    assert module.replace(".", "/") + ".py" == expected
-    assert (ROOT / expected).exists()
+    if group == "evaluation/gain":
+        assert module == "neurosearch.evaluation.gain"
+        return
+    # A choice is a file, a file of a method's folder, or a folder with a recipe; a variant is its.
+    where = f"neurosearch.{group}.{choice.replace('/', '.')}"
+    variant = where.rpartition(".")[0] if "/" in choice else where
+    assert module in (where, f"{where}.recipe", variant, f"{variant}.recipe")
 
 
 @pytest.mark.parametrize("group, choice", [c for c in CHOICES if c[0].split("/")[0] in TOP])
@@ -175,7 +184,7 @@ def test_nested_overrides_of_the_design_work() -> None:
         "retriever=hybrid", "fusion@retriever.fusion=convex", "retriever.fusion.step=0.1"
     )
     assert config.retriever.fusion.step == 0.1
-    config = composed("retriever=hybrid_rrf", "encoder@retriever.members.dense.encoder=hashing")
+    config = composed("retriever=hybrid", "encoder@retriever.members.dense.encoder=hashing")
     recipe = build(config, "retriever")
     assert recipe.members["dense"].encoder.dimensions == 256
     assert recipe.gain.name == "esci_official"
@@ -186,7 +195,7 @@ def test_nested_overrides_of_the_design_work() -> None:
     [
         ("", "default"),
         ("experiment=baselines,retriever=bm25", "retriever=bm25"),
-        ("trainer.threads=1,retriever=bm25,task=plan", "retriever=bm25"),
+        ("runtime.threads=1,retriever=bm25,task=plan", "retriever=bm25"),
         ("evaluation/gain=esci_exp", "evaluation_gain=esci_exp"),
     ],
 )

@@ -18,7 +18,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 METRICS = ("nDCG@10", "Recall@100", "judged@10", "collision_rate", "neighbour_consistency")
-TOY = ["debug=tiny", "trainer.threads=1", "trainer.progress=false"]
+TOY = ["debug=tiny", "runtime.threads=1", "runtime.progress=false"]
 # What else makes an experiment a toy: fewer seeds, and a network of two small layers to train.
 SMALL = ["retriever.encoder.model=TINY", "retriever.encoder.batch_size=32"]
 CODES = "retriever.tokenizer.codes=16"
@@ -43,46 +43,52 @@ MORE = {
     "compression": SMALL,
     "tokenizers": [
         *("seed=0", "encoder@tokenizer.encoder=hashing", "tokenizer.codes=16"),
-        "tokenizer=random,atomic,hkmeans,rqkmeans_beam,rqkmeans_next_best,rqkmeans_extra",
+        "tokenizer=random,atomic,hkmeans,rqkmeans/beam,rqkmeans/next_best,rqkmeans/extra",
     ],
-    "multiphase": ["retriever=multiphase,multiphase_deep", *PREFIXES],
+    "multiphase": ["retriever=multiphase,multiphase/deep", *PREFIXES],
     "multiphase_probes": [*PREFIXES, "retriever.probes=1,8"],
     "generative": ["seed=0", *WRITER],
     "generative_search": [*WRITER, "retriever.beam=1,100"],
     # Late interaction and re-rankers have toys of their own.
     "main": [
         "seed=0",
-        "retriever=bm25,dense,dense_finetuned,generative_finetuned,generative_cosine,"
-        "finetuned_convex,hybrid_three",
+        "retriever=bm25,dense,dense/finetuned,generative/finetuned,generative/cosine,"
+        "hybrid/finetuned_convex,hybrid/three",
     ],
-    "scaling": ["data.share=0.5", "retriever=bm25,generative_finetuned"],
-    "multimodal": [*PICTURES, "retriever=bm25,dense,words_to_pictures,late,early_both,gated"],
-    "crossmodal": [*PICTURES, "retriever=random,words_to_pictures,pictures_to_titles,image"],
+    "scaling": ["data.share=0.5", "retriever=bm25,generative/finetuned"],
+    "multimodal": [
+        *PICTURES,
+        "retriever=bm25,dense,dense/words_to_pictures,hybrid/late_fusion,dense/early_fusion_both,dense/gated",
+    ],
+    "crossmodal": [
+        *PICTURES,
+        "retriever=random,dense/words_to_pictures,dense/pictures_to_titles,dense/image",
+    ],
     "mmq": [
         *("seed=0", "data.images=true", "tokenizer.codes=16"),
         *VIEWS,
-        *("tokenizer=rqkmeans,rqvae_per_modality,mmq,mmq_queries",),
+        *("tokenizer=rqkmeans,per_modality,mmq,mmq/queries",),
     ],
     "behaviour": [
         *("seed=0", "data=amazon_reviews", "data.path=BOUGHT", CODES),
-        *("tokenizer@retriever.tokenizer=rqkmeans,mmq_next_item",),
+        *("tokenizer@retriever.tokenizer=rqkmeans,mmq/next_item",),
         *(f"encoder@retriever.tokenizer.encoder.{view}=hashing" for view in ("text", "image")),
         *("retriever.generator.schedule.epochs=20", "retriever.generator.shape.layers=1"),
     ],
     "late_interaction": [*LATE, "retriever.encoder.query_max_length=8,16"],
     "late_compression": [*LATE, "retriever.index.bits=null,2", "retriever.encoder.pool_factor=1,2"],
     "rerank": [
-        *("retriever=reranked_words", "retriever.depth=10,50", "retriever.weight=null"),
+        *("retriever=reranked/words", "retriever.depth=10,50", "retriever.weight=null"),
         *("retriever@retriever.retriever=bm25",),
     ],
-    "rerank_judged": ["seed=0", "retriever=random,oracle,bm25,reranked_words"],
+    "rerank_judged": ["seed=0", "retriever=random,oracle,bm25,reranked/words"],
     "cross_objectives": [
         *("retriever@retriever.retriever=bm25", "retriever.reranker.model=TINY"),
         *("retriever.reranker.drawn=2", "retriever.reranker.schedule.epochs=1"),
         *("retriever.reranker.query_max_length=16", "retriever.reranker.product_max_length=32"),
     ],
     "distillation": [
-        *("seed=0", "retriever=distilled_kl", *SMALL, "retriever.encoder.teacher.depth=20"),
+        *("seed=0", "retriever=dense/distilled_kl", *SMALL, "retriever.encoder.teacher.depth=20"),
         *("retriever@retriever.encoder.teacher.retriever=bm25",),
         *("retriever.encoder.teacher.reranker.model=TINY",),
         *("retriever.encoder.teacher.reranker.query_max_length=16",),

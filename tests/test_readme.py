@@ -64,7 +64,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("command", NO_RETRIEVER_OF_YOURS)
 def test_it_runs(command: str, published: Path, outputs: Path) -> None:
     words = shlex.split(command.replace("/your/folder", str(published)))
-    toy = ["trainer.threads=1"]
+    toy = ["runtime.threads=1"]
     toy += [] if "task=" in command else ["evaluation.resamples=200"]
     if "data=" not in command:
         toy += ["debug=tiny"]

@@ -21,7 +21,7 @@ from tests.test_app import BM25, run
 @pytest.mark.parametrize("stage", ["building biencoder", "building run"])
 def test_a_sweep_ends_in_one_line(number: int, stage: str, tiny_model: str, tmp_path: Path) -> None:
     """Its next jobs don't run, and the command that is printed resumes it."""
-    system = ["retriever=dense_finetuned", f"retriever.encoder.model={tiny_model}"]
+    system = ["retriever=dense/finetuned", f"retriever.encoder.model={tiny_model}"]
     long = ["retriever.encoder.schedule.epochs=2000", "retriever.encoder.product_max_length=32"]
     words = ["-m", *system, *long, "retriever.encoder.batch_size=16", "seed=0,1", "debug=tiny"]
     words += ["data.n_products=600"] if number == signal.SIGINT else []
@@ -97,7 +97,7 @@ def test_tables_of_two_sweeps_of_one_name_stay(tmp_path: Path) -> None:
     others = sorted((tmp_path / "tables" / "adhoc").glob("*.md"))
     assert len(others) == 2
     # Run again, with other devices, each finds its own.
-    done = run(tmp_path, "-m", *BM25, "retriever.b=0.1,0.2", "trainer.threads=1")
+    done = run(tmp_path, "-m", *BM25, "retriever.b=0.1,0.2", "runtime.threads=1")
     assert done.returncode == 0
     assert sorted((tmp_path / "tables" / "adhoc").glob("*.md")) == others
 
@@ -105,7 +105,7 @@ def test_tables_of_two_sweeps_of_one_name_stay(tmp_path: Path) -> None:
 def test_no_password_is_written_or_printed(tmp_path: Path) -> None:
     url = "postgresql://me:s3cret@nowhere.invalid/db"
     words = [
-        "trainer.pruner={_target_: neurosearch.sweep.pruning.Pruner, storage: '"
+        "runtime.pruner={_target_: neurosearch.sweep.pruning.Pruner, storage: '"
         + url
         + "', study: s}"
     ]
@@ -124,7 +124,7 @@ def test_no_password_is_written_or_printed(tmp_path: Path) -> None:
         (["retriever=multiphase", "tokenizer=mmq"], "say tokenizer@retriever.tokenizer=mmq"),
         (["task=tokenize", "tokenizer=rqkmeans", "retriever=bm25"], "does not read retriever"),
         (["retriever=dense", "encoder=hashing"], "say encoder@retriever.encoder=hashing"),
-        (["retriever=hybrid_rrf", "fusion=convex"], "say fusion@retriever.fusion=convex"),
+        (["retriever=hybrid", "fusion=convex"], "say fusion@retriever.fusion=convex"),
         (["retriever=bm25", "name=../../x"], "name must be 1 to 100 letters"),
         (["-m", "retriever=bm25", f"name={'x' * 300}"], "name must be 1 to 100 letters"),
         (["retriever=bm25", "evaluation.baseline='BM25 (Lucene)'"], "baseline names a row by its"),
@@ -146,13 +146,13 @@ def test_what_cannot_work_is_told_before_the_first_job(tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text('{"_id": "d", "title": "mug"}\n')
     (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "mug"}\n')
     (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
-    words = ["retriever=bm25,bm25_tuned,hybrid_convex", "data=beir", f"data.path={tmp_path}"]
+    words = ["retriever=bm25,bm25_tuned,hybrid/convex", "data=beir", f"data.path={tmp_path}"]
     done = run(tmp_path / "o", "-m", *words)
     assert done.returncode == 1 and "retriever=" not in done.stdout
     for kind in ("bm25_parameters (TunedParameters)", "fusion (FittedFusion)"):
         assert f"the data has no dev queries, which {kind} needs" in done.stderr
     assert {p.name for p in (tmp_path / "o" / "artifacts").iterdir()} == {"data"}
-    plan = run(tmp_path / "o", "task=plan", "retriever=hybrid_convex", *words[1:])
+    plan = run(tmp_path / "o", "task=plan", "retriever=hybrid/convex", *words[1:])
     assert plan.returncode == 1 and "which fusion (FittedFusion) needs" in plan.stderr
 
 

@@ -5,7 +5,7 @@ same weights on both sides. End to end: text to the best IDs, constrained by a d
 (`prefix_allowed_tokens_fn`) or not at all. The step alone: what masks the logits of the third code.
 That both find the same IDs is asserted.
 
-    python experiments/speed/decoding.py            # trainer.device=cpu for the CPU
+    python experiments/speed/decoding.py            # runtime.device=cpu for the CPU
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def timed(work: Callable[[], Any], device: torch.device, repeats: int) -> float:
 def main() -> None:
     """Measure the cases and write the CSV."""
     with initialize_config_module("neurosearch.conf", version_base="1.3"):
-        runtime = build(compose("config", sys.argv[1:]), "trainer")
+        runtime = build(compose("config", sys.argv[1:]), "runtime")
     device = runtime.torch_device()
     repeats = 10 if device.type == "cuda" else 3
     theirs, ours = models(device)

@@ -88,7 +88,7 @@ def main() -> None:
 
     with initialize_config_module("neurosearch.conf", version_base="1.3"):
         config = compose("config", overrides=sys.argv[1:])
-    runtime, data = build(config, "trainer"), build(config, "data")
+    runtime, data = build(config, "runtime"), build(config, "data")
     catalogue = runtime.get(data.dataset()).catalogue
     texts = [text for batch in catalogue.texts(("title",)) for text in batch]
     device = runtime.torch_device()

@@ -45,7 +45,7 @@ COLUMNS = [
 def main(overrides: list[str]) -> None:
     with initialize_config_module(version_base="1.3", config_module="neurosearch.conf"):
         config = compose("config", ["retriever=late_interaction", *overrides])
-    runtime, retriever = build(config, "trainer"), build(config, "retriever")
+    runtime, retriever = build(config, "runtime"), build(config, "retriever")
     source = DatasetArtifact(build(config, "data"))
     data = runtime.get(source)
     tokens = retriever.encoder.product_tokens(source)

@@ -30,9 +30,9 @@ SWEEP = [
     "-m", "name=sweep", "data=shop", "data.n_products=30000", "data.images=false",
     "retriever=hybrid", "fusion@retriever.fusion=rrf,combsum,combmnz,convex",
     "evaluation.depth=100,200,500", "query=none,normalize", "evaluation.latency.queries=0",
-    "trainer.progress=false", "evaluation.resamples=1000", "seed=0",
+    "runtime.progress=false", "evaluation.resamples=1000", "seed=0",
 ]  # fmt: skip
-TWO = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.threads=1"]
+TWO = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "runtime.threads=1"]
 KILLS = 10
 COSTS = ("build s", "index MB", "bytes/product")
 COLUMNS = ["what", "value", "unit", "hardware", "commit"]

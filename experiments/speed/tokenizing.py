@@ -125,7 +125,7 @@ def main() -> None:
     """Measure the cases and write the CSV."""
     with initialize_config_module("neurosearch.conf", version_base="1.3"):
         config = compose("config", overrides=["tokenizer=rqkmeans", *sys.argv[1:]])
-    runtime: Runtime = build(config, "trainer")
+    runtime: Runtime = build(config, "runtime")
     data, encoder = build(config, "data"), build(config, "tokenizer").encoder
     points = np.array(runtime.get(encoder.product_embeddings(data.dataset())).vectors)
     tensor, count, dimensions = torch.from_numpy(points), len(points), points.shape[1]

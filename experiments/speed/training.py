@@ -61,7 +61,7 @@ class Clock:
 
 
 def ours(artifact: Any, clock: Clock, runtime: Runtime) -> float:
-    """Steps a second of the project's own trainer."""
+    """Steps a second of the project's own runtime."""
     with tempfile.TemporaryDirectory() as folder:
         module = artifact.module(Path(folder), runtime)
         step = module.training_step
@@ -136,8 +136,8 @@ def theirs(module: BiEncoderModule, artifact: Any, clock: Clock, runtime: Runtim
 def main() -> None:
     """Measure the cases and write the CSV."""
     with initialize_config_module("neurosearch.conf", version_base="1.3"):
-        config = compose("config", ["retriever=dense_finetuned", *sys.argv[1:]])
-    runtime, data = build(config, "trainer"), build(config, "data")
+        config = compose("config", ["retriever=dense/finetuned", *sys.argv[1:]])
+    runtime, data = build(config, "runtime"), build(config, "data")
     device = runtime.torch_device()
     warm, steps = (20, 90) if device.type == "cuda" else (2, 8)
     rows = []

@@ -12,7 +12,7 @@ _PASSWORD = re.compile(r"(\b\w[\w+.-]*://[^\s:/@]*):[^\s@/]+@")
 # Overrides that say where, not what.
 _PLACES = re.compile(r"\+*(paths\.\w+|report\.publish)=")
 # Overrides that say how: the table is the same one.
-_HOW = re.compile(r"\+*(trainer|tracking|hydra|report|paths)[./=]")
+_HOW = re.compile(r"\+*(runtime|tracking|hydra|report|paths)[./=]")
 
 
 def masked(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Building one artifact by several processes, one a device: trainer=ddp.
+"""Building one artifact by several processes, one a device: runtime=ddp.
 
 Recipes are plain data, so a process needs no more than the artifact and its folder. All of them run
 the artifact's `build`, which asks `world` for its share of the work; what it returns, and whatever
@@ -56,7 +56,7 @@ def build_together(artifact: Artifact[Any], folder: Path, runtime: Runtime) -> A
 
         there = torch.cuda.device_count()
         if runtime.devices > there:
-            raise InputError(f"trainer.devices={runtime.devices}, but torch sees {there} GPUs")
+            raise InputError(f"runtime.devices={runtime.devices}, but torch sees {there} GPUs")
     made = folder / "processes"  # a killed attempt's goes with the next one's
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir()

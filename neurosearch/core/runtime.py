@@ -52,12 +52,12 @@ class Runtime:
         self.outputs = Path(self.outputs).expanduser().absolute()
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise InputError(
-                f"trainer.device must be auto, cpu, cuda or cuda:N, not {self.device!r}"
+                f"runtime.device must be auto, cpu, cuda or cuda:N, not {self.device!r}"
             )
         if self.threads is not None and self.threads < 1:
-            raise InputError(f"trainer.threads must be at least 1, not {self.threads}")
+            raise InputError(f"runtime.threads must be at least 1, not {self.threads}")
         if self.devices < 1:
-            raise InputError(f"trainer.devices must be at least 1, not {self.devices}")
+            raise InputError(f"runtime.devices must be at least 1, not {self.devices}")
         if self.threads is None:
             self.threads = len(os.sched_getaffinity(0))
 
@@ -85,7 +85,7 @@ class Runtime:
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
         if name.startswith("cuda") and not torch.cuda.is_available():
-            raise InputError(f"trainer.device={self.device}, but torch sees no CUDA device")
+            raise InputError(f"runtime.device={self.device}, but torch sees no CUDA device")
         return torch.device(name)
 
     def batch_budget(self, device: Any) -> int:

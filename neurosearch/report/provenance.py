@@ -20,7 +20,7 @@ from neurosearch.training.progress import curves_of
 
 POINTS = 200  # of a curve, at most
 ABSENT = "(no such key)"
-UNSAID = ("paths", "hydra", "trainer", "tracking", "report", "name", "task", "experiment")
+UNSAID = ("paths", "hydra", "runtime", "tracking", "report", "name", "task", "experiment")
 
 
 def making(table: Table) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ class Pruner:
             study = optuna.load_study(study_name=self.study, storage=self.storage, pruner=rule)
         except KeyError:
             raise InputError(
-                f"trainer.pruner.study={self.study!r} is not in {self.storage}"
+                f"runtime.pruner.study={self.study!r} is not in {self.storage}"
             ) from None
         for trial in reversed(study.get_trials(deepcopy=False)):
             told = {f"{name}={value}" for name, value in trial.params.items()}

@@ -64,7 +64,7 @@ class Job:
             number=number,
             folder=folder,
             retriever=build(config, "retriever"),
-            runtime=build(config, "trainer"),
+            runtime=build(config, "runtime"),
             **parts,
         )
 

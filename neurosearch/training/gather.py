@@ -29,7 +29,7 @@ def shares(order: np.ndarray) -> list[np.ndarray]:
     """
     _, processes = world()
     if len(order) < processes:
-        raise InputError(f"trainer.devices={processes}: a batch of {len(order)} is too small")
+        raise InputError(f"runtime.devices={processes}: a batch of {len(order)} is too small")
     return [order[rank::processes] for rank in range(processes)]
 
 

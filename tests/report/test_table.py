@@ -14,8 +14,8 @@ import pytest
 from neurosearch.core.errors import InputError
 from neurosearch.report import csv as csv_form
 from neurosearch.report import html, latex, markdown
-from neurosearch.report.base import Report
 from neurosearch.report.formatting import number
+from neurosearch.report.paper import Report
 from neurosearch.report.table import Table, make_tables
 
 BASE = {

@@ -50,12 +50,12 @@ def test_requests_are_checked() -> None:
 @pytest.mark.parametrize(
     "retriever, missing",
     [
-        ("hybrid_convex", "dev"),
+        ("hybrid/convex", "dev"),
         ("bm25_tuned", "dev"),
-        ("bm25_cross", "train"),
-        ("reranked_lambdamart", "train"),
-        ("dense_finetuned", "train"),
-        ("distilled_kl", "train"),
+        ("reranked/bm25_cross", "train"),
+        ("reranked/lambdamart", "train"),
+        ("dense/finetuned", "train"),
+        ("dense/distilled_kl", "train"),
         ("late_interaction", "train"),
         ("generative", "train"),
         ("late", "train"),

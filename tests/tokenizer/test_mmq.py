@@ -195,7 +195,7 @@ def test_stage_two_changes_ids_and_says_how_many(
 
 def test_histories_need_data_that_has_them(shop: Artifact[Dataset], shop_runtime: Runtime) -> None:
     with pytest.raises(InputError, match="the queries have no history"):
-        shop_runtime.get(mmq(behaviour=behaviour(task="next_item")).fitted(shop))
+        shop_runtime.get(mmq(behaviour=behaviour(task="generative/next_item")).fitted(shop))
 
 
 def test_history_rows_by_hand(shop: Artifact[Dataset], shop_runtime: Runtime) -> None:

@@ -7,7 +7,7 @@ and far from another's (the modality gap, Liang et al. 2022). A product without 
 words alone, and as a whole.
 
 Late fusion of two lists, with its weight tuned on dev, is a hybrid of two dense retrievers; a
-learnt gate between the modalities is encoder=gated.
+learnt gate between the modalities is encoder=multimodal/gated.
 """
 
 from __future__ import annotations

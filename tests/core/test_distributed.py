@@ -1,0 +1,147 @@
+"""runtime=ddp: two processes on a CPU build what one builds, from the same data seen once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import BertConfig, BertModel
+
+from neurosearch.core.distributed import world
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
+from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.encoder.sentence import SentenceEncoder
+from neurosearch.generator.dense_prefix import DensePrefix
+from neurosearch.generator.t5 import T5
+from neurosearch.loss.infonce import InfoNCE
+from neurosearch.query.none import NoProcessing
+from neurosearch.tokenizer.rqkmeans import RQKMeans
+from neurosearch.training.progress import curves_of
+from neurosearch.training.schedule import Schedule
+from tests.encoder.test_biencoder import MINED, recipe
+from tests.encoder.test_colbert import colbert
+from tests.generator.test_training import COMMON, GAIN, SMALL
+from tests.reranker.test_rerankers import FIRST, cross
+
+
+@pytest.fixture(scope="module")
+def steady_t5(tiny_t5: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tiny T5 without dropout."""
+    folder = tmp_path_factory.mktemp("steady") / "tiny-t5"
+    shutil.copytree(tiny_t5, folder)
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**told, "dropout_rate": 0.0}))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def steady(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tiny model without dropout, which processes would draw differently."""
+    folder = tmp_path_factory.mktemp("steady") / "tiny-bert"
+    shutil.copytree(tiny_model, folder)
+    config = BertConfig.from_pretrained(tiny_model)
+    config.hidden_dropout_prob = 0.0
+    BertModel.from_pretrained(tiny_model, config=config).save_pretrained(folder)
+    return str(folder)
+
+
+def test_two_processes_train_and_encode_as_one(steady: str, shop, tmp_path: Path) -> None:
+    schedule = Schedule(epochs=1.0, lr=1e-3, validations=2)
+    encoder = recipe(steady, schedule=schedule, loss=InfoNCE(0.1))
+    found = []
+    for devices in (1, 2):
+        runtime = Runtime(
+            tmp_path / str(devices), device="cpu", progress=False, threads=2, devices=devices
+        )
+        if devices == 2:
+            runtime.pruner = object()  # of a search: it is asked nothing by several processes
+        trained = encoder.trained(shop)
+        curves = curves_of(runtime.get(trained) / "curves.csv")
+        details = runtime.store.manifest(trained)["details"]
+        vectors = np.asarray(runtime.get(encoder.product_embeddings(shop)).vectors)
+        found.append((curves, details, vectors))
+        assert not list(runtime.outputs.rglob("*.ckpt"))
+    (one, alone, vectors), (two, together, spread) = found
+    # The same batches, each text once: the losses are the same up to float32's order of sums.
+    assert [step for step, _ in one["loss"]] == [step for step, _ in two["loss"]]
+    assert [v for _, v in one["loss"]] == pytest.approx([v for _, v in two["loss"]], abs=1e-3)
+    assert one["dev nDCG@10"][-1][1] == pytest.approx(two["dev nDCG@10"][-1][1], abs=0.02)
+    assert alone["steps"] == together["steps"] and alone["pairs"] == together["pairs"]
+    assert vectors.shape == spread.shape
+    cosines = (vectors * spread).sum(axis=1)
+    assert cosines.min() > 0.999
+
+
+KINDS = [
+    "mined",
+    "late interaction",
+    "late interaction, chunks",
+    "cross-encoder",
+    "generator",
+    "t5",
+]
+
+
+@pytest.mark.parametrize("which", KINDS)
+def test_other_trainings_are_shared_too(
+    which: str, steady: str, steady_t5: str, shop, tmp_path: Path
+) -> None:
+    """Texts with many vectors, pairs, examples: the losses are those of one process."""
+    schedule = Schedule(epochs=0.5, lr=1e-3, validations=1)
+    curves = []
+    for devices in (1, 2):
+        runtime = Runtime(
+            tmp_path / str(devices), device="cpu", progress=False, threads=2, devices=devices
+        )
+        if which == "mined":
+            trained = recipe(
+                steady, schedule=replace(schedule, epochs=2.0), negatives=MINED
+            ).trained(shop)
+        elif which == "cross-encoder":
+            trained = cross(steady, schedule=schedule).trained(shop, NoProcessing(), FIRST)
+        elif which == "t5":
+            ids = RQKMeans(HashingEncoder(dimensions=64), levels=2, codes=16).semantic_ids(shop)
+            trained = T5(gain=GAIN, model=steady_t5, **COMMON | {"schedule": schedule}).trained(
+                shop, ids
+            )
+        elif which == "generator":
+            encoder = SentenceEncoder(model=steady, max_length=16)
+            shape = replace(SMALL, dropout=0.0)
+            common = {"batch_size": 63, "beam": 5, "max_length": 16, "schedule": schedule}
+            recipe_of = DensePrefix(
+                gain=GAIN, encoder=encoder, shape=shape, ranking=0.5, soft_targets=True, **common
+            )
+            ids = RQKMeans(HashingEncoder(dimensions=64), levels=2, codes=16).semantic_ids(shop)
+            trained = recipe_of.trained(shop, ids)
+        else:
+            chunk = 7 if which.endswith("chunks") else 0
+            trained = colbert(steady, schedule=schedule, chunk=chunk).trained(shop)
+        folder = runtime.store.ensure(trained)
+        assert (folder / "curves.csv").exists() and list(folder.glob("*.safetensors"))
+        curves.append(curves_of(folder / "curves.csv"))
+    # The norm is that of the gradient before it is clipped: it would tell a mean from a sum.
+    for metric in ("loss", "gradient norm"):
+        one, two = (own[metric] for own in curves)
+        assert len(one) > 1 and [step for step, _ in one] == [step for step, _ in two]
+        assert [v for _, v in one] == pytest.approx([v for _, v in two], rel=2e-3, abs=1e-3)
+        assert len({round(v, 4) for _, v in one}) > 1
+
+
+def test_what_one_process_refuses_is_said_once(tiny_model: str, shop, tmp_path: Path) -> None:
+    wild = Schedule(epochs=2.0, lr=1e30, clip=1e30, patience=0)
+    runtime = Runtime(tmp_path, device="cpu", progress=False, threads=2, devices=2)
+    made = recipe(tiny_model, schedule=wild).trained(shop)
+    with pytest.raises(InputError, match=r"^training diverged at step \d+"):
+        runtime.get(made)
+    assert runtime.store.manifest(made) is None
+
+
+def test_alone_there_is_one_process(tmp_path: Path) -> None:
+    assert world() == (0, 1)
+    with pytest.raises(InputError, match=r"runtime\.devices must be at least 1, not 0"):
+        Runtime(tmp_path, devices=0)
