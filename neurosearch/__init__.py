@@ -1,3 +1,81 @@
-"""NeuroSearch: which product-search system is better, by how much, at what cost."""
+"""NeuroSearch: which product-search system is better, by how much, at what cost.
+
+The public names are imported when they are first used, so `import neurosearch` is instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "neurosearch.comparison": ("Comparison", "compare", "gain", "search"),
+    "neurosearch.core.errors": ("InputError",),
+    "neurosearch.core.runtime": ("Runtime",),
+    "neurosearch.data.amazon_reviews": ("AmazonReviews",),
+    "neurosearch.data.beir": ("Beir",),
+    "neurosearch.data.esci": ("Esci",),
+    "neurosearch.data.home_depot": ("HomeDepot",),
+    "neurosearch.data.pictures": ("Pictures",),
+    "neurosearch.data.shop": ("Shop",),
+    "neurosearch.data.tables": ("TableFiles",),
+    "neurosearch.data.wands": ("Wands",),
+    "neurosearch.encoder.biencoder.recipe": ("BiEncoder",),
+    "neurosearch.encoder.colbert.recipe": ("ColBERT",),
+    "neurosearch.encoder.hashing": ("Hashing",),
+    "neurosearch.encoder.sentence": ("Sentence",),
+    "neurosearch.evaluation.catalogue": ("CatalogueProtocol",),
+    "neurosearch.evaluation.gain": ("LabelGain", "NumericGain"),
+    "neurosearch.evaluation.judged": ("JudgedProtocol",),
+    "neurosearch.evaluation.latency": ("LatencyProtocol",),
+    "neurosearch.fusion.combmnz": ("CombMNZ",),
+    "neurosearch.fusion.combsum": ("CombSUM",),
+    "neurosearch.fusion.convex": ("Convex",),
+    "neurosearch.fusion.rrf": ("RRF",),
+    "neurosearch.generator.dense_prefix": ("DensePrefix",),
+    "neurosearch.generator.t5": ("T5",),
+    "neurosearch.generator.t5_scratch": ("ScratchT5",),
+    "neurosearch.index.flat": ("Flat",),
+    "neurosearch.index.hnsw": ("HNSW",),
+    "neurosearch.index.ivf": ("IVF",),
+    "neurosearch.index.multivector": ("MultiVector",),
+    "neurosearch.loss.infonce": ("InfoNCE",),
+    "neurosearch.negatives.in_batch": ("InBatch",),
+    "neurosearch.negatives.retrieved": ("Retrieved",),
+    "neurosearch.query.none": ("NoProcessing",),
+    "neurosearch.query.normalize": ("Normalize",),
+    "neurosearch.reranker.biencoder": ("BiEncoderReranker",),
+    "neurosearch.reranker.cross_encoder.recipe": ("CrossEncoder",),
+    "neurosearch.reranker.lambdamart": ("LambdaMART",),
+    "neurosearch.retriever.bm25": ("BM25",),
+    "neurosearch.retriever.bm25_tuned": ("TunedBM25",),
+    "neurosearch.retriever.dense": ("Dense",),
+    "neurosearch.retriever.generative": ("Generative",),
+    "neurosearch.retriever.hybrid": ("Hybrid",),
+    "neurosearch.retriever.late_interaction": ("LateInteraction",),
+    "neurosearch.retriever.multiphase": ("Multiphase",),
+    "neurosearch.retriever.oracle": ("Oracle",),
+    "neurosearch.retriever.random": ("Random",),
+    "neurosearch.retriever.reranked": ("Reranked",),
+    "neurosearch.retriever.run_file": ("RunFile",),
+    "neurosearch.tokenizer.hkmeans": ("HKMeans",),
+    "neurosearch.tokenizer.mmq.recipe": ("MMQ",),
+    "neurosearch.tokenizer.rqkmeans": ("RQKMeans",),
+    "neurosearch.tokenizer.rqvae.recipe": ("RQVAE",),
+    "neurosearch.training.schedule": ("Schedule",),
+}
+_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'neurosearch' has no attribute {name!r}")
+    return getattr(import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF})

@@ -21,7 +21,7 @@ import torch
 from neurosearch.core.machine import git_commit, hardware
 from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.multimodal.fused import Fused
-from neurosearch.encoder.sentence import SentenceEncoder
+from neurosearch.encoder.sentence import Sentence
 from neurosearch.tokenizer.mmq.recipe import MMQ
 from neurosearch.training.schedule import Schedule
 
@@ -57,7 +57,7 @@ def probed(latents: np.ndarray, factors: np.ndarray) -> float:
 def tokenizer(seed: int, weight: float, reading: str = "subspace", decoding: str = "own") -> MMQ:
     """A small MMQ; `weight` is the orthogonality's."""
     return MMQ(
-        encoder=Fused(text=SentenceEncoder(), image=SentenceEncoder()),
+        encoder=Fused(text=Sentence(), image=Sentence()),
         **{"codes": 64, "latent": 8, "hidden": 128, "batch_size": 512, "order": "experts"},
         **{"orthogonality": reading, "orthogonality_weight": weight, "decoding": decoding},
         seed=seed,

@@ -24,7 +24,7 @@ from neurosearch import app  # noqa: F401  (registers the resolvers of the confi
 from neurosearch.core.machine import git_commit, hardware
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.shards import SHARD
-from neurosearch.encoder.sentence import SentenceEncoder
+from neurosearch.encoder.sentence import Sentence
 from neurosearch.nn.pretrained import local_folder
 from neurosearch.task.base import build
 
@@ -94,9 +94,9 @@ def main() -> None:
     device = runtime.torch_device()
     sample = SAMPLE[device.type]
     texts = texts[:: max(1, len(texts) // sample)][:sample]
-    ours = SentenceEncoder(precision=config.precision).live(runtime)
-    theirs = SentenceTransformer(str(local_folder(SentenceEncoder().model)), device=str(device))
-    theirs.max_seq_length = SentenceEncoder().max_length
+    ours = Sentence(precision=config.precision).live(runtime)
+    theirs = SentenceTransformer(str(local_folder(Sentence().model)), device=str(device))
+    theirs.max_seq_length = Sentence().max_length
     if config.precision == "bf16":
         theirs.bfloat16()
 

@@ -79,11 +79,11 @@ class Retriever(Recipe):
 
     Class attributes:
         floor: the least score it can give, or None where unknown.
-        is_bound: a row that only bounds the others (random, oracle): not ranked, not tested.
+        is_reference: a row that only bounds the others (random, oracle): not ranked, not tested.
     """
 
     floor: ClassVar[float | None] = None
-    is_bound: ClassVar[bool] = False
+    is_reference: ClassVar[bool] = False
 
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         """The batch answer to `request`, as an artifact: what tables use."""

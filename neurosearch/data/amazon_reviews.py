@@ -31,7 +31,13 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import content, content_digest, within
 from neurosearch.core.runtime import Runtime
 from neurosearch.data import base
-from neurosearch.data.reading import id_of, json_lines, read_parquet, require_columns
+from neurosearch.data.reading import (
+    hashed_fraction,
+    id_of,
+    json_lines,
+    read_parquet,
+    require_columns,
+)
 
 QUERIES = ("next_item", "reviews")
 PUBLISHED = "Amazon Reviews' metadata"
@@ -116,7 +122,7 @@ def _popularity(events: pl.DataFrame) -> dict[str, str]:
 def _reviews(events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The first review of each product in each split, so that a query has one answer."""
     said = events.filter(pl.col("text").str.len_chars() > 0).with_row_index("number")
-    share = pl.col("user_id").map_elements(base.hashed_fraction, pl.Float64)
+    share = pl.col("user_id").map_elements(hashed_fraction, pl.Float64)
     split = pl.when(share < 0.2).then(pl.lit("test")).when(share < 0.3).then(pl.lit("dev"))
     asked = said.with_columns(
         split=split.otherwise(pl.lit("train")),

@@ -29,7 +29,8 @@ from neurosearch.core.types import (
     queries_of,
 )
 from neurosearch.core.view import DataSource
-from neurosearch.data.reading import LONGEST_ID
+from neurosearch.data.reading import LONGEST_ID, hashed_fraction
+from neurosearch.data.splitting import check_splits, resplit
 
 PARTS = "parts.json"
 LONGEST_TEXT = 1_000_000  # characters of a product's field: what all engines index whole
@@ -61,6 +62,10 @@ class Data(Recipe):
     Attributes:
         share: of the products that are kept, by a hash of their ids, so smaller catalogues lie
             within larger ones; queries go with the last product that was judged for them.
+        splits: shares of the queries for train, dev and test, instead of the published ones
+            (see `splitting`); None for the data's own.
+        folds: equal parts of the queries, of which number `fold` is test, the next one dev and the
+            others train; 0 for none. A sweep over `fold` tests every query once, in one row.
         name: in tables and file names; None for the folder's name. Not part of any identity.
 
     Class attributes:
@@ -69,6 +74,9 @@ class Data(Recipe):
     """
 
     share: float = field(default=1.0, kw_only=True)
+    splits: Mapping[str, float] | None = field(default=None, kw_only=True)
+    folds: int = field(default=0, kw_only=True)
+    fold: int = field(default=0, kw_only=True)
     name: str | None = field(default=None, kw_only=True, metadata={"digest": lambda _: ""})
 
     choice: ClassVar[str]
@@ -77,6 +85,7 @@ class Data(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         within("data.share", self.share, above=0, most=1)
+        check_splits(self.splits, self.folds, self.fold)
         if self.name is not None and not re.fullmatch(r"[\w.,=-]{1,60}", self.name):
             raise InputError(f"data.name must be 1 to 60 letters, digits or . , = -: {self.name!r}")
 
@@ -97,7 +106,11 @@ class Data(Recipe):
 
     def population(self) -> Data:
         """The recipe that names what a table is about: folds of one data set are one."""
-        return self
+        return dataclasses.replace(self, fold=0) if self.fold else self
+
+    def default_splits(self, queries: pl.DataFrame) -> Mapping[str, float] | None:
+        """Shares where neither `splits` nor `folds` is set; None where the source has splits."""
+        return None
 
     def variant(self) -> str:
         """What departs from the defaults, such as `n_products=500`; '' where nothing does."""
@@ -134,6 +147,13 @@ class DatasetArtifact(DataSource):
         tables = _read(self.data, runtime)
         if self.data.share < 1:
             tables = _sampled(tables, self.data.share)
+        splits = self.data.splits
+        if splits is None and not self.data.folds:
+            splits = self.data.default_splits(tables.queries)
+        if splits is not None or self.data.folds:
+            dealt = splits, self.data.folds, self.data.fold
+            again = resplit(tables.queries, tables.judgments, *dealt)
+            tables = dataclasses.replace(tables, queries=again)
         name = self.data.label()
         try:
             counts = {"products": _write_products(tables.products, folder, name)}
@@ -341,11 +361,6 @@ def require_known(
     if other.height:
         value = other[0, column]
         raise InputError(f"{path} row {other[0, 'row']}: {column} {value!r} is not in {where}")
-
-
-def hashed_fraction(text: str, salt: str = "") -> float:
-    """A number in [0, 1) that depends on the text alone: stable splits without a generator."""
-    return int(hashlib.sha1((salt + text).encode()).hexdigest()[:13], 16) / 16**13
 
 
 def clean_text(column: str) -> pl.Expr:

@@ -21,7 +21,7 @@ from neurosearch.core.recipe import content, content_digest
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import SPLITS
 from neurosearch.data import base
-from neurosearch.data.reading import id_of, json_lines, read_delimited
+from neurosearch.data.reading import hashed_fraction, id_of, json_lines, read_delimited
 
 SHAPE = "a BEIR folder has corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
 LARGEST = 1e6  # of a grade
@@ -91,7 +91,7 @@ class Beir(base.Data):
         judgments = pl.concat(frames)
         if "dev" in found or "train" not in found:
             return judgments
-        carved = pl.col("query_id").map_elements(base.hashed_fraction, pl.Float64)
+        carved = pl.col("query_id").map_elements(hashed_fraction, pl.Float64)
         is_dev = (pl.col("split") == "train") & (carved < self.dev_fraction)
         return judgments.with_columns(split=pl.when(is_dev).then(pl.lit("dev")).otherwise("split"))
 

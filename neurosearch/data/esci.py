@@ -19,7 +19,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import content, content_digest
 from neurosearch.core.runtime import Runtime
 from neurosearch.data import base
-from neurosearch.data.reading import read_delimited, require_columns
+from neurosearch.data.reading import hashed_fraction, read_delimited, require_columns
 
 STEM = "shopping_queries_dataset"
 LABELS = ("E", "S", "C", "I")
@@ -103,7 +103,7 @@ class Esci(base.Data):
         torn = queries.filter(pl.col("splits") > 1)
         if torn.height:
             raise InputError(f"query {torn[0, 'query_id']} is in train and in test")
-        carved = pl.col("query_id").map_elements(base.hashed_fraction, pl.Float64)
+        carved = pl.col("query_id").map_elements(hashed_fraction, pl.Float64)
         is_dev = (pl.col("split") == "train") & (carved < self.dev_fraction)
         queries = queries.drop("splits").with_columns(
             split=pl.when(is_dev).then(pl.lit("dev")).otherwise("split")

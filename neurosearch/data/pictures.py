@@ -24,7 +24,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import content, content_digest, within
 from neurosearch.core.runtime import Runtime
 from neurosearch.data import base
-from neurosearch.data.reading import check_picture, read_parquet, require_columns
+from neurosearch.data.reading import check_picture, hashed_fraction, read_parquet, require_columns
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 # Which attributes a query names beside the type, by kind.
@@ -60,7 +60,7 @@ class Pictures(base.Data):
             raise InputError(f"{path}: several parquet files; say which one in data.path")
         products = self._table(files[0]) if files else _folder(path)
         asked = pl.col("product_id").map_elements(
-            lambda text: base.hashed_fraction(text, "asked"), pl.Float64
+            lambda text: hashed_fraction(text, "asked"), pl.Float64
         )
         held = products.filter(asked < self.held_out)
         kept = products.filter(asked >= self.held_out)
@@ -103,7 +103,7 @@ class Pictures(base.Data):
         )
         kinds = [kind for kind, names in KINDS.items() if set(names) <= set(there)]
         number = pl.col("product_id").map_elements(
-            lambda text: int(base.hashed_fraction(text, "kind") * len(kinds)), pl.Int64
+            lambda text: int(hashed_fraction(text, "kind") * len(kinds)), pl.Int64
         )
         kind = number.replace_strict(dict(enumerate(kinds)), return_dtype=pl.String)
         wording = pl.concat_str(
@@ -114,7 +114,7 @@ class Pictures(base.Data):
             ignore_nulls=True,
         ).str.to_lowercase()
         share = pl.col("product_id").map_elements(
-            lambda text: base.hashed_fraction(text, "split"), pl.Float64
+            lambda text: hashed_fraction(text, "split"), pl.Float64
         )
         split = pl.when(share < 0.4).then(pl.lit("test")).when(share < 0.6).then(pl.lit("dev"))
         return known.select(

@@ -7,6 +7,7 @@ message and not in all of a machine's memory.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import re
@@ -197,3 +198,8 @@ def require_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> 
     if missing:
         has = ", ".join(found[:20])
         raise InputError(f"{path}: missing column {', '.join(map(repr, missing))} (it has {has})")
+
+
+def hashed_fraction(text: str, salt: str = "") -> float:
+    """A number in [0, 1) that depends on the text alone: stable splits without a generator."""
+    return int(hashlib.sha1((salt + text).encode()).hexdigest()[:13], 16) / 16**13

@@ -1,26 +1,24 @@
 """Wayfair WANDS (Chen et al., ECIR 2022): 42,994 products, 480 queries, dense judgments.
 
 Three tab-separated files despite their `.csv`: product, query, label. The category's column
-is published as `category hierarchy`, with a space. There is no train split, so the queries
-are dealt into five folds by hash: fold `fold` is test, the next one dev, the rest train.
+is published as `category hierarchy`, with a space. There is no train split, so the queries are
+dealt into five folds (see `splitting`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 import polars as pl
 
-from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import content, content_digest
 from neurosearch.core.runtime import Runtime
 from neurosearch.data import base
 from neurosearch.data.reading import read_delimited
 
 PUBLISHED = "published at wayfair/WANDS, folder dataset"
-FOLDS = 5
 LABELS = ("Exact", "Partial", "Irrelevant")
 PRODUCT = (
     "product_id",
@@ -34,18 +32,13 @@ PRODUCT = (
 
 @dataclass(frozen=True)
 class Wands(base.Data):
-    """`fold`: which fifth of the queries is the test split (0 to 4)."""
+    """Five folds of queries, unless `folds` or `splits` say otherwise."""
 
     choice: ClassVar[str] = "wands"
     path: str = content(content_digest)
-    fold: int = 0
-
-    def population(self) -> base.Data:
-        return replace(self, fold=0)
+    folds: int = field(default=5, kw_only=True)
 
     def tables(self, runtime: Runtime) -> base.Tables:
-        if not 0 <= self.fold < FOLDS:
-            raise InputError(f"data.fold must be 0 to {FOLDS - 1}, not {self.fold}")
         folder = Path(self.path)
         products_file, products = _table(folder, "product.csv", PRODUCT)
         base.require_unique(products_file, products, "product_id")
@@ -65,16 +58,9 @@ class Wands(base.Data):
         queries = queries.select(
             "query_id",
             pl.col("query").alias("text"),
-            pl.col("query_id").map_elements(self._split, pl.String).alias("split"),
             *slices,
         )
         return base.Tables([_canonical(products)], queries, labels)
-
-    def _split(self, query_id: str) -> str:
-        fold = int(base.hashed_fraction(query_id) * FOLDS)
-        if fold == self.fold:
-            return "test"
-        return "dev" if fold == (self.fold + 1) % FOLDS else "train"
 
 
 def _table(folder: Path, name: str, columns: tuple[str, ...]) -> tuple[Path, pl.DataFrame]:

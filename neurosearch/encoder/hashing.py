@@ -18,7 +18,7 @@ from neurosearch.encoder.base import Encoder, LiveEncoder
 
 
 @dataclass(frozen=True)
-class HashingEncoder(Encoder):
+class Hashing(Encoder):
     """`dimensions`: of the vectors; `trigrams`: weight of character trigrams beside words."""
 
     dimensions: int = 256
@@ -34,7 +34,7 @@ class HashingEncoder(Encoder):
 class LiveHashingEncoder:
     """Caches the vector of every distinct word."""
 
-    def __init__(self, recipe: HashingEncoder) -> None:
+    def __init__(self, recipe: Hashing) -> None:
         self._recipe = recipe
         self.dimensions = recipe.dimensions
         self._words: dict[str, np.ndarray] = {}

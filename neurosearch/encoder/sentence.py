@@ -19,7 +19,7 @@ POOLINGS = ("mean", "cls")
 
 
 @dataclass(frozen=True)
-class SentenceEncoder(Encoder):
+class Sentence(Encoder):
     """Attributes:
     model: a local folder, a name that a package carries, or a name on the hub.
     pooling: `mean` over tokens, or `cls`, the first one.

@@ -15,7 +15,7 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
 from neurosearch.core.types import Dataset
 from neurosearch.encoder.base import Encoder
-from neurosearch.encoder.sentence import SentenceEncoder
+from neurosearch.encoder.sentence import Sentence
 from neurosearch.generator.base import Generator
 from neurosearch.generator.decoder_config import Shape
 
@@ -32,7 +32,7 @@ class DensePrefix(Generator):
     shape: of the decoder.
     """
 
-    encoder: Encoder = field(default_factory=SentenceEncoder)
+    encoder: Encoder = field(default_factory=Sentence)
     memory: str = "states"
     prefix_tokens: int = 2
     frozen: bool = False

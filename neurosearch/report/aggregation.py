@@ -56,7 +56,7 @@ class Row:
     """
 
     system: str
-    floor: bool = False
+    is_reference: bool = False
     seeds: int = 0
     queries: int = 0
     cells: dict[str, Cell] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Row:
     @property
     def caption(self) -> str:
         """The system, with what must be known of it."""
-        alone = self.seeded and self.seeds == 1 and not self.floor
+        alone = self.seeded and self.seeds == 1 and not self.is_reference
         told = [*self.flags, *(["1 seed"] if alone else [])]
         return self.system + (f" ({', '.join(told)})" if told else "")
 
@@ -92,7 +92,7 @@ def baseline_of(records: list[dict[str, Any]]) -> str:
         (name, record)
         for name, group in _by_system(records).items()
         for record in group
-        if not record["floor"]
+        if not record["is_reference"]
     ]
     for name, record in ranked:
         if is_named(record, records[0]["baseline"]):
@@ -141,7 +141,7 @@ def rows_of(records: list[dict[str, Any]], baseline: str = "") -> list[Row]:
         rows.append(
             Row(
                 system=name,
-                floor=group[0]["floor"],
+                is_reference=group[0]["is_reference"],
                 seeds=len(by_seed),
                 queries=len(queries),
                 cells=cells,
@@ -159,8 +159,8 @@ def _measured(name: str, group: list[dict[str, Any]]) -> Row:
         values = [record["means"][metric] for record in by_run]
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
         cells[metric] = Cell(float(np.mean(values)), sd_seeds=spread)
-    floor = group[0]["floor"]
-    return Row(name, floor, seeds=len(by_run), cells=cells, **_provenance(group))
+    is_reference = group[0]["is_reference"]
+    return Row(name, is_reference, seeds=len(by_run), cells=cells, **_provenance(group))
 
 
 def _provenance(group: list[dict[str, Any]]) -> dict[str, Any]:
@@ -274,7 +274,7 @@ def _tests(
     has several, seeds count as well as queries (`crossed_test`). Floors carry no claim, so they
     don't count among the comparisons that Holm corrects for.
     """
-    names = [n for n, g in systems.items() if n != baseline and not g[0]["floor"]]
+    names = [n for n, g in systems.items() if n != baseline and not g[0]["is_reference"]]
     if baseline not in stacks or not names:
         return {}
     base = stacks[baseline]

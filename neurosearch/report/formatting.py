@@ -106,7 +106,7 @@ def _ties(table: Table) -> list[str]:
         rule = "Ties: every metric is its mean over all orders of equal scores."
     moved = []
     for row in table.rows:
-        if {WORST, BEST} <= set(row.cells) and not row.floor:
+        if {WORST, BEST} <= set(row.cells) and not row.is_reference:
             low, high = row.cells[WORST].mean, row.cells[BEST].mean
             if high - low > TIES_MATTER:
                 moved.append(f"{row.system} ({number(HEADLINE, low)} to {number(HEADLINE, high)})")

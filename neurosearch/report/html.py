@@ -42,7 +42,7 @@ def write(table: Table, columns: Sequence[str]) -> str:
         {
             "system": row.caption,
             "failed": row.failed,
-            "floor": row.floor,
+            "is_reference": row.is_reference,
             "cells": [] if row.failed else [_cell(row, name, ranks[name]) for name in names],
         }
         for row in table.rows
@@ -98,7 +98,7 @@ def _pair(table: Table, found: dict[str, Any]) -> list[int]:
 
 def _pareto(table: Table, cost: str) -> dict[str, Any]:
     """Systems as points; `front`: no other one is as good and as cheap, and better in either."""
-    rows = [r for r in table.rows if {HEADLINE, cost} <= set(r.cells) and not r.floor]
+    rows = [r for r in table.rows if {HEADLINE, cost} <= set(r.cells) and not r.is_reference]
     points = [(r.system, round(r.cells[cost].mean, 3), r.cells[HEADLINE].mean) for r in rows]
     if len(points) < 2:
         return {}

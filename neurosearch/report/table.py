@@ -58,8 +58,8 @@ class Table:
         return any(is_named(record, self.wanted) for row in rows for record in row.records)
 
     def ranked(self, metric: str, lower_is_better: bool = False) -> list[str]:
-        """Systems from best to worst on a metric, floors left out."""
-        rows = [r for r in self.rows if metric in r.cells and not r.floor]
+        """Systems from best to worst on a metric, reference rows left out."""
+        rows = [r for r in self.rows if metric in r.cells and not r.is_reference]
         rows.sort(key=lambda r: r.cells[metric].mean, reverse=not lower_is_better)
         return [r.system for r in rows]
 

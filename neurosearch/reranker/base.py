@@ -24,7 +24,7 @@ from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import PRODUCTS, Dataset
 from neurosearch.core.view import DataSource, View
-from neurosearch.data.base import hashed_fraction
+from neurosearch.data.reading import hashed_fraction
 
 
 class LiveScorer(Protocol):

@@ -13,13 +13,13 @@ from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.encoder.base import Encoder, pair_cosines
-from neurosearch.encoder.sentence import SentenceEncoder
+from neurosearch.encoder.sentence import Sentence
 from neurosearch.reranker.base import LiveScorer, PairScores, Reranker
 
 
 @dataclass(frozen=True)
 class BiEncoderReranker(Reranker):
-    encoder: Encoder = field(default_factory=SentenceEncoder)
+    encoder: Encoder = field(default_factory=Sentence)
 
     def scores(
         self,

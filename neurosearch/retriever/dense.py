@@ -26,7 +26,7 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import Encoder, LiveEncoder
-from neurosearch.encoder.sentence import SentenceEncoder
+from neurosearch.encoder.sentence import Sentence
 from neurosearch.index.base import Index, LiveIndex
 from neurosearch.index.flat import Flat
 
@@ -35,7 +35,7 @@ FLOOR = -1.0  # of a cosine
 
 @dataclass(frozen=True)
 class Dense(Retriever):
-    encoder: Encoder = field(default_factory=SentenceEncoder)
+    encoder: Encoder = field(default_factory=Sentence)
     index: Index = field(default_factory=Flat)
 
     floor: ClassVar[float | None] = FLOOR

@@ -18,7 +18,7 @@ class Oracle(Retriever):
 
     gain: Gain
 
-    is_bound: ClassVar[bool] = True
+    is_reference: ClassVar[bool] = True
 
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         # The artifact lies in evaluation/, which alone may open the test split's judgments.

@@ -19,7 +19,7 @@ from neurosearch.core.types import Dataset
 class Random(Retriever):
     seed: int = 0
 
-    is_bound: ClassVar[bool] = True
+    is_reference: ClassVar[bool] = True
 
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         return RandomRun(request.view(data), request, self.seed)

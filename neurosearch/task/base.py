@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.command import masked
 from neurosearch.core.errors import InputError
-from neurosearch.core.machine import git_commit, hardware
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.retrieval import QueryProcessor, Retriever
 from neurosearch.core.runtime import Runtime
@@ -24,6 +23,7 @@ from neurosearch.core.types import Dataset
 from neurosearch.data.base import Data
 from neurosearch.evaluation.base import Evaluation
 from neurosearch.evaluation.opened import opened
+from neurosearch.task.measure import data_facts
 
 RECORD = "record.json"
 SWEEP = "NEUROSEARCH_SWEEP"  # set for all the jobs of a multirun, in whatever process they run
@@ -82,13 +82,7 @@ class Job:
             "overrides": list(self.overrides),
             "number": self.number,
             "seed": self.config.seed,
-            "data": self.data.label(),
-            "data_choice": self.data.choice,
-            "simulated": self.data.simulated,
-            "variant": self.data.variant(),
-            "population": self.data.population().fingerprint,
-            "hardware": hardware(),
-            "commit": git_commit(),
+            **data_facts(self.data),
         }
 
     def choices(self) -> list[str]:

@@ -64,7 +64,7 @@ class Tokenize(Task):
         return {
             **job.identity(),
             "label": HydraConfig.get().runtime.choices["tokenizer"],
-            "floor": isinstance(tokenizer, FLOORS),
+            "is_reference": isinstance(tokenizer, FLOORS),
             "protocol": "tokenizer",
             "split": "",
             "gain": "",

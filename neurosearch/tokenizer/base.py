@@ -21,7 +21,7 @@ from neurosearch.core.semantic_ids import SemanticIds
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import Encoder
-from neurosearch.encoder.sentence import SentenceEncoder
+from neurosearch.encoder.sentence import Sentence
 from neurosearch.tokenizer.thresholds import Thresholds
 
 
@@ -52,7 +52,7 @@ class SemanticTokenizer(Recipe):
         thresholds: of the health report's verdict.
     """
 
-    encoder: Encoder = field(default_factory=SentenceEncoder)
+    encoder: Encoder = field(default_factory=Sentence)
     levels: int = 4
     codes: int = 256
     collisions: Collisions = field(default_factory=Keep)

@@ -14,8 +14,8 @@ from transformers import BertConfig, BertModel
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
-from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.encoder.sentence import SentenceEncoder
+from neurosearch.encoder.hashing import Hashing
+from neurosearch.encoder.sentence import Sentence
 from neurosearch.generator.dense_prefix import DensePrefix
 from neurosearch.generator.t5 import T5
 from neurosearch.loss.infonce import InfoNCE
@@ -105,18 +105,18 @@ def test_other_trainings_are_shared_too(
         elif which == "cross-encoder":
             trained = cross(steady, schedule=schedule).trained(shop, NoProcessing(), FIRST)
         elif which == "t5":
-            ids = RQKMeans(HashingEncoder(dimensions=64), levels=2, codes=16).semantic_ids(shop)
+            ids = RQKMeans(Hashing(dimensions=64), levels=2, codes=16).semantic_ids(shop)
             trained = T5(gain=GAIN, model=steady_t5, **COMMON | {"schedule": schedule}).trained(
                 shop, ids
             )
         elif which == "generator":
-            encoder = SentenceEncoder(model=steady, max_length=16)
+            encoder = Sentence(model=steady, max_length=16)
             shape = replace(SMALL, dropout=0.0)
             common = {"batch_size": 63, "beam": 5, "max_length": 16, "schedule": schedule}
             recipe_of = DensePrefix(
                 gain=GAIN, encoder=encoder, shape=shape, ranking=0.5, soft_targets=True, **common
             )
-            ids = RQKMeans(HashingEncoder(dimensions=64), levels=2, codes=16).semantic_ids(shop)
+            ids = RQKMeans(Hashing(dimensions=64), levels=2, codes=16).semantic_ids(shop)
             trained = recipe_of.trained(shop, ids)
         else:
             chunk = 7 if which.endswith("chunks") else 0

@@ -141,18 +141,18 @@ def test_a_plan_imports_no_network() -> None:
 def test_releases_of_numeric_packages_are_part_of_an_identity(monkeypatch) -> None:
     """An upgrade of what a result's numbers rest on builds anew; of anything else, nothing."""
     from neurosearch.core import fingerprint
-    from neurosearch.encoder.hashing import HashingEncoder
-    from neurosearch.encoder.sentence import SentenceEncoder
+    from neurosearch.encoder.hashing import Hashing
+    from neurosearch.encoder.sentence import Sentence
     from neurosearch.index.flat import Flat
     from neurosearch.retriever.bm25s_engine import Bm25sIndex
     from neurosearch.retriever.lucene import LuceneIndex
 
-    assert {"torch", "transformers", "tokenizers"} <= set(fingerprint.releases(SentenceEncoder))
+    assert {"torch", "transformers", "tokenizers"} <= set(fingerprint.releases(Sentence))
     assert "faiss-cpu" in fingerprint.releases(Flat) and "bm25s" in fingerprint.releases(Bm25sIndex)
     assert "pyserini" in fingerprint.releases(LuceneIndex)  # Lucene comes in its jar
-    assert "torch" not in fingerprint.releases(HashingEncoder)
-    assert not any("+" in release for release in fingerprint.releases(SentenceEncoder).values())
-    before = {cls: fingerprint.code_digest(cls) for cls in (SentenceEncoder, Flat, HashingEncoder)}
+    assert "torch" not in fingerprint.releases(Hashing)
+    assert not any("+" in release for release in fingerprint.releases(Sentence).values())
+    before = {cls: fingerprint.code_digest(cls) for cls in (Sentence, Flat, Hashing)}
     real = fingerprint._release
 
     def upgraded(name: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import content_digest
 from neurosearch.data.beir import Beir
-from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.encoder.hashing import Hashing
 from neurosearch.fusion.rrf import RRF
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.dense import Dense
@@ -27,7 +27,7 @@ def test_the_same_config_has_the_same_fingerprint() -> None:
         (BM25(), {"k1": 1.2, "b": 0.5, "engine": "bm25s", "boosts": {"title": 1.0}}),
         (RRF(), {"k": 10, "weights": {"a": 1.0, "b": 2.0}}),
         (
-            HashingEncoder(),
+            Hashing(),
             {"dimensions": 64, "trigrams": 0.1, "fields": ("title", "brand"), "query_prefix": "q"},
         ),
     ],
@@ -40,14 +40,14 @@ def test_every_field_changes_the_fingerprint(recipe, changes) -> None:
 
 
 def test_a_nested_field_changes_the_fingerprint() -> None:
-    one = Dense(encoder=HashingEncoder(dimensions=64))
-    other = Dense(encoder=HashingEncoder(dimensions=65))
+    one = Dense(encoder=Hashing(dimensions=64))
+    other = Dense(encoder=Hashing(dimensions=65))
     assert one.fingerprint != other.fingerprint
 
 
 def test_lists_become_tuples_so_that_hydra_and_python_agree() -> None:
-    assert HashingEncoder(fields=["title"]).fields == ("title",)
-    assert HashingEncoder(fields=["title"]).fingerprint == HashingEncoder().fingerprint
+    assert Hashing(fields=["title"]).fields == ("title",)
+    assert Hashing(fields=["title"]).fingerprint == Hashing().fingerprint
 
 
 def test_files_count_by_content_not_by_place(tmp_path: Path) -> None:

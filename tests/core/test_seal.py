@@ -24,8 +24,8 @@ from neurosearch.data import base
 from neurosearch.data.shop import Shop
 from neurosearch.encoder.biencoder.recipe import BiEncoder
 from neurosearch.encoder.colbert.recipe import ColBERT
-from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.encoder.sentence import SentenceEncoder
+from neurosearch.encoder.hashing import Hashing
+from neurosearch.encoder.sentence import Sentence
 from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.evaluation.opened import opened
@@ -53,7 +53,7 @@ GAIN = LabelGain(
     "esci", {"E": 1, "S": 0.1, "C": 0.01, "I": 0}, {"E": 3, "S": 2, "C": 1, "I": 0}, ("E",)
 )
 WORDS = BM25(engine="bm25s")
-HASHED = Dense(HashingEncoder(dimensions=32))
+HASHED = Dense(Hashing(dimensions=32))
 BRIEF = Schedule(epochs=1.0, lr=2e-3, validations=2, patience=0)
 ROOT = Path(__file__).resolve().parents[2] / "neurosearch"
 
@@ -102,7 +102,7 @@ def learners(model: str) -> dict[str, Retriever]:
         **sizes,
     )
     shape = Shape(width=32, heads=2, head_width=16, feed=64, layers=1, dropout=0.1)
-    reader = SentenceEncoder(model=model, max_length=16)
+    reader = Sentence(model=model, max_length=16)
     writer = DensePrefix(
         gain=GAIN, encoder=reader, shape=shape, batch_size=64, schedule=BRIEF, beam=5
     )
@@ -115,7 +115,7 @@ def learners(model: str) -> dict[str, Retriever]:
         schedule=BRIEF,
     )
     trees = LambdaMART(gain=GAIN, encoders={"e": biencoder}, folds=2, min_data=5, trees=5)
-    ids = RQKMeans(encoder=HashingEncoder(dimensions=32), levels=2, codes=16)
+    ids = RQKMeans(encoder=Hashing(dimensions=32), levels=2, codes=16)
     return {
         "tuned BM25": TunedBM25(BM25(), GAIN, k1=(0.3, 2.0), b=(0.0, 1.0)),
         "convex fusion": Hybrid({"a": WORDS, "b": HASHED}, Convex(step=0.25), GAIN),
@@ -243,7 +243,7 @@ def test_a_change_rebuilds_what_it_touches(outputs: Path, tiny_model: str) -> No
         for change in ("none", "dev judgments", "test query", "product")
     }
     encoder = learners(tiny_model)["bi-encoder"].encoder  # type: ignore[attr-defined]
-    zero_shot = SentenceEncoder(model=tiny_model, max_length=16)
+    zero_shot = Sentence(model=tiny_model, max_length=16)
 
     def kept(change: str, made) -> bool:
         return made(data["none"]).address == made(data[change]).address

@@ -12,7 +12,7 @@ import pytest
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.biencoder.recipe import BiEncoder, TrainedBiEncoder
-from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.encoder.hashing import Hashing
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.loss.infonce import InfoNCE
 from neurosearch.loss.kl import KL
@@ -81,7 +81,7 @@ def test_what_changes_the_training_changes_the_encoder(tiny_model: str, shop) ->
     assert len({e.identity(shop) for e in [base, *changed]}) == len(changed) + 1
 
 
-MINED = Retrieved(retriever=Dense(encoder=HashingEncoder(dimensions=64)), last=9, refresh_every=1)
+MINED = Retrieved(retriever=Dense(encoder=Hashing(dimensions=64)), last=9, refresh_every=1)
 
 
 @pytest.mark.parametrize("negatives", [Judged(), MINED], ids=["judged", "mined every epoch"])

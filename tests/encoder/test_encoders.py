@@ -15,8 +15,8 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.encoder import base
 from neurosearch.encoder.base import Encoder, encode_resumably
-from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.encoder.sentence import SentenceEncoder
+from neurosearch.encoder.hashing import Hashing
+from neurosearch.encoder.sentence import Sentence
 from neurosearch.nn.pretrained import local_folder, weights_digest
 from neurosearch.nn.tokens import batches_by_budget
 from neurosearch.query.none import NoProcessing
@@ -31,19 +31,19 @@ def test_minilm_is_sentence_transformers_minilm(runtime: Runtime) -> None:
     assert folder is not None
     theirs = SentenceTransformer(str(folder), device="cpu")
     theirs.max_seq_length = 128
-    ours = SentenceEncoder().live(runtime).encode(TEXTS)
+    ours = Sentence().live(runtime).encode(TEXTS)
     assert ours == pytest.approx(theirs.encode(TEXTS), abs=1e-5)
     assert np.linalg.norm(ours, axis=1) == pytest.approx(1, abs=1e-5)
 
 
 def test_batching_changes_no_vector(runtime: Runtime) -> None:
     alone = Runtime(outputs=runtime.outputs, device="cpu", tokens_per_batch=1, progress=False)
-    together = SentenceEncoder().live(runtime).encode(TEXTS)
-    assert together == pytest.approx(SentenceEncoder().live(alone).encode(TEXTS), abs=1e-5)
+    together = Sentence().live(runtime).encode(TEXTS)
+    assert together == pytest.approx(Sentence().live(alone).encode(TEXTS), abs=1e-5)
 
 
 def test_a_text_is_cut_at_max_length(runtime: Runtime) -> None:
-    short = SentenceEncoder(max_length=8).live(runtime)
+    short = Sentence(max_length=8).live(runtime)
     assert short.encode([TEXTS[1]]) == pytest.approx(short.encode([TEXTS[1] + " more"]))
 
 
@@ -56,16 +56,16 @@ def test_batches_hold_every_row_once_within_the_budget(lengths: list[int], budge
 
 
 def test_prefixes_and_fields_reach_the_encoder(runtime: Runtime, shop_runtime, shop) -> None:
-    encoder = HashingEncoder(fields=("title", "brand"), separator=" | ", product_prefix="p: ")
+    encoder = Hashing(fields=("title", "brand"), separator=" | ", product_prefix="p: ")
     vectors = shop_runtime.get(encoder.product_embeddings(shop)).vectors
     catalogue = shop_runtime.get(shop).catalogue
     first = next(catalogue.batches(["title", "brand"])).row(0)
     expected = encoder.live(runtime).encode([f"p: {first[0]} | {first[1]}"])
     assert np.asarray(vectors[:1]) == pytest.approx(expected)
-    asked = HashingEncoder(query_prefix="q: ").query_embeddings(shop, "test", NoProcessing())
+    asked = Hashing(query_prefix="q: ").query_embeddings(shop, "test", NoProcessing())
     text = shop_runtime.get(shop).queries("test").texts[0]
     assert np.asarray(shop_runtime.get(asked).vectors[:1]) == pytest.approx(
-        HashingEncoder().live(runtime).encode([f"q: {text}"])
+        Hashing().live(runtime).encode([f"q: {text}"])
     )
 
 
@@ -76,7 +76,7 @@ class Failing(Encoder):
     after: int = 1_000_000
 
     def live(self, runtime: Runtime, weights: Path | None = None):
-        inner = HashingEncoder(dimensions=8).live(runtime)
+        inner = Hashing(dimensions=8).live(runtime)
         calls: list[int] = []
         after = self.after
 
@@ -122,14 +122,14 @@ def test_a_killed_encoding_goes_on_where_it_was(
 def test_a_torn_file_is_started_again(runtime: Runtime, tmp_path: Path) -> None:
     (tmp_path / "vectors.npy").write_bytes(b"\x93NUM")
     (tmp_path / "journal.txt").write_text("0 1.5\n")
-    live = HashingEncoder(dimensions=8).live(runtime)
+    live = Hashing(dimensions=8).live(runtime)
     assert encode_resumably(live, "e", ["a", "b"], tmp_path, runtime, "texts")["resumed"] == 0
 
 
 def test_a_model_that_nobody_has_is_named(runtime: Runtime, monkeypatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(InputError, match=r"encoder\.model='no-such/model'"):
-        SentenceEncoder(model="no-such/model").live(runtime)
+        Sentence(model="no-such/model").live(runtime)
 
 
 def test_weights_count_by_content(tmp_path: Path) -> None:
@@ -167,21 +167,21 @@ def test_a_model_s_own_recipe_is_not_ignored(
     parts += [models.Dense(32, 16)] if "Dense" in modules else []
     SentenceTransformer(modules=parts).save(str(tmp_path))
     with pytest.raises(InputError, match=message):
-        SentenceEncoder(model=str(tmp_path))
+        Sentence(model=str(tmp_path))
     if pooling == "cls":
-        SentenceEncoder(model=str(tmp_path), pooling="cls")
+        Sentence(model=str(tmp_path), pooling="cls")
 
 
 def test_wrong_pooling_is_refused() -> None:
     with pytest.raises(InputError, match=r"encoder\.pooling must be one of mean, cls"):
-        SentenceEncoder(pooling="max")
+        Sentence(pooling="max")
 
 
 def test_vectors_of_another_precision_are_refused(tiny_model: str, shop_runtime, shop) -> None:
     """bf16 makes other vectors than fp32: other identities, and an index takes only its own."""
     from neurosearch.index.flat import Flat
 
-    full, half = (SentenceEncoder(model=tiny_model, max_length=16, precision=p)
+    full, half = (Sentence(model=tiny_model, max_length=16, precision=p)
                   for p in ("fp32", "bf16"))  # fmt: skip
     assert full.identity(shop) != half.identity(shop)
     index = shop_runtime.get(Flat().build(full.product_embeddings(shop)))

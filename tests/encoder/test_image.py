@@ -18,7 +18,7 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.data.shop import Shop
 from neurosearch.encoder.clip import ClipText
-from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.encoder.hashing import Hashing
 from neurosearch.encoder.image import ImageEncoder
 from neurosearch.encoder.multimodal.aligned import Aligned
 from neurosearch.encoder.multimodal.fused import Fused, joined
@@ -237,7 +237,7 @@ def ndcg(pictured: Artifact[Dataset], shop_runtime: Runtime):
 
 
 def test_words_learn_to_find_pictures(image: ImageEncoder, ndcg) -> None:
-    words = HashingEncoder()
+    words = Hashing()
     aligned = Aligned(text=words, image=image, **SMALL)
     untrained = Schedule(epochs=0.01, lr=1e-9, validations=1, patience=0)
     assert ndcg(aligned) > 3 * ndcg(
@@ -248,7 +248,7 @@ def test_words_learn_to_find_pictures(image: ImageEncoder, ndcg) -> None:
 def test_live_words_are_the_batch_words(
     image: ImageEncoder, pictured: Artifact[Dataset], shop_runtime: Runtime
 ) -> None:
-    words = HashingEncoder()
+    words = Hashing()
     aligned = Aligned(text=words, image=image, **SMALL)
     texts = shop_runtime.get(pictured).queries("test").texts
     for encoder in (
@@ -265,7 +265,7 @@ def test_live_words_are_the_batch_words(
 
 
 def test_bad_settings_are_refused(image: ImageEncoder) -> None:
-    words = HashingEncoder()
+    words = Hashing()
     with pytest.raises(InputError, match=r"encoder\.text_share must be at least 0"):
         Fused(text=words, image=image, text_share=1.5)
     with pytest.raises(InputError, match=r"encoder\.queries must be text or both"):

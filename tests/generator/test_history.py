@@ -12,7 +12,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.semantic_ids import SemanticIds
 from neurosearch.data.amazon_reviews import AmazonReviews
-from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.encoder.hashing import Hashing
 from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.generator.decoder_config import Shape
@@ -61,7 +61,7 @@ def test_it_learns_to_go_on(bought: AmazonReviews, runtime: Runtime) -> None:
     schedule = Schedule(epochs=600, lr=1e-2, validations=1, patience=0)
     generator = HistoryGenerator(gain=GAIN, shape=shape, batch_size=64, schedule=schedule)
     system = Generative(
-        generator=generator, tokenizer=RandomIds(encoder=HashingEncoder(), levels=2, codes=16)
+        generator=generator, tokenizer=RandomIds(encoder=Hashing(), levels=2, codes=16)
     )
     protocol = CatalogueProtocol(GAIN, depth=100, by="popularity")
     metrics = runtime.get(protocol.metrics(system, bought.dataset(), NoProcessing()))

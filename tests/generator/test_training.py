@@ -15,8 +15,8 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.semantic_ids import SemanticIds
 from neurosearch.core.types import Dataset
-from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.encoder.sentence import SentenceEncoder
+from neurosearch.encoder.hashing import Hashing
+from neurosearch.encoder.sentence import Sentence
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.generator.base import Generator
 from neurosearch.generator.decoder_config import Shape
@@ -36,11 +36,11 @@ COMMON = {"batch_size": 64, "schedule": SCHEDULE, "beam": 5, "max_length": 16}
 
 @pytest.fixture(scope="module")
 def ids(shop: Artifact[Dataset]) -> Artifact[SemanticIds]:
-    return RQKMeans(encoder=HashingEncoder(dimensions=64), levels=2, codes=16).semantic_ids(shop)
+    return RQKMeans(encoder=Hashing(dimensions=64), levels=2, codes=16).semantic_ids(shop)
 
 
 def dense(tiny_model: str, **options) -> DensePrefix:
-    encoder = SentenceEncoder(model=tiny_model, max_length=16)
+    encoder = Sentence(model=tiny_model, max_length=16)
     return DensePrefix(gain=GAIN, encoder=encoder, shape=SMALL, **{**COMMON, **options})
 
 
@@ -216,12 +216,12 @@ def test_what_cannot_be_is_refused(tiny_model: str, options: dict, message: str)
 def test_what_cannot_read_is_refused_at_once(tiny_model: str) -> None:
     with pytest.raises(InputError, match=r"generator\.model=.* is a bert, not a T5"):
         T5(gain=GAIN, model=tiny_model, **COMMON)
-    with pytest.raises(InputError, match=r"generator\.encoder: HashingEncoder has no network"):
-        DensePrefix(gain=GAIN, encoder=HashingEncoder(), shape=SMALL, **COMMON)
+    with pytest.raises(InputError, match=r"generator\.encoder: Hashing has no network"):
+        DensePrefix(gain=GAIN, encoder=Hashing(), shape=SMALL, **COMMON)
 
 
 def test_the_encoders_prefix_goes_before_every_text(tiny_model, shop_runtime, shop, ids) -> None:
-    encoder = SentenceEncoder(model=tiny_model, max_length=16, query_prefix="red ")
+    encoder = Sentence(model=tiny_model, max_length=16, query_prefix="red ")
     recipe = replace(dense(tiny_model), encoder=encoder)
     module = module_of(recipe, shop_runtime, shop, ids)
     red = module.model.reader.tokenizer.token_to_id("red")

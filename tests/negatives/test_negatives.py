@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.biencoder.pairs import PairBatches, TrainingPairs
-from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.encoder.hashing import Hashing
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.negatives.base import NegativeLists, TrainingContext, graded_pairs
 from neurosearch.negatives.judged import Judged
@@ -65,7 +65,7 @@ def test_lists_of_every_source_hold_no_positive(shop_runtime: Runtime, shop) -> 
     data = shop_runtime.get(shop)
     graded = graded_pairs(data, data.judgments("train"), GAIN)
     good = set(graded.filter(pl.col("share") >= 0.34).select("query", "row").iter_rows())
-    dense = Dense(encoder=HashingEncoder(dimensions=64))
+    dense = Dense(encoder=Hashing(dimensions=64))
     sources = Mixed(
         parts={
             "judged": Judged(per_query=2),

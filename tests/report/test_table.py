@@ -21,7 +21,7 @@ from neurosearch.report.table import Table, make_tables
 BASE = {
     "experiment": "e",
     "status": "done",
-    "floor": False,
+    "is_reference": False,
     "seed": 0,
     "data": "shop",
     "variant": "",
@@ -64,7 +64,7 @@ def test_baseline_best_and_significance(tmp_path: Path) -> None:
         record(tmp_path, "A", low),
         record(tmp_path, "B", low + 0.3, ("retriever=b",)),
         record(tmp_path, "C", low + rng.normal(0, 0.01, 100), ("retriever=c",)),
-        record(tmp_path, "Oracle", np.ones(100), ("retriever=oracle",), floor=True),
+        record(tmp_path, "Oracle", np.ones(100), ("retriever=oracle",), is_reference=True),
     ]
     (table,) = make_tables(records)
     rows = {row.system: row.cells["nDCG@10"] for row in table.rows}
@@ -289,7 +289,7 @@ def test_a_row_of_one_seed_says_so(tmp_path: Path) -> None:
 )
 def test_the_baseline_is_named_by_overrides(wanted: str, expected: str, tmp_path: Path) -> None:
     records = [
-        record(tmp_path, "Random", [0.0, 0.1], ("retriever=random",), floor=True),
+        record(tmp_path, "Random", [0.0, 0.1], ("retriever=random",), is_reference=True),
         record(tmp_path, "A", [0.1, 0.2], ("retriever.k1=0.9",)),
         record(tmp_path, "A", [0.1, 0.3], ("retriever.k1=1.2",)),
         record(tmp_path, "B", [0.1, 0.3], ("retriever.mask=true",)),

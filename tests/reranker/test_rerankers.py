@@ -19,7 +19,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, Queries
-from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.encoder.hashing import Hashing
 from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.query.none import NoProcessing
@@ -249,7 +249,7 @@ def test_lexical_features_by_hand() -> None:
 
 
 def test_trees_learn_and_say_what_mattered(shop: Artifact[Dataset], shop_runtime: Runtime) -> None:
-    encoders = {"hashing": HashingEncoder()}
+    encoders = {"hashing": Hashing()}
     recipe = LambdaMART(gain=GAIN, encoders=encoders, folds=2, min_data=5, trees=60)
     system = Reranked(FIRST, recipe, GAIN, depth=50)
     protocol = CatalogueProtocol(GAIN, depth=100)
@@ -284,7 +284,7 @@ def test_trees_learn_and_say_what_mattered(shop: Artifact[Dataset], shop_runtime
 def test_a_bigger_biencoder_is_dense_retrieval_of_the_candidates(
     shop: Artifact[Dataset], shop_runtime: Runtime
 ) -> None:
-    encoder = HashingEncoder()
+    encoder = Hashing()
     system = Reranked(FIRST, BiEncoderReranker(encoder), GAIN, depth=30)
     found = shop_runtime.get(system.run(shop, REQUEST)).frame.filter(pl.col("rank") <= 5)
     dense = shop_runtime.get(Dense(encoder).run(shop, ask(depth=500))).frame
@@ -301,7 +301,7 @@ def test_a_bigger_biencoder_is_dense_retrieval_of_the_candidates(
 def test_a_bigger_biencoder_scores_live_queries(
     shop: Artifact[Dataset], shop_runtime: Runtime
 ) -> None:
-    recipe, data = BiEncoderReranker(HashingEncoder()), shop_runtime.get(shop)
+    recipe, data = BiEncoderReranker(Hashing()), shop_runtime.get(shop)
     candidates = Candidates(FIRST.run(shop, REQUEST), 20)
     scored = shop_runtime.get(recipe.scores(candidates, shop, REQUEST, FIRST)).frame
     queries, ids = data.queries("test"), data.catalogue.ids
@@ -313,7 +313,7 @@ def test_a_bigger_biencoder_scores_live_queries(
 
 
 def test_a_teacher_scores_what_was_judged(shop: Artifact[Dataset], shop_runtime: Runtime) -> None:
-    teacher = Teacher(FIRST, BiEncoderReranker(HashingEncoder()), depth=5)
+    teacher = Teacher(FIRST, BiEncoderReranker(Hashing()), depth=5)
     train = shop_runtime.get(teacher.run(shop, ask("train")))
     data = shop_runtime.get(shop)
     judged = set(data.judgments("train").frame.select("query_id", "product_id").rows())

@@ -32,7 +32,7 @@ class Mine(Retriever):
 
 
 def test_it_is_ranked_and_tested_and_has_no_latency(shop_runtime: Runtime, shop) -> None:
-    assert not Mine().is_bound and not Mine().is_live
+    assert not Mine().is_reference and not Mine().is_live
     evaluation = CatalogueProtocol(NumericGain("graded"))
     assert evaluation.latency_of(Mine(), shop, NoProcessing()) is None
     with pytest.raises(InputError, match="Mine has no live searcher"):

@@ -8,13 +8,13 @@ import pytest
 from neurosearch.core.errors import InputError
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
-from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.encoder.hashing import Hashing
 from neurosearch.evaluation.opened import opened
 from neurosearch.query.none import NoProcessing
 from neurosearch.retriever.dense import Dense
 from tests.requests import ask
 
-ENCODER = HashingEncoder(dimensions=64)
+ENCODER = Hashing(dimensions=64)
 DENSE = Dense(encoder=ENCODER)
 
 
@@ -55,13 +55,13 @@ def test_live_answers_are_the_batch_s(shop_runtime: Runtime, shop) -> None:
 
 def test_an_index_refuses_another_encoder_s_vectors(shop_runtime: Runtime, shop) -> None:
     index = shop_runtime.get(DENSE.index.build(ENCODER.product_embeddings(shop)))
-    other = HashingEncoder(dimensions=64, trigrams=0.0)
+    other = Hashing(dimensions=64, trigrams=0.0)
     asked = shop_runtime.get(other.query_embeddings(shop, "test", NoProcessing()))
     with pytest.raises(InputError, match=r"the index holds vectors of encoder \w{8}"):
         index.search(asked, 5)
 
 
 def test_a_changed_encoder_shares_nothing(shop) -> None:
-    other = Dense(encoder=HashingEncoder(dimensions=64, query_prefix="query: "))
+    other = Dense(encoder=Hashing(dimensions=64, query_prefix="query: "))
     one, two = (d.encoder.product_embeddings(shop) for d in (DENSE, other))
     assert one.artifact_fingerprint != two.artifact_fingerprint

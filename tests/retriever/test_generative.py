@@ -10,8 +10,8 @@ import pytest
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
-from neurosearch.encoder.hashing import HashingEncoder
-from neurosearch.encoder.sentence import SentenceEncoder
+from neurosearch.encoder.hashing import Hashing
+from neurosearch.encoder.sentence import Sentence
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.evaluation.opened import opened
 from neurosearch.generator.decoder_config import Shape
@@ -35,13 +35,13 @@ REQUEST = ask("test", depth=50, pool="catalogue")
 def system(tiny_model: str) -> Generative:
     generator = DensePrefix(
         gain=GAIN,
-        encoder=SentenceEncoder(model=tiny_model, max_length=16),
+        encoder=Sentence(model=tiny_model, max_length=16),
         shape=Shape(width=32, heads=2, head_width=16, feed=64, layers=1),
         batch_size=64,
         max_length=16,
         schedule=Schedule(epochs=3, lr=3e-3, validations=1, patience=0),
     )
-    tokenizer = RQKMeans(encoder=HashingEncoder(dimensions=64), levels=2, codes=16)
+    tokenizer = RQKMeans(encoder=Hashing(dimensions=64), levels=2, codes=16)
     return Generative(generator=generator, tokenizer=tokenizer)
 
 

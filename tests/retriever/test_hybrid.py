@@ -8,7 +8,7 @@ import pytest
 from neurosearch.core.errors import InputError
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
-from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.encoder.hashing import Hashing
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.fusion.convex import Convex
 from neurosearch.fusion.rrf import RRF
@@ -23,7 +23,7 @@ from tests.requests import ask
 GAIN = LabelGain(
     "esci", {"E": 1, "S": 0.1, "C": 0.01, "I": 0}, {"E": 3, "S": 2, "C": 1, "I": 0}, ("E",)
 )
-MEMBERS = {"sparse": BM25(engine="bm25s"), "dense": Dense(encoder=HashingEncoder(dimensions=64))}
+MEMBERS = {"sparse": BM25(engine="bm25s"), "dense": Dense(encoder=Hashing(dimensions=64))}
 
 
 @pytest.mark.parametrize("k", [10, 100])
@@ -89,7 +89,7 @@ def test_floors_bound_every_system(shop_runtime: Runtime, shop) -> None:
         means[name] = shop_runtime.get(metrics)["nDCG@10"].mean()
     assert means["oracle"] == pytest.approx(1.0)
     assert means["random"] < means["bm25"] < means["oracle"]
-    assert Random.is_bound and Oracle.is_bound and not Hybrid.is_bound
+    assert Random.is_reference and Oracle.is_reference and not Hybrid.is_reference
 
 
 def test_random_depends_on_its_seed_only(shop_runtime: Runtime, shop) -> None:

@@ -10,14 +10,14 @@ import pytest
 from neurosearch.core.errors import InputError
 from neurosearch.core.retrieval import SCORED
 from neurosearch.core.runtime import Runtime
-from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.encoder.hashing import Hashing
 from neurosearch.query.none import NoProcessing
 from neurosearch.retriever.dense import Dense
 from neurosearch.retriever.multiphase import Multiphase
 from neurosearch.tokenizer.rqkmeans import RQKMeans
 from tests.requests import ask
 
-ENCODER = HashingEncoder(dimensions=64)
+ENCODER = Hashing(dimensions=64)
 TOKENIZER = RQKMeans(encoder=ENCODER, levels=3, codes=12)
 REQUEST = ask("test", depth=100, pool="catalogue")
 

@@ -13,7 +13,7 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
-from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.encoder.hashing import Hashing
 from neurosearch.retriever.dense import Dense
 from neurosearch.task.prune import is_older, remove, unreferenced
 from tests.requests import ask
@@ -22,7 +22,7 @@ NAME = "0123456789abcdef01234567"
 
 
 def test_what_a_record_names_stays(shop: Artifact[Dataset], runtime: Runtime) -> None:
-    kept, gone = (Dense(HashingEncoder(dimensions=d)).run(shop, ask(depth=10)) for d in (64, 32))
+    kept, gone = (Dense(Hashing(dimensions=d)).run(shop, ask(depth=10)) for d in (64, 32))
     for run in (kept, gone):
         runtime.get(run)
     job = runtime.outputs / "jobs" / "mine" / "one"
@@ -83,7 +83,7 @@ def test_a_prune_that_was_killed_is_gone_on_with(tmp_path: Path) -> None:
 def test_what_cannot_be_read_may_name_anything(
     broken: str, shop: Artifact[Dataset], runtime: Runtime
 ) -> None:
-    run = Dense(HashingEncoder(dimensions=8)).run(shop, ask(depth=10))
+    run = Dense(Hashing(dimensions=8)).run(shop, ask(depth=10))
     runtime.get(run)
     job = runtime.outputs / "jobs" / "mine" / "one"
     job.mkdir(parents=True)

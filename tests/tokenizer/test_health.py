@@ -14,7 +14,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.semantic_ids import SemanticIds
 from neurosearch.core.types import Catalogue
-from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.encoder.hashing import Hashing
 from neurosearch.tokenizer.health import health_of, health_report
 from neurosearch.tokenizer.kmeans import kmeans
 from neurosearch.tokenizer.rqkmeans import ResidualQuantizer
@@ -110,9 +110,7 @@ def circulating(vectors: np.ndarray, levels: int, clusters: int) -> np.ndarray:
 
 
 def test_the_circulating_algorithm_is_collapsed(shop_runtime: Runtime, shop) -> None:
-    vectors = np.array(
-        shop_runtime.get(HashingEncoder(dimensions=16).product_embeddings(shop)).vectors
-    )
+    vectors = np.array(shop_runtime.get(Hashing(dimensions=16).product_embeddings(shop)).vectors)
     codes = circulating(vectors, 3, 10)
     ids = SemanticIds(codes, (10, 10, 10), 3)
     books = np.zeros((3, 10, 16), dtype=np.float32)
@@ -128,9 +126,7 @@ def test_the_circulating_algorithm_is_collapsed(shop_runtime: Runtime, shop) -> 
 
 def test_a_small_catalogue_does_not_hide_it(shop_runtime: Runtime, shop) -> None:
     """Two products an ID, and an extra code on top: the levels still tell nothing apart."""
-    vectors = np.array(
-        shop_runtime.get(HashingEncoder(dimensions=16).product_embeddings(shop)).vectors
-    )
+    vectors = np.array(shop_runtime.get(Hashing(dimensions=16).product_embeddings(shop)).vectors)
     ids = Extra().resolve(SemanticIds(circulating(vectors, 3, 200), (200,) * 3, 3), None)
     books = np.zeros((3, 200, 16), dtype=np.float32)
     catalogue = shop_runtime.get(shop).catalogue
@@ -146,7 +142,7 @@ def test_a_collapsed_rqvae_says_so_where_it_is_built(shop_runtime: Runtime, shop
     """No k-means to start from, nothing replaced, no training to speak of: one code for all."""
     schedule = Schedule(epochs=1, lr=1e-9, validations=1, patience=0)
     broken = RQVAE(
-        encoder=HashingEncoder(dimensions=16),
+        encoder=Hashing(dimensions=16),
         levels=2,
         codes=32,
         hidden=(8,),

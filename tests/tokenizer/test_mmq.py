@@ -16,7 +16,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.data.histories import history_rows
-from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.encoder.hashing import Hashing
 from neurosearch.encoder.multimodal.fused import Fused
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.tokenizer.health import health_of
@@ -32,7 +32,7 @@ GAIN = LabelGain(
     "esci", {"E": 1, "S": 0.1, "C": 0.01, "I": 0}, {"E": 3, "S": 2, "C": 1, "I": 0}, ("E",)
 )
 SHORT = Schedule(epochs=8, lr=2e-3, validations=2, patience=0)
-VIEWS = Fused(text=HashingEncoder(dimensions=64), image=HashingEncoder(fields=("bullets",)))
+VIEWS = Fused(text=Hashing(dimensions=64), image=Hashing(fields=("bullets",)))
 SMALL = {"codes": 16, "hidden": 32, "latent": 8, "batch_size": 128, "schedule": SHORT}
 
 
@@ -235,7 +235,7 @@ def test_per_modality_is_two_tokenizers(tmp_path: Path) -> None:
         (lambda: mmq(order="random"), r"tokenizer\.order must be one of"),
         (lambda: mmq(decoding="none"), r"tokenizer\.decoding must be one of"),
         (lambda: mmq(decay=1.5), r"tokenizer\.decay must be above 0"),
-        (lambda: MMQ(encoder=HashingEncoder()), r"tokenizer\.encoder must be fused"),
+        (lambda: MMQ(encoder=Hashing()), r"tokenizer\.encoder must be fused"),
         (lambda: PerModality(encoder=VIEWS, levels=3), r"tokenizer\.levels=3 can't be halved"),
         (lambda: behaviour(task="clicks"), r"tokenizer\.behaviour\.task must be one of"),
         (lambda: behaviour(temperature=0.0), r"tokenizer\.behaviour\.temperature must be above 0"),

@@ -18,7 +18,7 @@ from neurosearch.collisions.next_best import NextBest
 from neurosearch.collisions.sinkhorn import Sinkhorn
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
-from neurosearch.encoder.hashing import HashingEncoder
+from neurosearch.encoder.hashing import Hashing
 from neurosearch.tokenizer import residual
 from neurosearch.tokenizer.atomic import Atomic
 from neurosearch.tokenizer.base import SemanticTokenizer
@@ -168,7 +168,7 @@ def test_too_many_products_for_the_levels_collide(tmp_path: Path) -> None:
 def test_every_tokenizer_gives_ids_and_a_report(name: str, shop_runtime: Runtime, shop) -> None:
     from dataclasses import replace
 
-    tokenizer = replace(ALL[name], encoder=HashingEncoder(dimensions=16))
+    tokenizer = replace(ALL[name], encoder=Hashing(dimensions=16))
     ids = shop_runtime.get(tokenizer.semantic_ids(shop))
     report = shop_runtime.get(health_of(tokenizer, shop))
     assert len(ids) == 500

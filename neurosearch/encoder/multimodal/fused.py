@@ -28,7 +28,7 @@ from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import Encoder, LiveEncoder
 from neurosearch.encoder.multimodal.aligned import Aligned
 from neurosearch.encoder.multimodal.recipe import save_embeddings
-from neurosearch.encoder.sentence import SentenceEncoder
+from neurosearch.encoder.sentence import Sentence
 from neurosearch.query.none import NoProcessing
 
 
@@ -42,7 +42,7 @@ class Fused(Encoder):
     centred: on the means of the catalogue and of the train queries, each side on its own.
     """
 
-    text: Encoder = field(default_factory=SentenceEncoder)
+    text: Encoder = field(default_factory=Sentence)
     image: Encoder = field(kw_only=True)
     text_share: float = 0.5
     centred: bool = True

@@ -18,7 +18,7 @@ from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import Encoder
 from neurosearch.encoder.image import ImageEncoder
-from neurosearch.encoder.sentence import SentenceEncoder
+from neurosearch.encoder.sentence import Sentence
 from neurosearch.evaluation.gain import Gain
 from neurosearch.loss.base import Loss
 from neurosearch.loss.infonce import InfoNCE
@@ -85,7 +85,7 @@ class Headed(Encoder):
     """
 
     gain: Gain = field(kw_only=True)
-    text: Encoder = field(default_factory=SentenceEncoder)
+    text: Encoder = field(default_factory=Sentence)
     image: Encoder = field(default_factory=ImageEncoder)
     dimensions: int = 256
     hidden: int = 512

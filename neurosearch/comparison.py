@@ -1,0 +1,442 @@
+"""Comparing systems from Python: one call from recipes to a corrected table.
+
+    import neurosearch as ns
+
+    table = ns.compare([ns.BM25(), ns.Dense()], ns.Shop(), baseline="BM25 (Lucene)", seeds=1)
+    print(table)
+
+It builds the artifacts that the command line builds, writes the same records, and its table goes
+through the same tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from neurosearch.core.errors import InputError
+from neurosearch.core.machine import log, peak_memory_mb
+from neurosearch.core.retrieval import QueryProcessor, Retriever
+from neurosearch.core.runtime import Runtime
+from neurosearch.data.base import Data
+from neurosearch.evaluation.base import Evaluation
+from neurosearch.evaluation.catalogue import CatalogueProtocol
+from neurosearch.evaluation.gain import Gain
+from neurosearch.evaluation.latency import LatencyProtocol
+from neurosearch.evaluation.opened import opened
+from neurosearch.query.none import NoProcessing
+from neurosearch.task.answer import answer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import polars as pl
+
+    from neurosearch.report.table import Table
+
+COLUMNS = ("nDCG@10", "condensed nDCG@10", "judged@10", "Recall@10", "Recall@100", "MRR@10")
+COSTS = ("p50 ms", "index MB", "build s")
+
+
+class Comparison:
+    """A finished comparison. `print` shows the table; notebooks show it as HTML.
+
+    Attributes:
+        table: rows, cells and statistics (`report.table.Table`).
+        columns: metrics that the readable forms show; `frame` has all of them.
+    """
+
+    def __init__(self, table: Table, columns: Sequence[str], folder: Path) -> None:
+        self.table, self.columns, self._folder = table, tuple(columns), folder
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        """One row per system and metric: mean, interval, seeds, queries, Holm-corrected p."""
+        import polars as pl
+
+        rows = [
+            {
+                "system": row.system,
+                "metric": metric,
+                "mean": cell.mean,
+                "ci_low": cell.low,
+                "ci_high": cell.high,
+                "sd_seeds": cell.sd_seeds,
+                "seeds": row.seeds,
+                "queries": cell.queries or row.queries,
+                "p_holm": cell.p_holm,
+            }
+            for row in self.table.rows
+            for metric, cell in row.cells.items()
+        ]
+        return pl.DataFrame(rows).fill_nan(None)
+
+    def to_markdown(self) -> str:
+        """The table as GitHub's Markdown, with its note."""
+        from neurosearch.report import markdown
+
+        return markdown.write(self.table, self.columns)
+
+    def to_latex(self) -> str:
+        """The table for booktabs."""
+        from neurosearch.report import latex
+
+        return latex.write(self.table, self.columns)
+
+    def page(self, path: str | Path | None = None) -> Path:
+        """Write the self-contained HTML page; returns its path.
+
+        Args:
+            path: of the file; None for one beside the jobs' records.
+        """
+        from neurosearch.core.store import write_whole
+        from neurosearch.report import html
+
+        target = self._folder / f"{self.table.stem}.html" if path is None else Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, html.write(self.table, self.columns).encode())
+        return target
+
+    def __str__(self) -> str:
+        return self.to_markdown()
+
+    def __repr__(self) -> str:
+        return self.to_markdown()
+
+    def _repr_html_(self) -> str:
+        from markupsafe import escape
+
+        from neurosearch.report.formatting import interval, mark, note, shown, value
+
+        names = shown(self.table, self.columns)
+        head = "".join(f"<th>{escape(name)}</th>" for name in ("system", *names))
+        lines = []
+        for row in self.table.rows:
+            cells = [
+                f'<td title="{escape(interval(row, name))}">'
+                f"{escape(value(row, name) + mark(row, name))}</td>"
+                if name in row.cells
+                else "<td></td>"
+                for name in names
+            ]
+            lines.append(f"<tr><td>{escape(row.caption)}</td>{''.join(cells)}</tr>")
+        notes = "<br>".join(str(escape(line)) for line in note(self.table))
+        body = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+        return f"{body}<p><small>{notes}</small></p>"
+
+
+def gain(name: str) -> Gain:
+    """A gain preset of conf/evaluation/gain, such as `esci_official` or `home_depot`.
+
+    Raises:
+        InputError: there is no such preset; the message lists all of them.
+    """
+    from hydra import compose, initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import MissingConfigException
+    from hydra.utils import instantiate
+
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module("neurosearch.conf", version_base="1.3"):
+            config = compose(f"evaluation/gain/{name}")
+            return cast(Gain, instantiate(config.evaluation.gain, _convert_="all"))
+    except MissingConfigException:
+        from importlib.resources import files
+
+        folder = files("neurosearch.conf").joinpath("evaluation/gain")
+        known = sorted(p.name.removesuffix(".yaml") for p in folder.iterdir())
+        presets = ", ".join(n for n in known if not n.startswith("_"))
+        raise InputError(f"no gain preset {name!r}; there are {presets}") from None
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
+def compare(
+    systems: Sequence[Retriever] | Mapping[str, Retriever],
+    data: Data,
+    *,
+    baseline: str | Retriever | None = None,
+    seeds: int | Sequence[int] = 1,
+    gain: Gain | str | None = None,
+    query: QueryProcessor | None = None,
+    evaluation: Evaluation | None = None,
+    latency: bool = False,
+    runtime: Runtime | None = None,
+    name: str = "compare",
+    progress: bool = True,
+) -> Comparison:
+    """Run systems on a data set and test them against a baseline.
+
+    Args:
+        systems: retriever recipes; a mapping names the rows, a sequence takes their labels.
+        data: the data set.
+        baseline: a row's name or one of the systems; None for the first.
+        seeds: how many (0, 1, …), or which; every `seed` field of a system is set to each.
+        gain: what labels are worth, or a preset's name; None for the data's own preset.
+        query: processing of the query texts; None for none.
+        evaluation: the whole protocol; None for the test split and the whole catalogue. Its gain
+            is used where `gain` is None.
+        latency: measure milliseconds per query.
+        runtime: outputs folder, device and threads; None for the defaults, with
+            NEUROSEARCH_OUTPUTS (or `outputs`) as the folder.
+        name: of the experiment: outputs/jobs/<name>.
+        progress: log what is built to stderr.
+
+    Returns:
+        The table, in several forms.
+
+    Raises:
+        InputError: something can't work; nothing but the data has been built then, unless the
+            fault shows itself only while a system is built.
+    """
+    from neurosearch.report.table import make_tables
+
+    named = _named(systems)
+    protocol = _protocol(evaluation, gain, data, latency)
+    runtime = runtime or default_runtime(progress)
+    processing = query or NoProcessing()
+    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not numbers:
+        raise InputError("seeds: at least one is needed")
+    first = _baseline(named, baseline)
+    records = []
+    with logged(progress):
+        dataset = data.bound(runtime)
+        protocol.check(opened(runtime.get(dataset)))
+        jobs = [
+            (row, seed, _seeded(system, seed)) for row, system in named.items() for seed in numbers
+        ]
+        _check(jobs, dataset, processing, protocol, runtime)
+        for number, (row, seed, system) in enumerate(jobs):
+            folder = runtime.outputs / "jobs" / name / f"{_plain(row)},seed={seed}"
+            facts = {"experiment": name, "number": number, "seed": seed, "row": row}
+            parts = (system, dataset, processing, protocol, runtime, folder)
+            records.append(_record(facts, data, first, *parts))
+    table = make_tables(records, "")[0]
+    columns = (*COLUMNS, *(COSTS if latency else COSTS[1:]))
+    return Comparison(table, columns, runtime.outputs / "tables" / name)
+
+
+def search(
+    system: Retriever,
+    data: Data,
+    text: str,
+    k: int = 10,
+    *,
+    query: QueryProcessor | None = None,
+    runtime: Runtime | None = None,
+    progress: bool = True,
+) -> pl.DataFrame:
+    """The best products for a query text.
+
+    Args:
+        system: a retriever recipe; what it needs is built first, where it is not there.
+        data: the data set that is searched.
+        text: of the query.
+        k: how many products.
+        query: processing of the text; None for none.
+        runtime: see `compare`.
+        progress: log what is built to stderr.
+
+    Returns:
+        `rank`, `score`, `product_id`, `title`, best first.
+
+    Raises:
+        InputError: an empty text, a `k` below 1, or a system that has no live search.
+    """
+    runtime = runtime or default_runtime(progress)
+    with logged(progress):
+        return answer(system, data.bound(runtime), text, k, query or NoProcessing(), runtime)
+
+
+def _record(
+    facts: dict[str, Any],
+    data: Data,
+    baseline: str,
+    system: Retriever,
+    dataset: Any,
+    query: QueryProcessor,
+    protocol: Evaluation,
+    runtime: Runtime,
+    folder: Path,
+) -> dict[str, Any]:
+    """Run one job and write its record."""
+    from omegaconf import OmegaConf
+
+    from neurosearch.core.store import write_whole
+    from neurosearch.task.base import write_record
+    from neurosearch.task.measure import data_facts, measured, system_facts
+
+    start = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    described = {"retriever": _tree(system), "query": _tree(query), "evaluation": _tree(protocol)}
+    config = OmegaConf.to_yaml({**described, "data": _tree(data), "seed": facts["seed"]})
+    write_whole(folder / "config.yaml", config.encode())
+    outcome = measured(system, dataset, query, protocol, runtime, folder, trec=True)
+    record = {
+        **facts,
+        **data_facts(data),
+        **system_facts(system, protocol),
+        "label": facts["row"],
+        "overrides": [],
+        "choices": [f"row={_plain(facts['row'])}"],
+        "baseline": f"row={_plain(baseline)}",
+        "gain_choice": data.choice,
+        "status": "done",
+        "seconds": round(time.perf_counter() - start, 2),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
+        **outcome,
+    }
+    write_record(folder, record)
+    log.info("%s: nDCG@10 %.3f", facts["row"], outcome["means"].get("nDCG@10", float("nan")))
+    return {**record, "folder": str(folder)}
+
+
+def _named(systems: Sequence[Retriever] | Mapping[str, Retriever]) -> dict[str, Retriever]:
+    """Systems by their row's name. Equal labels are told apart by the fields that differ."""
+    pairs = (
+        list(systems.items())
+        if isinstance(systems, Mapping)
+        else [("", system) for system in systems]
+    )
+    if not pairs:
+        raise InputError("systems: none given")
+    for _, system in pairs:
+        if not isinstance(system, Retriever):
+            raise InputError(f"systems: {system!r} is no retriever, such as BM25() or Dense()")
+    labels = [name or system.label() for name, system in pairs]
+    fields = [dict(_flat(system, "")) for _, system in pairs]
+    named: dict[str, Retriever] = {}
+    for number, (_, system) in enumerate(pairs):
+        label = labels[number]
+        alike = [fields[i] for i, other in enumerate(labels) if other == label]
+        told = [
+            f"{key.rpartition('.')[2]}={value}"
+            for key, value in fields[number].items()
+            if any(other.get(key) != value for other in alike)
+        ]
+        row = " · ".join([label, ", ".join(told)]) if told else label
+        if row in named:
+            raise InputError(f"systems: {row!r} is there twice")
+        named[row] = system
+    return named
+
+
+def _flat(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    """Dotted keys and values of a recipe's fields."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield prefix, type(value).__name__
+        for spec in dataclasses.fields(value):
+            yield from _flat(getattr(value, spec.name), f"{prefix}.{spec.name}".lstrip("."))
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flat(item, f"{prefix}.{key}")
+    else:
+        yield prefix, str(value)
+
+
+def _tree(value: Any) -> Any:
+    """A recipe as nested plain values, with its class under `_target_`: the config it stands for."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        name = f"{type(value).__module__}.{type(value).__qualname__}"
+        fields = {spec.name: _tree(getattr(value, spec.name)) for spec in dataclasses.fields(value)}
+        return {"_target_": name, **fields}
+    if isinstance(value, Mapping):
+        return {str(key): _tree(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_tree(item) for item in value]
+    return value
+
+
+def _seeded(value: Any, seed: int) -> Any:
+    """A recipe whose `seed` fields, at any depth, are `seed`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changed = {
+            spec.name: seed if spec.name == "seed" else _seeded(getattr(value, spec.name), seed)
+            for spec in dataclasses.fields(value)
+            if spec.init
+        }
+        return dataclasses.replace(value, **changed)
+    if isinstance(value, Mapping):
+        return {key: _seeded(item, seed) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_seeded(item, seed) for item in value)
+    return value
+
+
+def _baseline(named: Mapping[str, Retriever], baseline: str | Retriever | None) -> str:
+    if baseline is None:
+        return next(iter(named))
+    found = [row for row, system in named.items() if baseline in (row, system)]
+    if not found:
+        raise InputError(f"baseline: {baseline!r} is none of the rows {', '.join(named)}")
+    return found[0]
+
+
+def _protocol(
+    evaluation: Evaluation | None, gain_given: Gain | str | None, data: Data, latency: bool
+) -> Evaluation:
+    chosen = gain(gain_given) if isinstance(gain_given, str) else gain_given
+    if evaluation is not None:
+        return evaluation if chosen is None else dataclasses.replace(evaluation, gain=chosen)
+    timing = LatencyProtocol() if latency else LatencyProtocol(queries=0)
+    return CatalogueProtocol(gain=chosen or gain(data.choice), latency=timing)
+
+
+def _check(
+    jobs: Sequence[tuple[str, int, Retriever]],
+    dataset: Any,
+    query: QueryProcessor,
+    protocol: Evaluation,
+    runtime: Runtime,
+) -> None:
+    """Raise InputError naming every row that can't work, before any is built."""
+    from neurosearch.task.measure import targets
+
+    faults: dict[str, None] = {}
+    for row, _, system in jobs:
+        try:
+            for target in targets(system, dataset, query, protocol):
+                runtime.store.check(target)
+        except InputError as error:
+            faults[f"{row}: {error}"] = None
+    if faults:
+        raise InputError("; ".join(faults))
+
+
+def default_runtime(progress: bool = True) -> Runtime:
+    """Outputs in NEUROSEARCH_OUTPUTS, or in `outputs`; every core; a GPU where there is one."""
+    return Runtime(Path(os.environ.get("NEUROSEARCH_OUTPUTS", "outputs")), progress=progress)
+
+
+@contextmanager
+def logged(progress: bool) -> Iterator[None]:
+    """Log to stderr while work is done, where the program has set up no logging itself."""
+    if not progress or log.handlers or logging.getLogger().handlers:
+        yield
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+def _plain(row: str) -> str:
+    """A row's name as a word without blanks, for folders and the baseline's term."""
+    return "".join(c if c.isalnum() or c in "=.-" else "_" for c in row)[:120]

@@ -1,0 +1,153 @@
+"""Your own data as two tables: products, and judgments of queries. CSV, TSV or parquet.
+
+A judgment is a row with a query text, a product and a grade. Without a column of product ids a
+product is its title, and equal titles are one product (the first row is kept). Without a column of
+query ids a query is its text. Without a column of splits, `data.splits` or `data.folds` make them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import polars as pl
+
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import content, content_digest
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import PRODUCT_SCHEMA, SPLITS
+from neurosearch.data import base
+from neurosearch.data.reading import read_delimited, read_parquet
+
+PRODUCT_COLUMNS = tuple(PRODUCT_SCHEMA)
+JUDGMENT_COLUMNS = ("query", "query_id", "product_id", "grade", "split")
+DEFAULT_SPLITS = {"train": 0.6, "dev": 0.2, "test": 0.2}
+
+
+@dataclass(frozen=True)
+class TableFiles(base.Data):
+    """Attributes:
+    products, judgments: the two files.
+    columns: our column names and yours, such as `{title: name, grade: rating}`; where a file's
+        column has our name, nothing need be said.
+    grades: your names of grades and what is written for them, such as `{good: 3, bad: 0}`; null
+        where grades are numbers, or labels that the gain knows.
+    """
+
+    choice: ClassVar[str] = "tables"
+    products: str = content(content_digest)
+    judgments: str = content(content_digest)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    grades: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = {*PRODUCT_COLUMNS, *JUDGMENT_COLUMNS}
+        strange = [name for name in self.columns if name not in known]
+        if strange:
+            told = ", ".join(sorted(known))
+            raise InputError(f"data.columns: {strange[0]!r} is no column of ours ({told})")
+
+    def label(self) -> str:
+        return self.name or Path(self.products).stem
+
+    def tables(self, runtime: Runtime) -> base.Tables:
+        products, catalogue = self._products()
+        judged = self._judgments(catalogue["product_id"], products)
+        slices = ["split"] if "split" in judged.columns else []
+        queries = judged.select("query_id", pl.col("query").alias("text"), *slices)
+        queries = queries.unique("query_id", keep="first", maintain_order=True)
+        judgments = judged.select("query_id", "product_id", label="grade")
+        return base.Tables([catalogue.drop("row")], queries, judgments)
+
+    def default_splits(self, queries: pl.DataFrame) -> Mapping[str, float] | None:
+        return None if "split" in queries.columns else DEFAULT_SPLITS
+
+    def _read(self, file: str, wanted: tuple[str, ...], needed: tuple[str, ...]) -> pl.DataFrame:
+        """The wanted columns under our names, as String, with `row`."""
+        path = base.require_file(Path(file), "a CSV, TSV or parquet file of your own")
+        yours = {name: self.columns.get(name, name) for name in wanted}
+        if path.suffix == ".parquet":
+            frame = read_parquet(path).with_row_index("row", 1)
+        elif path.suffix in (".csv", ".tsv"):
+            frame = read_delimited(path, (), "\t" if path.suffix == ".tsv" else ",")
+        else:
+            raise InputError(f"{path}: neither .csv, .tsv nor .parquet")
+        missing = [yours[name] for name in needed if yours[name] not in frame.columns]
+        if missing:
+            has = ", ".join(c for c in frame.columns[:20] if c != "row")
+            hint = "data.columns says which of yours is which of ours"
+            raise InputError(f"{path}: missing column {missing[0]!r} (it has {has}; {hint})")
+        kept = {ours: name for ours, name in yours.items() if name in frame.columns}
+        try:
+            return frame.select(
+                pl.col("row").cast(pl.Int64),
+                *(pl.col(name).cast(pl.String).alias(ours) for ours, name in kept.items()),
+            )
+        except pl.exceptions.PolarsError as error:
+            raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
+
+    def _products(self) -> tuple[Path, pl.DataFrame]:
+        frame = self._read(self.products, PRODUCT_COLUMNS, ("title",))
+        path = Path(self.products)
+        base.require_present(path, frame, "title")
+        texts = [c for c in frame.columns if c not in ("row", "product_id", "attributes")]
+        frame = frame.with_columns(base.clean_text(c) for c in texts)
+        if "product_id" in frame.columns:
+            base.require_present(path, frame, "product_id")
+            base.require_unique(path, frame, "product_id")
+            return path, frame
+        frame = frame.with_columns(product_id=_title_key("title"))
+        return path, frame.unique("product_id", keep="first", maintain_order=True)
+
+    def _judgments(self, ids: pl.Series, products: Path) -> pl.DataFrame:
+        path = Path(self.judgments)
+        frame = self._read(self.judgments, JUDGMENT_COLUMNS, ("query", "product_id", "grade"))
+        base.require_present(path, frame, "query", "product_id", "grade")
+        if not self._has_ids():
+            frame = frame.with_columns(product_id=_title_key("product_id"))
+        if "query_id" not in frame.columns:
+            frame = frame.with_columns(
+                query_id=pl.col("query").str.replace_all(r"\s+", " ").str.strip_chars()
+            )
+        base.require_present(path, frame, "query_id")
+        base.require_known(path, frame, "product_id", ids, products.name)
+        base.require_unique(path, frame, "query_id", "product_id")
+        for column in ("query", "split"):
+            if column in frame.columns:
+                _require_one(path, frame, column)
+        if "split" in frame.columns:
+            base.require_known(path, frame, "split", pl.Series(SPLITS), ", ".join(SPLITS))
+        return self._graded(path, frame)
+
+    def _has_ids(self) -> bool:
+        """Whether products have ids, not titles alone."""
+        frame = self._read(self.products, ("product_id",), ())
+        return "product_id" in frame.columns
+
+    def _graded(self, path: Path, frame: pl.DataFrame) -> pl.DataFrame:
+        if self.grades is None:
+            return frame
+        known = pl.Series([str(name) for name in self.grades])
+        base.require_known(path, frame, "grade", known, "data.grades")
+        numbers = {str(name): f"{value:g}" for name, value in self.grades.items()}
+        return frame.with_columns(grade=pl.col("grade").replace_strict(numbers))
+
+
+def _title_key(column: str) -> pl.Expr:
+    """A title as an id: white space squeezed, at most 500 characters."""
+    cleaned = pl.col(column).str.replace_all(r"\s+", " ").str.strip_chars()
+    return cleaned.str.slice(0, 500)
+
+
+def _require_one(path: Path, frame: pl.DataFrame, column: str) -> None:
+    """Raise InputError where rows of one query differ in a column."""
+    firsts = frame.group_by("query_id").agg(pl.col(column).first().alias("first"))
+    wrong = frame.join(firsts, on="query_id", maintain_order="left").filter(
+        pl.col(column) != pl.col("first")
+    )
+    if wrong.height:
+        row, query, value = wrong[0, "row"], wrong[0, "query_id"], wrong[0, column]
+        raise InputError(f"{path} row {row}: query {query!r} has another {column} ({value!r})")

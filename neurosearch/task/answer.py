@@ -1,0 +1,55 @@
+"""One query, answered live by a system: for looking at results, not for measuring them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.errors import InputError
+from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import SPLITS, Dataset
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def answer(
+    system: Retriever,
+    data: Artifact[Dataset],
+    text: str,
+    k: int,
+    query: QueryProcessor,
+    runtime: Runtime,
+) -> pl.DataFrame:
+    """The best products of a built data set for a query text.
+
+    Returns:
+        `rank`, `score`, `product_id`, `title`, best first.
+
+    Raises:
+        InputError: an empty text, a `k` below 1, or a system that has no live search.
+    """
+    import polars as pl
+
+    if not text.strip():
+        raise InputError("the query text is empty")
+    if k < 1:
+        raise InputError(f"k must be at least 1, not {k}")
+    dataset = runtime.get(data)
+    # A request names a split whose queries exist; a live search reads none of them.
+    split = next(name for name in reversed(SPLITS) if dataset.has(name))
+    request = RetrievalRequest(query, split, depth=max(k, 100))
+    with system.searcher(data, request, runtime) as live:
+        rows, scores = live.search([text], k)
+    kept = rows[0] >= 0
+    catalogue = dataset.catalogue
+    titles = pl.Series("title", catalogue.all_texts(("title",)))
+    return pl.DataFrame(
+        {
+            "rank": range(1, int(kept.sum()) + 1),
+            "score": scores[0][kept],
+            "product_id": catalogue.ids.gather(rows[0][kept]),
+            "title": titles.gather(rows[0][kept]),
+        }
+    )

@@ -1,0 +1,125 @@
+"""One system on one data set: its run, metrics and latency, and what a job's record says of them.
+
+The command line (`task.evaluate`) and Python (`compare`) both end here, so that their tables are
+made of the same artifacts and records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.machine import git_commit, hardware
+from neurosearch.core.recipe import values_of
+from neurosearch.core.retrieval import QueryProcessor, Retriever
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.store import write_whole
+from neurosearch.core.types import Dataset
+from neurosearch.data.base import Data
+from neurosearch.evaluation.base import Evaluation
+from neurosearch.evaluation.latency import costs
+
+
+def data_facts(data: Data) -> dict[str, Any]:
+    """What a record says of its data and of the machine."""
+    return {
+        "data": data.label(),
+        "data_choice": data.choice,
+        "simulated": data.simulated,
+        "variant": data.variant(),
+        "population": data.population().fingerprint,
+        "hardware": hardware(),
+        "commit": git_commit(),
+    }
+
+
+def system_facts(retriever: Retriever, evaluation: Evaluation) -> dict[str, Any]:
+    """What a record says of the system and of how it is evaluated."""
+    return {
+        "label": retriever.label(),
+        "seeded": bool(values_of(retriever, "seed")),
+        "precisions": sorted(set(values_of(retriever, "precision"))),
+        "is_reference": retriever.is_reference,
+        "protocol": evaluation.pool,
+        "split": evaluation.split,
+        "gain": evaluation.gain.label(),
+        "gain_words": evaluation.gain.words(),
+        "ties": evaluation.ties,
+        "gain_fingerprint": evaluation.gain.fingerprint,
+        "baseline": evaluation.baseline,
+        "resamples": evaluation.resamples,
+        "statistics_seed": evaluation.seed,
+    }
+
+
+def measured(
+    retriever: Retriever,
+    data: Artifact[Dataset],
+    query: QueryProcessor,
+    evaluation: Evaluation,
+    runtime: Runtime,
+    folder: Path,
+    trec: bool,
+) -> dict[str, Any]:
+    """Build a system's run and metrics; returns the numbers for the record.
+
+    Args:
+        data: a built data set (`Data.bound`).
+        folder: of the job: gets metrics.parquet, run.parquet and, with `trec`, run.trec.
+    """
+    request = evaluation.request(query)
+    run = retriever.run(data, request)
+    metrics = evaluation.metrics(retriever, data, query)
+    source = runtime.store.ensure(metrics)
+    write_whole(folder / "metrics.parquet", (source / "metrics.parquet").read_bytes())
+    frame = runtime.get(metrics)
+    means = frame.drop("query_id").mean().row(0, named=True)
+    means = {name: value for name, value in means.items() if value is not None}
+    stored = runtime.store.ensure(run) / "run.parquet"
+    _copy_run(folder, run.artifact_fingerprint, stored, trec)
+    latency = evaluation.latency_of(retriever, data, query)
+    serving = retriever.serving(data, request)
+    cost = costs(serving, len(runtime.get(data).catalogue), runtime) if serving else None
+    return {
+        "means": means,
+        "n_queries": frame.height,
+        "metrics": str(source / "metrics.parquet"),
+        "latency": cost if latency is None else runtime.get(latency),
+        "run": run.artifact_fingerprint,
+        "chosen": runtime.store.chosen(run),
+        "artifacts": list(runtime.store.events),
+        "flags": runtime.store.flags(),
+        "runtime": {
+            key: str(value) for key, value in asdict(runtime).items() if not key.startswith("_")
+        },
+    }
+
+
+def targets(
+    retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor, evaluation: Evaluation
+) -> list[Artifact[Any]]:
+    """The artifacts that `measured` builds: metrics and run, the data, what serves, latency."""
+    request = evaluation.request(query)
+    latency = evaluation.latency_of(retriever, data, query)
+    return [
+        evaluation.metrics(retriever, data, query),
+        retriever.run(data, request),
+        data,
+        *retriever.serving(data, request),
+        *([] if latency is None else [latency]),
+    ]
+
+
+def _copy_run(folder: Path, fingerprint: str, source: Path, trec: bool) -> None:
+    stamp = folder / "run.fingerprint"
+    there = (folder / "run.parquet").exists()
+    if there and stamp.exists() and stamp.read_text() == fingerprint:
+        return
+    write_whole(folder / "run.parquet", source.read_bytes())
+    if trec:
+        from neurosearch.core.run import Run
+
+        Run.load(source).save_trec(folder / "run.trec")
+    write_whole(stamp, fingerprint.encode())

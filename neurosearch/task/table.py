@@ -1,0 +1,69 @@
+"""`task=table task.jobs='[main/*, mine]'`: one table of jobs that were recorded earlier."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neurosearch.core.command import command_line
+from neurosearch.core.errors import InputError
+from neurosearch.core.machine import log
+from neurosearch.report.table import make_tables
+from neurosearch.task.base import RECORD, Job, Task, build
+
+
+@dataclass(frozen=True)
+class JoinJobs(Task):
+    """`jobs`: patterns of folders below outputs/jobs; a folder stands for all jobs in it.
+
+    Jobs of different data, protocols, splits or gains go into tables of their own. Statistics are
+    computed anew, over all the systems of a table.
+    """
+
+    jobs: tuple[str, ...]
+
+    def run(self, job: Job) -> None:
+        root = job.runtime.outputs / "jobs"
+        records = read_jobs(root, self.jobs)
+        wanted = {"baseline": job.evaluation.baseline, "experiment": job.name}
+        tables = make_tables([{**record, **wanted} for record in records], command_line())
+        report = build(job.config, "report")
+        for told in report.missing(tables):
+            log.warning(told)
+        written = report.write(tables, job.runtime.outputs / "tables" / job.name)
+        for path in written:
+            if path.suffix == ".md":
+                print(path.read_text(encoding="utf-8"))
+        log.info("tables: %s", ", ".join(str(path) for path in written))
+
+
+def read_jobs(root: Path, patterns: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The finished records below `root` that match, in the order of patterns, then of sweeps.
+
+    Raises InputError for a pattern that matches none, or an unreadable record.
+    """
+    found: dict[Path, dict[str, Any]] = {}
+    for pattern in patterns:
+        if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+            raise InputError(f"task.jobs: {pattern!r} leads out of {root}")
+        paths = {p for q in (pattern, f"{pattern}/*") for p in root.glob(f"{q}/{RECORD}")}
+        own = [_read(path) for path in sorted(paths)]
+        done = [record for record in own if record.get("status") == "done" and record.get("means")]
+        if not done:
+            raise InputError(f"task.jobs: no finished job below {root} matches {pattern!r}")
+        for record in sorted(done, key=lambda r: (r["experiment"], r["number"])):
+            found.setdefault(Path(record["folder"]), record)
+    return list(found.values())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        metrics = record.get("metrics")
+        if metrics and not Path(metrics).is_file():
+            raise InputError(f"{path.parent}: its metrics were pruned; run the job again")
+        return {**record, "folder": str(path.parent)}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: no job record ({error})") from None
