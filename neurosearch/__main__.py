@@ -45,6 +45,10 @@ def _reported(work: Callable[[], Any]) -> Any:
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         told = "; ".join(lines)[:1000] or type(error).__name__
+        if "mismatched input '='" in told:
+            word = next((w for w in sys.argv[1:] if w.count("=") > 1 and '"' not in w), "")
+            key, _, value = word.partition("=")
+            told = f"{word}: a value with an equals sign needs quotes: '{key}=\"{value}\"'"
         sys.exit(masked(f"error: {told}"))
 
 

@@ -346,7 +346,7 @@ def _flat(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
 
 
 def _tree(value: Any) -> Any:
-    """A recipe as nested plain values, with its class under `_target_`: the config it stands for."""
+    """A recipe as nested plain values, its class under `_target_`: the config it stands for."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         name = f"{type(value).__module__}.{type(value).__qualname__}"
         fields = {spec.name: _tree(getattr(value, spec.name)) for spec in dataclasses.fields(value)}

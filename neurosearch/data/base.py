@@ -289,7 +289,8 @@ def checked_queries(queries: pl.DataFrame, name: str) -> pl.DataFrame:
     if queries.is_empty():
         raise InputError(f"data {name!r}: the source has no queries")
     check_ids(queries, name, "query", "query_id")
-    blank = queries.filter(pl.col("text").is_null())
+    seen = pl.col("text").str.contains(r"[^\s\p{C}]")
+    blank = queries.filter(~seen.fill_null(False))
     if blank.height:
         raise InputError(f"data {name!r}: query {blank[0, 'query_id']!r} has no text")
     long = queries.filter(pl.col("text").str.len_chars() > LONGEST_QUERY)
@@ -325,6 +326,15 @@ def require_file(path: Path, role: str) -> Path:
     if not path.is_file():
         raise InputError(f"{path}: no such file ({role})")
     return path
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file that may be missing exists. Raises InputError for a broken link, a folder."""
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"{path}: a link to a file that does not exist")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: not a file")
+    return path.exists()
 
 
 def require_unique(path: Path, frame: pl.DataFrame, *key: str) -> None:

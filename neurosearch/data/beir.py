@@ -42,6 +42,8 @@ class Beir(base.Data):
         queries_file = base.require_file(folder / "queries.jsonl", SHAPE)
         numbered = [(n, id_of(corpus, n, x, "_id")) for n, x in json_lines(corpus)]
         ids = pl.DataFrame(numbered, {"row": pl.Int64, "product_id": pl.String}, orient="row")
+        if ids.is_empty():
+            raise InputError(f"{corpus}: no products")
         base.require_unique(corpus, ids, "product_id")
         known = [
             {
@@ -53,6 +55,8 @@ class Beir(base.Data):
         ]
         schema = {"row": pl.Int64, "query_id": pl.String, "text": pl.String}
         queries = pl.DataFrame(known, schema)
+        if queries.is_empty():
+            raise InputError(f"{queries_file}: no queries")
         base.require_present(queries_file, queries, "text")
         base.require_unique(queries_file, queries, "query_id")
         judgments = self._judgments(folder, ids["product_id"], queries)
@@ -64,7 +68,7 @@ class Beir(base.Data):
         return base.Tables(_products(corpus), used, judgments)
 
     def _judgments(self, folder: Path, ids: pl.Series, queries: pl.DataFrame) -> pl.DataFrame:
-        found = [s for s in SPLITS if (folder / "qrels" / f"{s}.tsv").exists()]
+        found = [s for s in SPLITS if base.is_there(folder / "qrels" / f"{s}.tsv")]
         if not found:
             raise InputError(f"{folder}/qrels: none of train.tsv, dev.tsv, test.tsv ({SHAPE})")
         frames = []

@@ -79,7 +79,9 @@ def _split(sha1: str) -> str:
 def _published(folder: Path, name: str) -> Path:
     zipped = folder / f"{name}.zip"
     role = "the Home Depot Product Search Relevance competition publishes it, plain or .zip"
-    return zipped if zipped.is_file() else base.require_file(folder / name, role)
+    if base.is_there(folder / name):
+        return folder / name
+    return zipped if base.is_there(zipped) else base.require_file(folder / name, role)
 
 
 def _read(file: Path, columns: tuple[str, ...] = COLUMNS) -> pl.DataFrame:
@@ -90,7 +92,7 @@ def _read(file: Path, columns: tuple[str, ...] = COLUMNS) -> pl.DataFrame:
 
 def _with_descriptions(products: pl.DataFrame, folder: Path) -> pl.DataFrame:
     names = ("product_descriptions.csv", "product_descriptions.csv.zip")
-    if not any((folder / name).is_file() for name in names):
+    if not any(base.is_there(folder / name) for name in names):
         return products
     file = _published(folder, names[0])
     frame = _read(file, ("product_uid", "product_description"))
@@ -102,7 +104,7 @@ def _with_descriptions(products: pl.DataFrame, folder: Path) -> pl.DataFrame:
 
 def _with_attributes(products: pl.DataFrame, folder: Path) -> pl.DataFrame:
     names = ("attributes.csv", "attributes.csv.zip")
-    if not any((folder / name).is_file() for name in names):
+    if not any(base.is_there(folder / name) for name in names):
         return products
     file = _published(folder, names[0])
     frame = read_delimited(file, ("product_uid", "name", "value"), encoding="latin-1")

@@ -26,6 +26,7 @@ LONGEST_ID = 512  # characters
 MOST_BYTES = 8_000_000_000  # of a file when it is unpacked
 MOST_PACKING = 200  # times that a zipped file may grow
 MOST_PIXELS = 50_000_000  # of a picture
+MOST_BLANK = 100_000  # empty lines of a file of JSON lines
 CHUNK = 1 << 20
 
 
@@ -52,7 +53,11 @@ def read_delimited(
         raise InputError(f"{path} row {row}: not {encoding} ({error.reason})") from None
     options: dict[str, Any] = {"separator": separator, "quote_char": quote, "infer_schema": False}
     # First the header alone: a file of another shape need not be parsed whole.
-    found = _parsed(path, text[: text.find("\n") + 1 or None].encode(), options).columns
+    head = text[: text.find("\n") + 1 or None].removeprefix("\ufeff")
+    found = _parsed(path, head.encode(), options).columns
+    again = [name for name in needed if f"{name}_duplicated_0" in found]
+    if again:
+        raise InputError(f"{path} row 1: the column {again[0]!r} is there twice")
     require_columns(path, [name.removeprefix("\ufeff") for name in found], needed)
     # A row has a separator for each column but one; what has none is hardly a row.
     lines = raw.count(b"\n")
@@ -113,7 +118,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
     Raises InputError naming the row that is no JSON object, not UTF-8, or longer than LONGEST_LINE.
     """
-    row, total = 0, 0
+    row, total, blank = 0, 0, 0
     opened: Any = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rb") as lines:
@@ -126,8 +131,14 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if total > MOST_BYTES and path.suffix == ".gz":
                     raise InputError(f"{path}: it unpacks to more than {MOST_BYTES:,} bytes")
                 if not line.strip():
+                    blank += 1
+                    if blank > MOST_BLANK:
+                        told = f"more than {MOST_BLANK:,} empty lines (MOST_BLANK)"
+                        raise InputError(f"{path} row {row}: {told}")
                     continue
-                value = json.loads(line.decode("utf-8"), parse_constant=_no_number)
+                value = json.loads(
+                    line.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_unique
+                )
                 if not isinstance(value, dict):
                     raise InputError(f"{path} row {row}: not a JSON object")
                 _check_text(value)
@@ -138,6 +149,16 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _no_number(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's values. Raises ValueError for a key that is there twice: which one is meant?"""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        again = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {again!r} is there twice")
+    return found
 
 
 def _check_text(value: Any) -> None:
@@ -169,7 +190,8 @@ def id_of(path: Path, row: int, record: dict[str, Any], *names: str) -> str:
         raise InputError(
             f"{path} row {row}: column {name!r} is {str(value)[:60]!r}, which is no id"
         )
-    raise InputError(f"{path} row {row}: column {names[-1]!r} is empty")
+    there = next((name for name in names if name in record), names[-1])
+    raise InputError(f"{path} row {row}: column {there!r} is empty")
 
 
 def check_picture(where: str, content: bytes) -> None:
@@ -196,7 +218,7 @@ def require_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> 
     """Raise InputError naming the columns that `path` lacks."""
     missing = [column for column in needed if column not in found]
     if missing:
-        has = ", ".join(found[:20])
+        has = ", ".join(repr(str(name))[1:-1][:60] for name in found[:20])
         raise InputError(f"{path}: missing column {', '.join(map(repr, missing))} (it has {has})")
 
 

@@ -41,6 +41,7 @@ class Wands(base.Data):
     def tables(self, runtime: Runtime) -> base.Tables:
         folder = Path(self.path)
         products_file, products = _table(folder, "product.csv", PRODUCT)
+        base.require_present(products_file, products, "product_name")
         base.require_unique(products_file, products, "product_id")
         queries_file, queries = _table(folder, "query.csv", ("query_id", "query"))
         base.require_present(queries_file, queries, "query")

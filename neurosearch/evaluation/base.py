@@ -74,6 +74,12 @@ class Evaluation(Recipe):
             check_column(queries, self.by)
         labels = [data.judgments(split).frame["label"] for split in SPLITS if data.has(split)]
         self.gain.check(pl.concat(labels))
+        worth = self.gain.values(data.judgments(self.split).frame["label"])["gain"]
+        if not (worth > 0).any():
+            raise InputError(
+                f"no {self.split} judgment is worth anything under gain {self.gain.label()}: "
+                "every metric would be 0"
+            )
 
     def request(self, query: QueryProcessor) -> RetrievalRequest:
         """What is asked of a retriever under this protocol."""

@@ -16,7 +16,7 @@ def write(table: Table, columns: Sequence[str]) -> str:
     headed = any(interval(row, names[0]) for row in table.rows if names and names[0] in row.cells)
     header = ["system", *names[:1], *(["95 %"] if headed else []), *names[1:]]
     lines = [
-        f"## {table.experiment}: {table.data}, {table.protocol}",
+        f"## {table.title}",
         "",
         "| " + " | ".join(header) + " |",
         "|" + "|".join([":---", *["---:"] * (len(header) - 1)]) + "|",

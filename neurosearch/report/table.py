@@ -47,6 +47,12 @@ class Table:
         return ".".join([",".join(filter(None, [self.data, self.variant])), *extra])
 
     @property
+    def title(self) -> str:
+        """Experiment, data with what departs from its defaults, and protocol."""
+        data = f"{self.data} with {self.variant}" if self.variant else self.data
+        return f"{self.experiment}: {data}, {self.protocol}"
+
+    @property
     def has_baseline(self) -> bool:
         """Whether a row is what the others are tested against."""
         return any(row.system == self.baseline for row in self.rows)

@@ -21,7 +21,7 @@ from neurosearch.core.machine import log
 from neurosearch.core.store import write_whole
 from neurosearch.sweep.checks import check_root, is_new, preflight, study_of
 from neurosearch.task.base import SWEEP, sweep_folder
-from neurosearch.task.jobs import check_overrides
+from neurosearch.task.jobs import check_overrides, check_read
 
 OWNER = "owner"  # host and process of a multirun, beside its jobs' records
 failed_jobs = 0  # of this process's run or multirun; `__main__` exits with it
@@ -74,6 +74,7 @@ class CollectTables(Callback):  # type: ignore[misc]
         try:
             check_root(config)
             check_overrides(config.hydra)
+            check_read(config, config.hydra.overrides.task)
         except InputError as error:
             sys.exit(masked(f"error: {error}"))
 

@@ -113,6 +113,12 @@ class Task(Recipe):
 
     def check(self, job: Job) -> None:
         """Raise InputError for what `run` could not do; builds the data at most."""
+        for target in self.targets(job):
+            job.runtime.store.check(target)
+
+    def targets(self, job: Job) -> list[Artifact[Any]]:
+        """The artifacts that a row of this task is made of; none for tasks without a table."""
+        return []
 
 
 def build(config: DictConfig, role: str) -> Any:
@@ -121,8 +127,8 @@ def build(config: DictConfig, role: str) -> Any:
     from hydra.utils import instantiate
     from omegaconf.errors import OmegaConfBaseException
 
-    if config.get(role) is None:
-        raise InputError(f"config key {role!r} is null: choose one, such as {role}=...")
+    if config.get(role) is None or "_target_" not in config[role]:
+        raise InputError(f"config key {role!r} has no choice: name one, such as {role}=...")
     try:
         # Without _convert_="all", recipes that sit in a dict are turned back into configs.
         return instantiate(config[role], _convert_="all")

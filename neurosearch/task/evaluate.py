@@ -45,9 +45,8 @@ class Evaluate(Task):
         )
         return float(headline)
 
-    def check(self, job: Job) -> None:
-        for target in targets_of(job):
-            job.runtime.store.check(target)
+    def targets(self, job: Job) -> list[Artifact[Any]]:
+        return targets(job.retriever, job.dataset, job.query, job.evaluation)
 
     def _identity(self, job: Job) -> dict[str, Any]:
         from hydra.core.hydra_config import HydraConfig
@@ -58,8 +57,3 @@ class Evaluate(Task):
             "choices": job.choices(),
             "gain_choice": HydraConfig.get().runtime.choices["evaluation/gain"],
         }
-
-
-def targets_of(job: Job) -> list[Artifact[Any]]:
-    """What a job builds."""
-    return targets(job.retriever, job.dataset, job.query, job.evaluation)

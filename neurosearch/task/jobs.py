@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from neurosearch.core.errors import InputError
-from neurosearch.task.base import Job, build
+from neurosearch.task.base import Job, Task, build
 
 # Which groups at the root each kind of task reads; any task reads the others.
 READS = {"evaluate": {"retriever", "query", "evaluation"}, "tokenize": {"tokenizer"}}
+# Root settings that parts of a system read by interpolation.
+ROOT_SETTINGS = ("precision", "most_steps", "most_batch", "overfit")
 READ_BY = {
     "evaluate": "evaluate",
     "plan": "evaluate",
@@ -62,16 +64,45 @@ def check_jobs(hydra: DictConfig, folder: Path) -> None:
     """Raise InputError naming all that can't work of a grid's jobs; builds the data at most."""
     faults: dict[str, None] = {}
     seen: set[tuple[str, ...]] = set()
+    built: dict[tuple[str, ...], set[str]] = {}
     for number, overrides in enumerate(combinations(hydra)):
         if _again(overrides, seen):
             continue
         try:
             job = _composed(overrides, number, folder)
-            build(job.config, "task").check(job)
+            check_read(job.config, overrides)
+            task = build(job.config, "task")
+            task.check(job)
+            _check_new(task, job, built)
         except InputError as error:
             faults[str(error)] = None
     if faults:
         raise InputError("; ".join(faults))
+
+
+def _check_new(task: Task, job: Job, built: dict[tuple[str, ...], set[str]]) -> None:
+    """Raise InputError where an earlier job of the sweep builds exactly what this one would.
+
+    Both would be rows of one system. Seeds are left out: a system without chance has none.
+    """
+    addresses = tuple(target.address for target in task.targets(job))
+    own = set(job.overrides)
+    if addresses and addresses in built:
+        differs = sorted(own - built[addresses])
+        changed = " ".join(differs) or "a repeated value"
+        earlier = " ".join(sorted(built[addresses] - own)) or "the same overrides"
+        told = f"{changed} changes nothing: the job of {earlier} is the same system"
+        raise InputError(f"{told} on the same data; leave one out")
+    built[addresses] = own
+
+
+def check_read(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Raise InputError for a typed root setting that nothing in the composed system reads."""
+    read = OmegaConf.to_yaml(config, resolve=False)
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key in ROOT_SETTINGS and f"${{{key}}}" not in read:
+            raise InputError(f"{key}={value} changes nothing: no part of this system reads {key}")
 
 
 def check_overrides(hydra: DictConfig) -> None:

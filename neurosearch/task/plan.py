@@ -11,7 +11,7 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
 from neurosearch.core.store import Store
 from neurosearch.task.base import Job, Task
-from neurosearch.task.evaluate import Evaluate, targets_of
+from neurosearch.task.evaluate import Evaluate
 from neurosearch.task.jobs import composed_jobs
 from neurosearch.task.tokenize import Tokenize, tokenizer_of
 from neurosearch.tokenizer.health import health_of
@@ -104,7 +104,7 @@ def _targets(job: Job) -> tuple[str, list[Artifact[Any]]]:
         choice = next((o for o in job.overrides if o.startswith("tokenizer=")), "")
         name = choice.partition("=")[2] or type(tokenizer).__name__
         return name, [health_of(tokenizer, job.dataset)]
-    return job.retriever.label(), targets_of(job)
+    return job.retriever.label(), Evaluate().targets(job)
 
 
 def _age(created: str) -> str:

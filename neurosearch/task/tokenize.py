@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log, peak_memory_mb
 from neurosearch.core.store import write_whole
@@ -55,8 +56,8 @@ class Tokenize(Task):
         why = f" ({'; '.join(report['reasons'])})" if report["reasons"] else ""
         log.info("%s: %s%s", identity["label"], report["verdict"], why)
 
-    def check(self, job: Job) -> None:
-        job.runtime.store.check(health_of(tokenizer_of(job), job.dataset))
+    def targets(self, job: Job) -> list[Artifact[Any]]:
+        return [health_of(tokenizer_of(job), job.dataset)]
 
     def _identity(self, job: Job, tokenizer: SemanticTokenizer) -> dict[str, Any]:
         from hydra.core.hydra_config import HydraConfig

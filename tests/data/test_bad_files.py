@@ -74,7 +74,7 @@ DEEP = '{"_id": "d", "metadata": ' + "[" * 100_000 + "]" * 100_000 + "}\n"
         ("corpus.jsonl", '{"_id": "d", "title": {"a": 1}}\n', "row 1: column 'title' is {'a': 1}"),
         ("corpus.jsonl", "[1]\n", "corpus.jsonl row 1: not a JSON object"),
         ("corpus.jsonl", b"\x00\x01\x02", "corpus.jsonl row 1: not JSON"),
-        ("corpus.jsonl", "", "row 2: product_id 'd' is not in corpus.jsonl"),
+        ("corpus.jsonl", "", "corpus.jsonl: no products"),
         ("corpus.jsonl", f'{{"_id": "d", "title": "{"y" * 1_000_001}"}}\n', "(LONGEST_TEXT)"),
         ("queries.jsonl", '{"_id": "q", "text": null}\n', "queries.jsonl row 1: column 'text'"),
         ("queries.jsonl", '{"_id": "q", "text": 3}\n', "row 1: column 'text' is 3, not a text"),
@@ -340,3 +340,60 @@ def test_scales_that_begin_at_one_are_asked_about(
         return
     with pytest.raises(InputError, match=message):
         gain.check(pl.Series(label))
+
+
+def small_beir(folder: Path, **files: str) -> Path:
+    """A small BEIR folder, with other content for the named files."""
+    content = {
+        "corpus.jsonl": '{"_id": "d1", "title": "red mug"}\n{"_id": "d2", "title": "blue mug"}\n',
+        "queries.jsonl": '{"_id": "q1", "text": "mug"}\n',
+        "qrels/test.tsv": "query-id\tcorpus-id\tscore\nq1\td1\t1\n",
+    }
+    for name, text in {**content, **{k.replace("__", "/"): v for k, v in files.items()}}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        (
+            {"queries.jsonl": '{"_id": "q1", "text": "a", "text": "b"}\n'},
+            r"queries\.jsonl row 1: not JSON \(the key 'text' is there twice\)",
+        ),
+        ({"queries.jsonl": '{"_id": "q1", "text": "\u200b"}\n'}, "query 'q1' has no text"),
+        ({"corpus.jsonl": ""}, r"corpus\.jsonl: no products"),
+        ({"queries.jsonl": "\n"}, r"queries\.jsonl: no queries"),
+        (
+            {"qrels/test.tsv": "query-id\tcorpus-id\tscore\tscore\nq1\td1\t1\t2\n"},
+            r"row 1: the column 'score' is there twice",
+        ),
+        (
+            {"qrels/test.tsv": "query-id\tcorpus-id\tscore\rq1\td1\t1\r"},
+            r"missing column 'score' \(it has query-id, corpus-id, score\\rq1",
+        ),
+    ],
+)
+def test_a_beir_folder_that_says_two_things_is_refused(
+    files: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    data = Beir(str(small_beir(tmp_path / "b", **files)))
+    runtime = Runtime(tmp_path / "o", progress=False)
+    with pytest.raises(InputError, match=message) as error:
+        runtime.get(data.dataset())
+    assert "\n" not in str(error.value)
+
+
+def test_a_broken_link_is_no_missing_split(tmp_path: Path) -> None:
+    folder = small_beir(tmp_path / "b")
+    (folder / "qrels" / "dev.tsv").symlink_to(folder / "gone.tsv")
+    with pytest.raises(InputError, match=r"dev\.tsv: a link to a file that does not exist"):
+        Runtime(tmp_path / "o", progress=False).get(Beir(str(folder)).dataset())
+
+
+def test_a_file_of_empty_lines_is_refused_soon(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(reading, "MOST_BLANK", 10)
+    folder = small_beir(tmp_path / "b", **{"queries.jsonl": "\n" * 12})
+    with pytest.raises(InputError, match=r"queries\.jsonl row 11: more than 10 empty lines"):
+        Runtime(tmp_path / "o", progress=False).get(Beir(str(folder)).dataset())

@@ -67,7 +67,7 @@ def test_titles_stand_in_for_ids_and_parquet_is_read(tmp_path: Path) -> None:
         (PRODUCTS, "query,sku\nq,1\n", r"judged\.csv: missing column 'rating'"),
         (PRODUCTS, "query,sku,rating\nq,9,good\n", r"judged\.csv row 2: product_id '9' is not in"),
         (PRODUCTS, "query,sku,rating\nq,1,fine\n", r"row 2: grade 'fine' is not in data\.grades"),
-        (PRODUCTS, "query,sku,rating\nq,1,good\nq,1,bad\n", r"row 3: duplicate query_id/product_id"),
+        (PRODUCTS, "query,sku,rating\nq,1,good\nq,1,bad\n", r"row 3: duplicate query_id"),
         (PRODUCTS, "query,sku,rating\n,1,good\n", r"row 2: column 'query' is empty"),
         (PRODUCTS + "1,Again,\n", "query,sku,rating\nq,1,good\n", "row 5: duplicate product_id"),
         (PRODUCTS, "query,query_id,sku,rating\na,7,1,good\nb,7,2,bad\n",
@@ -89,4 +89,4 @@ def test_unknown_names_and_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"neither \.csv, \.tsv nor \.parquet"):
         load(TableFiles(**files), tmp_path)
     with pytest.raises(InputError, match="no such file"):
-        TableFiles(str(tmp_path / "none.csv"), files["judgments"]).dataset().artifact_fingerprint
+        load(TableFiles(str(tmp_path / "none.csv"), files["judgments"]), tmp_path)

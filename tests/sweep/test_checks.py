@@ -51,7 +51,7 @@ def test_what_can_run_passes(tmp_path: Path) -> None:
     preflight(search)
     elsewhere = composed("paths.outputs=/elsewhere", FUSION)
     alone = composed(FUSION, "hydra.sweeper.storage=null")
-    assert study_of(search).startswith("search_fusion-shop-hybrid_rrf-")
+    assert study_of(search).startswith("search_fusion-shop-hybrid-")
     assert study_of(search) != study_of(elsewhere) and study_of(alone) == ""
     assert search.evaluation.latency.queries == 0  # a search times nothing, debug or not
 
@@ -61,3 +61,14 @@ def test_no_job_runs(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: report.columns: ['Foo@3']"), done.stderr
     assert not (tmp_path / "jobs").exists() and not (tmp_path / "artifacts").exists()
+
+
+def test_an_override_that_changes_nothing_is_refused(tmp_path: Path) -> None:
+    tiny = ["debug=tiny", "evaluation.latency.queries=0"]
+    done = run(tmp_path, "-m", "retriever=random", "precision=fp32,bf16", *tiny)
+    assert done.returncode == 1
+    assert "precision=bf16 changes nothing: no part of this system reads precision" in done.stderr
+    done = run(tmp_path, "-m", "retriever=random", "data.name=a,b", *tiny)
+    assert done.returncode == 1 and "changes nothing" in done.stderr, done.stderr
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert not (tmp_path / "tables").exists()

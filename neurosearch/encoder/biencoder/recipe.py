@@ -9,7 +9,7 @@ dev sub-catalogue is kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -151,7 +151,8 @@ class TrainedBiEncoder(Artifact[Path]):
         context = TrainingContext(source, recipe.query, recipe.gain, recipe.positive_share)
         batch = recipe.batch_size, recipe.chunk, recipe.mask
         objective = Objective(recipe.loss, recipe.negatives, *batch)
-        lists = recipe.negatives.lists(context)
+        # Mined from train alone: another dev judgment mines nothing anew.
+        lists = recipe.negatives.lists(replace(context, data=view.learning(data, "train")))
         teacher = None
         if recipe.teacher is not None:
             teacher = recipe.teacher.run(
