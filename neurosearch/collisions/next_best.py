@@ -8,21 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neurosearch.collisions.base import Moving
-from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import setting
 
 
 @dataclass(frozen=True)
 class NextBest(Moving):
     """`capacity`: products that an ID may have."""
 
-    capacity: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.capacity < 1:
-            raise InputError(
-                f"tokenizer.collisions.capacity must be at least 1, not {self.capacity}"
-            )
+    capacity: int = setting(1, least=1)
 
     @property
     def room(self) -> int:

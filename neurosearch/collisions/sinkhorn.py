@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurosearch.collisions.base import Moving
-from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import setting
 
 CELLS = 16_000_000  # of a padded block of groups × products × codes
 
@@ -23,16 +23,8 @@ CELLS = 16_000_000  # of a padded block of groups × products × codes
 class Sinkhorn(Moving):
     """`epsilon`: smoothing, as a share of a group's mean cost; `iterations` of scaling."""
 
-    epsilon: float = 0.05
-    iterations: int = 50
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.epsilon <= 0:
-            raise InputError(f"tokenizer.collisions.epsilon must be above 0, not {self.epsilon}")
-        if self.iterations < 1:
-            message = f"must be at least 1, not {self.iterations}"
-            raise InputError(f"tokenizer.collisions.iterations {message}")
+    epsilon: float = setting(0.05, above=0)
+    iterations: int = setting(50, least=1)
 
     def prices(self, prefix: np.ndarray, costs: np.ndarray) -> np.ndarray:
         """-log Q of every row, groups of like size at a time."""

@@ -36,13 +36,23 @@ class Recipe:
     """Base of every component. Subclasses are frozen dataclasses; lists become tuples.
 
     Raises:
-        InputError: a scalar field holds a value of another type (named as `Class.field`).
+        InputError: a field holds a value of another type, or one out of its bounds (named as
+            `Class.field`).
     """
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
             object.__setattr__(self, spec.name, _checked(type(self).__name__, spec, value))
+        for spec in dataclasses.fields(self):
+            limits: Bounds | None = spec.metadata.get("bounds")
+            refusal = "" if limits is None else limits.refusal(getattr(self, spec.name))
+            if refusal:
+                raise self.error(spec.name, refusal)
+
+    def error(self, field: str, reason: str) -> FieldError:
+        """The error of a field's value; `reason` begins with a verb, such as `must be …`."""
+        return FieldError(type(self).__name__, field, reason)
 
     @property
     def fingerprint(self) -> str:
@@ -52,6 +62,68 @@ class Recipe:
     def label(self) -> str:
         """How a reader would name this component in a table."""
         return type(self).__name__
+
+
+class FieldError(InputError):
+    """A value that a recipe's field refuses.
+
+    Attributes:
+        field: its name; the config key as it was typed is put before it where there is one
+            (`task.base.build`).
+        reason: what is allowed, and what was given.
+    """
+
+    def __init__(self, owner: str, field: str, reason: str) -> None:
+        super().__init__(f"{owner}.{field} {reason}")
+        self.field, self.reason = field, reason
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a field accepts; None is always accepted where the type allows it."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    above: float = -math.inf
+    below: float = math.inf
+    choices: tuple[str, ...] = ()
+
+    def refusal(self, value: Any) -> str:
+        """What is wrong with a value, such as `must be at least 1, not 0`; '' where nothing is."""
+        if value is None:
+            return ""
+        if self.choices:
+            known = ", ".join(self.choices)
+            return "" if value in self.choices else f"must be one of {known}, not {value!r}"
+        if self.least <= value <= self.most and self.above < value < self.below:
+            return ""
+        limits = {"at least": self.least, "above": self.above, "at most": self.most}
+        limits["below"] = self.below
+        allowed = " and ".join(f"{w} {x:g}" for w, x in limits.items() if math.isfinite(x))
+        return f"must be {allowed}, not {value}"
+
+
+def bounds(
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    choices: Sequence[str] = (),
+) -> dict[str, Bounds]:
+    """Metadata of a field that has no default (`setting` for one that has).
+
+    Args:
+        least, most: inclusive limits.
+        above, below: exclusive limits.
+        choices: the only values allowed.
+    """
+    return {"bounds": Bounds(least, most, above, below, tuple(choices))}
+
+
+def setting(default: Any, **limits: Any) -> Any:
+    """A field with a default and bounds, which `Recipe` checks; `limits`: see `bounds`."""
+    return field(default=default, metadata=bounds(**limits))
 
 
 def within(
@@ -202,11 +274,11 @@ def _checked(owner: str, spec: dataclasses.Field[Any], value: Any) -> Any:
         return None
     # bool is an int to Python, but `k1: true` is a mistake.
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise InputError(f"{owner}.{spec.name} must be {declared}, not {value!r}")
+        raise FieldError(owner, spec.name, f"must be {declared}, not {value!r}")
     if spec.name == "seed":
         check_seed(f"{owner}.seed", value)
     if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{owner}.{spec.name} must be a finite number, not {value!r}")
+        raise FieldError(owner, spec.name, f"must be a finite number, not {value!r}")
     return float(str(value)) if declared.startswith("float") and isinstance(value, int) else value
 
 
@@ -215,9 +287,9 @@ def _check_holder(owner: str, name: str, declared: str, value: Any) -> None:
     if value is None and declared.endswith(" | None"):
         return
     if declared.startswith(("Mapping[", "dict[")) and not isinstance(value, Mapping):
-        raise InputError(f"{owner}.{name} must be a mapping, not {value!r}")
+        raise FieldError(owner, name, f"must be a mapping, not {value!r}")
     if declared.startswith("tuple[") and not isinstance(value, list | tuple):
-        raise InputError(f"{owner}.{name} must be a list, not {value!r}")
+        raise FieldError(owner, name, f"must be a list, not {value!r}")
 
 
 def _check_member(owner: str, name: str, declared: str, value: Any) -> None:
@@ -228,7 +300,7 @@ def _check_member(owner: str, name: str, declared: str, value: Any) -> None:
         return
     optional = kind != declared
     if (value is None and not optional) or isinstance(value, str | int | float):
-        raise InputError(f"{owner}.{name} must be a config of {kind}, not {value!r}")
+        raise FieldError(owner, name, f"must be a config of {kind}, not {value!r}")
 
 
 def _frozen(value: Any) -> Any:

@@ -14,7 +14,7 @@ import polars as pl
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe
+from neurosearch.core.recipe import Recipe, setting
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, Queries
@@ -47,15 +47,8 @@ class RetrievalRequest(Recipe):
 
     query: QueryProcessor
     split: str = "test"
-    depth: int = 200
-    pool: str = "catalogue"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.pool not in POOLS:
-            raise InputError(f"the protocol must be one of {', '.join(POOLS)}, not {self.pool!r}")
-        if self.depth < 1:
-            raise InputError(f"evaluation.depth must be at least 1, not {self.depth}")
+    depth: int = setting(200, least=1)
+    pool: str = setting("catalogue", choices=POOLS)
 
     def view(self, data: Artifact[Dataset]) -> Artifact[Dataset]:
         """What an answer is made of: products, queries, and which products were judged."""

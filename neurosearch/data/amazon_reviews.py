@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import content, content_digest, within
+from neurosearch.core.recipe import content, content_digest, setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.data import base
 from neurosearch.data.reading import (
@@ -55,16 +55,9 @@ class AmazonReviews(base.Data):
 
     choice: ClassVar[str] = "amazon_reviews"
     path: str = content(content_digest)
-    queries: str = "next_item"
-    shown: int = 3
-    longest: int = 20
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.queries not in QUERIES:
-            raise InputError(f"data.queries must be {' or '.join(QUERIES)}, not {self.queries!r}")
-        within("data.shown", self.shown, least=1)
-        within("data.longest", self.longest, least=1)
+    queries: str = setting("next_item", choices=QUERIES)
+    shown: int = setting(3, least=1)
+    longest: int = setting(20, least=1)
 
     def tables(self, runtime: Runtime) -> base.Tables:
         folder = Path(self.path)

@@ -16,7 +16,7 @@ import polars as pl
 
 from neurosearch.core.artifact import NO_IDENTITY
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe, file_digest, within
+from neurosearch.core.recipe import Recipe, bounds, file_digest
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import (
     BEHAVIOUR,
@@ -73,7 +73,7 @@ class Data(Recipe):
         simulated: nobody real has searched here; tables say so.
     """
 
-    share: float = field(default=1.0, kw_only=True)
+    share: float = field(default=1.0, kw_only=True, metadata=bounds(above=0, most=1))
     splits: Mapping[str, float] | None = field(default=None, kw_only=True)
     folds: int = field(default=0, kw_only=True)
     fold: int = field(default=0, kw_only=True)
@@ -84,10 +84,11 @@ class Data(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("data.share", self.share, above=0, most=1)
         check_splits(self.splits, self.folds, self.fold)
         if self.name is not None and not re.fullmatch(r"[\w.,=-]{1,60}", self.name):
-            raise InputError(f"data.name must be 1 to 60 letters, digits or . , = -: {self.name!r}")
+            raise self.error(
+                "name", f"must be 1 to 60 letters, digits or . , = -, not {self.name!r}"
+            )
 
     def tables(self, runtime: Runtime) -> Tables:
         """Read and check the source. Raises InputError naming file, row and column."""

@@ -21,7 +21,7 @@ from typing import ClassVar
 import polars as pl
 
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import content, content_digest, within
+from neurosearch.core.recipe import content, content_digest, setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.data import base
 from neurosearch.data.reading import check_picture, hashed_fraction, read_parquet, require_columns
@@ -44,11 +44,10 @@ class Pictures(base.Data):
     choice: ClassVar[str] = "pictures"
     path: str = content(content_digest)
     columns: dict[str, str] = field(default_factory=lambda: {name: name for name in COLUMNS})
-    held_out: float = 0.15
+    held_out: float = setting(0.15, above=0, below=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("data.held_out", self.held_out, above=0, below=1)
         missing = [name for name in COLUMNS if name not in self.columns]
         if missing:
             raise InputError(f"data.columns does not say which column is {', '.join(missing)}")

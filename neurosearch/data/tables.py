@@ -48,7 +48,7 @@ class TableFiles(base.Data):
         strange = [name for name in self.columns if name not in known]
         if strange:
             told = ", ".join(sorted(known))
-            raise InputError(f"data.columns: {strange[0]!r} is no column of ours ({told})")
+            raise self.error("columns", f"has {strange[0]!r}, which is no column of ours ({told})")
 
     def label(self) -> str:
         return self.name or Path(self.products).stem

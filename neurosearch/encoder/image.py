@@ -17,7 +17,7 @@ import numpy as np
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import PRECISIONS, content, one_of, within
+from neurosearch.core.recipe import PRECISIONS, content, setting
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.shards import SHARD, Shards
@@ -45,13 +45,8 @@ class ImageEncoder(Encoder):
     """
 
     model: str = content(network_digest, default=CARRIED)
-    side: int = 128
-    precision: str = "fp32"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within("encoder.side", self.side, least=64, most=1024)
-        one_of("encoder.precision", self.precision, PRECISIONS)
+    side: int = setting(128, least=64, most=1024)
+    precision: str = setting("fp32", choices=PRECISIONS)
 
     @property
     def reads_words(self) -> bool:

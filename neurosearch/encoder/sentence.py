@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from neurosearch.core.recipe import PRECISIONS, content, one_of, within
+from neurosearch.core.recipe import PRECISIONS, content, setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.base import Encoder, LiveEncoder
 from neurosearch.nn.pretrained import check_modules, local_folder, weights_digest
@@ -28,17 +28,14 @@ class Sentence(Encoder):
     """
 
     model: str = content(weights_digest, default="sentence-transformers/all-MiniLM-L6-v2")
-    pooling: str = "mean"
-    max_length: int = 128
-    precision: str = "fp32"
+    pooling: str = setting("mean", choices=POOLINGS)
+    max_length: int = setting(128, least=3)
+    precision: str = setting("fp32", choices=PRECISIONS)
 
     has_network: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("encoder.pooling", self.pooling, POOLINGS)
-        within("encoder.max_length", self.max_length, least=3)
-        one_of("encoder.precision", self.precision, PRECISIONS)
         folder = local_folder(self.model)
         if folder is not None:
             check_modules(folder, self.model, self.pooling)

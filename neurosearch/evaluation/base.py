@@ -12,7 +12,7 @@ from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import hardware
-from neurosearch.core.recipe import Recipe, one_of, within
+from neurosearch.core.recipe import Recipe, setting
 from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
@@ -45,27 +45,22 @@ class Evaluation(Recipe):
 
     pool: ClassVar[str]
     gain: Gain
-    split: str = "test"
-    depth: int = 200
+    split: str = setting("test", choices=SPLITS)
+    depth: int = setting(200, most=1_000_000)
     baseline: str = "retriever=bm25"
-    resamples: int = 10_000
+    resamples: int = setting(10_000, least=1, most=1_000_000)
     seed: int = 0
     latency: LatencyProtocol = field(default_factory=LatencyProtocol)
     by: str | None = None
-    ties: str = "trec_eval"
+    ties: str = setting("trec_eval", choices=TIES)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.split not in SPLITS:
-            raise InputError(f"evaluation.split must be one of {', '.join(SPLITS)}")
         if not all("=" in term for term in self.baseline.split()):
             told = f"by its overrides, such as retriever=bm25, not {self.baseline!r}"
-            raise InputError(f"evaluation.baseline names a row {told}")
-        one_of("evaluation.ties", self.ties, TIES)
+            raise self.error("baseline", f"names a row {told}")
         if self.depth < 100 and self.pool == "catalogue":
-            raise InputError(f"evaluation.depth is {self.depth}; Recall@100 needs at least 100")
-        within("evaluation.resamples", self.resamples, least=1, most=1_000_000)
-        within("evaluation.depth", self.depth, most=1_000_000)
+            raise self.error("depth", f"is {self.depth}; Recall@100 needs at least 100")
 
     def check(self, data: Dataset) -> None:
         """Raise InputError where this evaluation can't be of `data`: its split, labels, columns."""

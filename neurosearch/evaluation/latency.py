@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.core.artifact import NO_IDENTITY, Artifact
-from neurosearch.core.recipe import Recipe, within
+from neurosearch.core.recipe import Recipe, setting
 from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
@@ -35,14 +35,9 @@ METRICS = (*SINGLE, "batch q/s", "index MB", "bytes/product", "build s")
 class LatencyProtocol(Recipe):
     """How latency is measured: `queries` timed after `warmup`, `k` products each; 0 to skip it."""
 
-    queries: int = 200
-    warmup: int = 20
-    k: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, least in (("queries", 0), ("warmup", 0), ("k", 1)):
-            within(f"evaluation.latency.{name}", getattr(self, name), least=least)
+    queries: int = setting(200, least=0)
+    warmup: int = setting(20, least=0)
+    k: int = setting(10, least=1)
 
 
 def _busy_cores(seconds: float = 0.2) -> float:

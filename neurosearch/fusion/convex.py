@@ -40,10 +40,10 @@ class Convex(base.Fusion):
         if self.norm is not None:
             check(self.norm)
         if not 0 < self.step <= 0.5:
-            raise InputError(f"fusion.step must be above 0 and at most 0.5, not {self.step}")
+            raise self.error("step", f"must be above 0 and at most 0.5, not {self.step}")
         weights = list((self.weights or {"all": 1}).values())
         if abs(sum(weights) - 1) > 1e-6 or min(weights) < 0:
-            raise InputError(f"fusion.weights must be shares that sum to one, not {weights}")
+            raise self.error("weights", f"must be shares that sum to one, not {weights}")
 
     @property
     def learns(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import setting
 from neurosearch.core.run import Run
 from neurosearch.core.types import Queries
 from neurosearch.fusion import base
@@ -21,13 +21,8 @@ from neurosearch.fusion import base
 class RRF(base.Fusion):
     """`weights`: by member name, or None for equal ones."""
 
-    k: int = 60
+    k: int = setting(60, least=0)
     weights: Mapping[str, float] | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.k < 0:
-            raise InputError(f"fusion.k must be at least 0, not {self.k}")
 
     def fuse(
         self, runs: Mapping[str, Run], queries: Queries, learnt: Mapping[str, Any] | None = None

@@ -15,8 +15,7 @@ from typing import Any, ClassVar
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.distributed import world
-from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe, within
+from neurosearch.core.recipe import Recipe, setting
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.semantic_ids import SemanticIds
@@ -52,37 +51,30 @@ class Generator(Recipe):
     """
 
     gain: Gain = field(kw_only=True)
-    positive_share: float = 0.66
+    positive_share: float = setting(0.66, above=0, most=1)
     fields: tuple[str, ...] = ("title",)
     separator: str = " "
-    max_length: int = 32
-    index_ratio: float = 3.0
+    max_length: int = setting(32, least=4)
+    index_ratio: float = setting(3.0, least=0)
     crops: Crops = field(default_factory=Crops)
     doc2query: Doc2Query | None = None
-    batch_size: int = 512
-    label_smoothing: float = 0.0
+    batch_size: int = setting(512, least=2)
+    label_smoothing: float = setting(0.0, least=0, below=1)
     soft_targets: bool = False
-    ranking: float = 0.0
+    ranking: float = setting(0.0, least=0)
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=12, lr=1e-3))
-    reader_rate: float = 0.1
-    beam: int = 20
+    reader_rate: float = setting(0.1, least=0)
+    beam: int = setting(20, least=1)
     query: QueryProcessor = field(default_factory=NoProcessing)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("generator.positive_share", self.positive_share, above=0, most=1)
-        within("generator.batch_size", self.batch_size, least=2)
-        within("generator.beam", self.beam, least=1)
-        within("generator.max_length", self.max_length, least=4)
-        within("generator.index_ratio", self.index_ratio, least=0)
-        within("generator.label_smoothing", self.label_smoothing, least=0, below=1)
-        within("generator.ranking", self.ranking, least=0)
-        within("generator.reader_rate", self.reader_rate, least=0)
         check_fields("generator.fields", self.fields)
         if self.batch_size - round(self.batch_size * self.index_ratio / (1 + self.index_ratio)) < 1:
-            raise InputError(
-                f"generator.index_ratio={self.index_ratio} leaves no place for retrieval examples "
-                f"in generator.batch_size={self.batch_size}"
+            raise self.error(
+                "index_ratio",
+                f"is {self.index_ratio}, which leaves no place for retrieval examples "
+                f"in batches of {self.batch_size}",
             )
 
     reads_words: ClassVar[bool] = True  # a live query will do

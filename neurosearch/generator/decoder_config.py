@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe
+from neurosearch.core.recipe import Recipe, setting
 
 
 @dataclass(frozen=True)
@@ -17,18 +16,10 @@ class Shape(Recipe):
     gated: T5 1.1's gated GELU instead of a ReLU.
     """
 
-    width: int = 384
-    heads: int = 6
-    head_width: int = 64
-    feed: int = 1024
-    layers: int = 3
-    dropout: float = 0.1
+    width: int = setting(384, least=1)
+    heads: int = setting(6, least=1)
+    head_width: int = setting(64, least=1)
+    feed: int = setting(1024, least=1)
+    layers: int = setting(3, least=1)
+    dropout: float = setting(0.1, least=0, below=1)
     gated: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("width", "heads", "head_width", "feed", "layers"):
-            if getattr(self, name) < 1:
-                raise InputError(f"generator.shape.{name} must be at least 1")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"generator.shape.dropout must be in [0, 1), not {self.dropout}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neurosearch.core.artifact import Artifact
-from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import setting
 from neurosearch.core.types import Dataset
 from neurosearch.encoder.base import Encoder
 from neurosearch.encoder.sentence import Sentence
@@ -33,22 +33,16 @@ class DensePrefix(Generator):
     """
 
     encoder: Encoder = field(default_factory=Sentence)
-    memory: str = "states"
-    prefix_tokens: int = 2
+    memory: str = setting("states", choices=MEMORIES)
+    prefix_tokens: int = setting(2, least=1)
     frozen: bool = False
     shape: Shape = field(default_factory=Shape)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.memory not in MEMORIES:
-            raise InputError(f"generator.memory must be states or vector, not {self.memory!r}")
-        if self.prefix_tokens < 1:
-            raise InputError(
-                f"generator.prefix_tokens must be at least 1, not {self.prefix_tokens}"
-            )
         if not self.encoder.has_network:
             name = type(self.encoder).__name__
-            raise InputError(f"generator.encoder: {name} has no network to read with")
+            raise self.error("encoder", f"is {name}, which has no network to read with")
 
     @property
     def prefix(self) -> str:

@@ -12,7 +12,7 @@ import polars as pl
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe, content
+from neurosearch.core.recipe import Recipe, content, setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.nn.pretrained import weights_digest
@@ -28,15 +28,9 @@ class Doc2Query(Recipe):
     """
 
     model: str = content(weights_digest)
-    per_product: int = 5
-    max_length: int = 24
-    top_k: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("per_product", "max_length", "top_k"):
-            if getattr(self, name) < 1:
-                raise InputError(f"generator.doc2query.{name} must be at least 1")
+    per_product: int = setting(5, least=1)
+    max_length: int = setting(24, least=1)
+    top_k: int = setting(10, least=1)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from neurosearch.core.errors import InputError
 from neurosearch.core.semantic_ids import SemanticIds
 from neurosearch.core.types import Catalogue, Queries
 from neurosearch.data.histories import history_rows
@@ -36,7 +35,7 @@ class HistoryGenerator(Generator):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.index_ratio:
-            raise InputError("generator.index_ratio must be 0: histories have no texts to index")
+            raise self.error("index_ratio", "must be 0: histories have no texts to index")
 
     def asked(self, queries: Queries, catalogue: Catalogue, ids: SemanticIds) -> list[str]:
         codes = np.asarray(ids.codes)

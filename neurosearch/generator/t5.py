@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import content
 from neurosearch.generator.base import Generator
 from neurosearch.generator.decoder_config import Shape
@@ -28,7 +27,7 @@ class T5(Generator):
         if config is not None and config.exists():
             kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
             if kind != "t5":
-                raise InputError(f"generator.model={self.model!r} is a {kind}, not a T5")
+                raise self.error("model", f"is {self.model!r}, a {kind}, not a T5")
 
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
         import torch

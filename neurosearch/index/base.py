@@ -16,7 +16,7 @@ import numpy as np
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe, within
+from neurosearch.core.recipe import Recipe, setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.vectors import Embeddings
 
@@ -65,16 +65,13 @@ class LiveIndex:
 class Index(Recipe):
     """Base of indexes. `dimensions`: after the reduction."""
 
-    reduction: str = "none"
-    dimensions: int | None = None
+    reduction: str = setting("none", choices=REDUCTIONS)
+    dimensions: int | None = setting(None, least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.reduction not in REDUCTIONS:
-            raise InputError(f"index.reduction must be one of {', '.join(REDUCTIONS)}")
         if (self.reduction == "none") != (self.dimensions is None):
-            raise InputError("index.dimensions goes with index.reduction=truncate or pca")
-        within("index.dimensions", self.dimensions, least=1)
+            raise self.error("dimensions", "goes with index.reduction=truncate or pca")
 
     def build(self, embeddings: Artifact[Embeddings]) -> Artifact[LiveIndex]:
         """The index of these vectors, as an artifact."""

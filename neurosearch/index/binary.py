@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import setting
 from neurosearch.index.base import Index, LiveIndex
 
 
@@ -20,12 +21,10 @@ from neurosearch.index.base import Index, LiveIndex
 class Binary(Index):
     """`oversample`: candidates a result; 1 leaves the order to Hamming distance's ties."""
 
-    oversample: int = 4
+    oversample: int = setting(4, least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.oversample < 1:
-            raise InputError(f"index.oversample must be at least 1, not {self.oversample}")
         if self.dimensions is not None and self.dimensions % 8:
             told = f"index.dimensions={self.dimensions}"
             raise InputError(f"{told}: index=binary needs a multiple of 8")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import setting
 from neurosearch.index.base import Index, LiveIndex
 
 
@@ -34,15 +34,9 @@ class HNSW(Index):
     construction, search: nodes kept in sight (efConstruction, efSearch).
     """
 
-    neighbours: int = 32
-    construction: int = 200
-    search: int = 64
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("neighbours", "construction", "search"):
-            if getattr(self, name) < 2:
-                raise InputError(f"index.{name} must be at least 2, not {getattr(self, name)}")
+    neighbours: int = setting(32, least=2)
+    construction: int = setting(200, least=2)
+    search: int = setting(64, least=2)
 
     def train(self, vectors: np.ndarray) -> Any:
         import faiss

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import within
+from neurosearch.core.recipe import setting
 from neurosearch.index.base import Index, LiveIndex
 
 
@@ -31,15 +30,14 @@ class LiveIVF(LiveIndex):
 class IVF(Index):
     """`cells`: of the k-means; at most one for 39 products are made."""
 
-    cells: int = 256
+    cells: int = setting(256, least=1)
     probes: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("index.cells", self.cells, least=1)
         if not 1 <= self.probes <= self.cells:
-            raise InputError(f"index.probes={self.probes}: 1 to index.cells={self.cells}")
+            raise self.error("probes", f"is {self.probes}: 1 to index.cells={self.cells}")
 
     def train(self, vectors: np.ndarray) -> Any:
         import faiss

@@ -18,7 +18,7 @@ import numpy as np
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe, within
+from neurosearch.core.recipe import Recipe, setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.vectors import TokenEmbeddings
 
@@ -40,21 +40,17 @@ class MultiVector(Recipe):
     """
 
     bits: int | None = None
-    centroids: int | None = None
-    probes: int = 4
-    threshold: float = 0.3
-    common: float = 0.2
-    rescored: int = 1024
+    centroids: int | None = setting(None, least=1)
+    probes: int = setting(4, least=1)
+    threshold: float = setting(0.3, least=-1, most=1)
+    common: float = setting(0.2, above=0, most=1)
+    rescored: int = setting(1024, least=1)
     seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.bits is not None and self.bits not in BITS:
-            raise InputError(f"index.bits must be 1, 2, 4 or null, not {self.bits}")
-        for name in ("centroids", "probes", "rescored"):
-            within(f"index.{name}", getattr(self, name), least=1)
-        within("index.threshold", self.threshold, least=-1, most=1)
-        within("index.common", self.common, above=0, most=1)
+            raise self.error("bits", f"must be 1, 2, 4 or null, not {self.bits}")
 
     def build(self, tokens: Artifact[TokenEmbeddings]) -> Artifact[Any]:
         """The index of these vectors."""

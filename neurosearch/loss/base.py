@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from neurosearch.core.recipe import Recipe, within
+from neurosearch.core.recipe import Bounds, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,7 +47,9 @@ class Loss(Recipe):
         super().__post_init__()
         for spec in fields(self):
             if spec.type == "float":
-                within(f"loss.{spec.name}", getattr(self, spec.name), above=0)
+                refusal = Bounds(above=0).refusal(getattr(self, spec.name))
+                if refusal:
+                    raise self.error(spec.name, refusal)
 
     @property
     def needs_teacher(self) -> bool:

@@ -25,7 +25,7 @@ class Matryoshka(Loss):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.dimensions or min(self.dimensions) < 1:
-            raise InputError(f"loss.dimensions must be positive, not {self.dimensions}")
+            raise self.error("dimensions", f"must be positive, not {self.dimensions}")
 
     @property
     def needs_teacher(self) -> bool:

@@ -13,7 +13,7 @@ import polars as pl
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe, within
+from neurosearch.core.recipe import Recipe, setting
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, Judgments
@@ -60,11 +60,7 @@ class TrainingContext:
 class Negatives(Recipe):
     """Base of negatives. `per_query`: how many go into a batch for each of its queries."""
 
-    per_query: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within("negatives.per_query", self.per_query, least=0)
+    per_query: int = setting(0, least=0)
 
     def lists(self, context: TrainingContext) -> list[tuple[int, Artifact[NegativeLists]]]:
         """(how many a query, lists) for each source; none for in-batch negatives only."""

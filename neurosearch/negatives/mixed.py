@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from neurosearch.core.artifact import Artifact
-from neurosearch.core.errors import InputError
 from neurosearch.negatives.base import NegativeLists, Negatives, TrainingContext
 
 
@@ -19,7 +18,7 @@ class Mixed(Negatives):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.parts:
-            raise InputError("negatives.parts is empty: use negatives=in_batch")
+            raise self.error("parts", "is empty: use negatives=in_batch")
 
     def lists(self, context: TrainingContext) -> list[tuple[int, Artifact[NegativeLists]]]:
         return [entry for part in self.parts.values() for entry in part.lists(context)]

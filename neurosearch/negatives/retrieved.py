@@ -17,7 +17,7 @@ import polars as pl
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import within
+from neurosearch.core.recipe import setting
 from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
@@ -45,17 +45,14 @@ class Retrieved(Negatives):
     first: int = 1
     last: int = 50
     refuse_share: float = 0.34
-    max_ratio: float | None = None
-    margin: float | None = None
-    refresh_every: int = 0
+    max_ratio: float | None = setting(None, above=0)
+    margin: float | None = setting(None, least=0)
+    refresh_every: int = setting(0, least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.first <= self.last:
             raise InputError(f"negatives: first={self.first}, last={self.last}: 1 <= first <= last")
-        within("negatives.max_ratio", self.max_ratio, above=0)
-        within("negatives.margin", self.margin, least=0)
-        within("negatives.refresh_every", self.refresh_every, least=0)
 
     def lists(self, context: TrainingContext) -> list[tuple[int, Artifact[NegativeLists]]]:
         request = RetrievalRequest(context.query, "train", self.last, "catalogue")

@@ -43,7 +43,7 @@ class Report(Recipe):
         super().__post_init__()
         unknown = [name for name in self.formats if name not in WRITERS]
         if unknown:
-            raise InputError(f"report.formats: {unknown}; known are {', '.join(WRITERS)}")
+            raise self.error("formats", f"has {unknown}; known are {', '.join(WRITERS)}")
         known = (*METRICS, WORST, BEST, *LATENCY, *health.METRICS, *generation.METRICS, SCORED)
         levels = generation.BY_LEVEL
         strange = [
@@ -55,7 +55,7 @@ class Report(Recipe):
         ]
         if strange:
             told = ", ".join((*known, *(f"{name}@1" for name in levels)))
-            raise InputError(f"report.columns: {strange}; known are {told}")
+            raise self.error("columns", f"has {strange}; known are {told}")
 
     def check_writable(self, folder: Path) -> None:
         """Raise InputError where tables can't be written, to `folder` or to `publish`."""

@@ -20,7 +20,7 @@ import polars as pl
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import within
+from neurosearch.core.recipe import setting
 from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
@@ -49,25 +49,20 @@ class LambdaMART(Reranker):
     encoders: Mapping[str, Encoder] = field(default_factory=dict)
     rerankers: Mapping[str, Reranker] = field(default_factory=dict)
     folds: int = 2
-    pool_depth: int = 50
-    trees: int = 500
-    leaves: int = 31
-    rate: float = 0.05
-    min_data: int = 50
-    share: float = 0.8
-    truncation: int = 20
-    patience: int = 50
+    pool_depth: int = setting(50, least=1)
+    trees: int = setting(500, least=1)
+    leaves: int = setting(31, least=2)
+    rate: float = setting(0.05, above=0)
+    min_data: int = setting(50, least=1)
+    share: float = setting(0.8, above=0, most=1)
+    truncation: int = setting(20, least=1)
+    patience: int = setting(50, least=1)
     seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.folds == 1 or self.folds < 0:
-            raise InputError(f"reranker.folds must be 0, or at least 2, not {self.folds}")
-        for name in ("pool_depth", "trees", "min_data", "truncation", "patience"):
-            within(f"reranker.{name}", getattr(self, name), least=1)
-        within("reranker.leaves", self.leaves, least=2)
-        within("reranker.rate", self.rate, above=0)
-        within("reranker.share", self.share, above=0, most=1)
+            raise self.error("folds", f"must be 0, or at least 2, not {self.folds}")
 
     def features(
         self,

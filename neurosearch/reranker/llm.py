@@ -19,7 +19,7 @@ import numpy as np
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import within
+from neurosearch.core.recipe import setting
 from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
@@ -48,15 +48,13 @@ class LLM(Reranker):
     endpoint: str = "http://localhost:8000/v1"
     key: str = "OPENAI_API_KEY"
     prompt: str = PROMPT
-    budget: int = 1000
+    budget: int = setting(1000, least=0)
     fields: tuple[str, ...] = ("title",)
     separator: str = " "
-    timeout: float = 60.0
+    timeout: float = setting(60.0, above=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("reranker.budget", self.budget, least=0)
-        within("reranker.timeout", self.timeout, above=0)
         check_fields("reranker.fields", self.fields)
         for name in ("{query}", "{product}"):
             if name not in self.prompt:

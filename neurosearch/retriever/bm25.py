@@ -19,6 +19,7 @@ import polars as pl
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import setting
 from neurosearch.core.retrieval import (
     QueryProcessor,
     RetrievalRequest,
@@ -41,7 +42,7 @@ FLOOR = 0.0  # a product without any query term
 class BM25(Retriever):
     """`engine`: lucene (Anserini, in processes of its own) or bm25s (no Java)."""
 
-    engine: str = "lucene"
+    engine: str = setting("lucene", choices=ENGINES)
     k1: float = 0.9
     b: float = 0.4
     boosts: Mapping[str, float] = field(default_factory=lambda: {"contents": 1.0})
@@ -51,8 +52,6 @@ class BM25(Retriever):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.engine not in ENGINES:
-            raise InputError(f"retriever.engine must be lucene or bm25s, not {self.engine!r}")
         if self.k1 < 0 or not 0 <= self.b <= 1:
             raise InputError(f"BM25 needs k1 >= 0 and 0 <= b <= 1, not k1={self.k1}, b={self.b}")
         check_fields(self.boosts)

@@ -20,7 +20,6 @@ import numpy as np
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
-from neurosearch.core.errors import InputError
 from neurosearch.core.retrieval import (
     QueryProcessor,
     RetrievalRequest,
@@ -62,9 +61,9 @@ class Generative(Retriever):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.beam is not None and self.beam < 1:
-            raise InputError(f"retriever.beam must be at least 1, not {self.beam}")
+            raise self.error("beam", f"must be at least 1, not {self.beam}")
         if self.cosine_weight is not None and self.cosine_weight < 0:
-            raise InputError(f"retriever.cosine_weight is {self.cosine_weight}, less than 0")
+            raise self.error("cosine_weight", f"is {self.cosine_weight}, less than 0")
 
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         ids, trained = self._parts(data)

@@ -14,7 +14,6 @@ import polars as pl
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
-from neurosearch.core.errors import InputError
 from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact, Searcher
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
@@ -34,7 +33,7 @@ class Hybrid(Retriever):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.members) < 2:
-            raise InputError(f"retriever.members: {len(self.members)} given, two or more needed")
+            raise self.error("members", f"has {len(self.members)}, two or more are needed")
 
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         runs = {name: member.run(data, request) for name, member in self.members.items()}

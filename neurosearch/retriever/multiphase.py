@@ -21,7 +21,7 @@ import polars as pl
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import within
+from neurosearch.core.recipe import setting
 from neurosearch.core.retrieval import SCORED, RetrievalRequest, Retriever, RunArtifact, Searcher
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
@@ -48,8 +48,8 @@ class Multiphase(Retriever):
     tokenizer: SemanticTokenizer = field(kw_only=True)
     generator: Generator | None = None
     depth: int = 1
-    probes: int = 16
-    width: int | None = None
+    probes: int = setting(16, least=1)
+    width: int | None = setting(None, least=1)
 
     floor: ClassVar[float | None] = FLOOR
 
@@ -59,9 +59,7 @@ class Multiphase(Retriever):
             told = f"retriever.depth={self.depth}"
             raise InputError(f"{told}: 1 to tokenizer.levels={self.tokenizer.levels}")
         if self.generator is not None and not self.generator.reads_words:
-            raise InputError(f"retriever.generator: {self.generator.label()} reads no words")
-        within("retriever.probes", self.probes, least=1)
-        within("retriever.width", self.width, least=1)
+            raise self.error("generator", f"is {self.generator.label()}, which reads no words")
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ import polars as pl
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import within
+from neurosearch.core.recipe import setting
 from neurosearch.core.retrieval import (
     QueryProcessor,
     RetrievalRequest,
@@ -49,13 +49,8 @@ class Reranked(Retriever):
     retriever: Retriever
     reranker: Reranker
     gain: Gain
-    depth: int = 100
-    weight: float | None = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within("retriever.depth", self.depth, least=1)
-        within("retriever.weight", self.weight, least=0, most=1)
+    depth: int = setting(100, least=1)
+    weight: float | None = setting(1.0, least=0, most=1)
 
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         first, scored = self._stages(data, request)

@@ -15,7 +15,7 @@ import polars as pl
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import within
+from neurosearch.core.recipe import setting
 from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
@@ -29,11 +29,7 @@ class Teacher(Retriever):
 
     retriever: Retriever
     reranker: Reranker
-    depth: int = 50
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within("retriever.depth", self.depth, least=1)
+    depth: int = setting(50, least=1)
 
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         candidates: Artifact[Run] = Candidates(self.retriever.run(data, request), self.depth)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.command import masked
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe
+from neurosearch.core.recipe import FieldError, Recipe
 from neurosearch.core.retrieval import QueryProcessor, Retriever
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.store import write_whole
@@ -135,12 +136,20 @@ def build(config: DictConfig, role: str) -> Any:
     except (InstantiationException, OmegaConfBaseException) as error:
         cause: BaseException | None = error
         while cause is not None:
+            if isinstance(cause, FieldError):
+                raise InputError(f"{_key(error, role)}.{cause.field} {cause.reason}") from None
             if isinstance(cause, InputError):
                 raise cause from None
             cause = cause.__cause__ or cause.__context__
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         # Hydra's first line says where, what follows says what is wrong.
         raise InputError(f"config key {role!r}: {' '.join(lines[:2])}") from None
+
+
+def _key(error: Exception, role: str) -> str:
+    """The config key of the part that Hydra could not make, such as `retriever.encoder`."""
+    found = re.findall(r"^full_key: (\S+)$", str(error), flags=re.M)
+    return found[-1] if found else role
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ class Explore(Task):
             message = f"task.sample={self.sample}, task.branches={self.branches}"
             raise InputError(f"{message}: at least 5 and 1 are needed")
         if unknown or not self.projections:
-            raise InputError(f"task.projections: {unknown or 'none'}; known are {PROJECTIONS}")
+            raise self.error("projections", f"has {unknown or 'none'}; known are {PROJECTIONS}")
 
     def run(self, job: Job) -> None:
         from jinja2 import Environment

@@ -19,7 +19,7 @@ from typing import Any
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log
-from neurosearch.core.recipe import within
+from neurosearch.core.recipe import setting
 from neurosearch.core.store import MANIFEST
 from neurosearch.task.base import RECORD, Job, Task
 
@@ -38,11 +38,7 @@ class Prune(Task):
     """
 
     delete: bool = False
-    hours: float = 24.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within("task.hours", self.hours, least=0)
+    hours: float = setting(24.0, least=0)
 
     def run(self, job: Job) -> None:
         from rich.console import Console

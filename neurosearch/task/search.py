@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import within
+from neurosearch.core.recipe import setting
 from neurosearch.task.answer import answer
 from neurosearch.task.base import Job, Task
 
@@ -15,13 +14,12 @@ class Search(Task):
     """`text`: of the query. `k`: how many products are printed."""
 
     text: str
-    k: int = 10
+    k: int = setting(10, least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("task.k", self.k, least=1)
         if not self.text.strip():
-            raise InputError("task.text is empty: say task.text='red mixer', for example")
+            raise self.error("text", "is empty: say task.text='red mixer', for example")
 
     def run(self, job: Job) -> None:
         found = answer(job.retriever, job.dataset, self.text, self.k, job.query, job.runtime)

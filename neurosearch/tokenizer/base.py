@@ -15,7 +15,7 @@ from neurosearch.collisions.keep import Keep
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log
-from neurosearch.core.recipe import Recipe
+from neurosearch.core.recipe import Recipe, setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.semantic_ids import SemanticIds
 from neurosearch.core.types import Dataset
@@ -53,8 +53,8 @@ class SemanticTokenizer(Recipe):
     """
 
     encoder: Encoder = field(default_factory=Sentence)
-    levels: int = 4
-    codes: int = 256
+    levels: int = setting(4, least=1)
+    codes: int = setting(256, least=2)
     collisions: Collisions = field(default_factory=Keep)
     thresholds: Thresholds = field(default_factory=Thresholds)
     seed: int = 0
@@ -63,15 +63,10 @@ class SemanticTokenizer(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.levels < 1 or self.codes < 2:
-            message = f"tokenizer.levels={self.levels}, tokenizer.codes={self.codes}"
-            raise InputError(f"{message}: at least 1 and 2 are needed")
-        if self.seed < 0:
-            raise InputError(f"tokenizer.seed must be at least 0, not {self.seed}")
         if self.collisions.moves and not self.has_costs:
             name, policy = type(self).__name__, type(self.collisions).__name__
-            raise InputError(
-                f"tokenizer.collisions={policy} moves codes, and {name} can't say where"
+            raise self.error(
+                "collisions", f"is {policy}, which moves codes, and {name} can't say where"
             )
 
     def fit(self, vectors: np.ndarray, folder: Path, runtime: Runtime) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.tokenizer.base import Quantizer, SemanticTokenizer
 from neurosearch.tokenizer.kmeans import balanced_labels, kmeans
@@ -29,7 +29,7 @@ class HKMeans(SemanticTokenizer):
     balanced: clusters of about equal size.
     """
 
-    iterations: int = 25
+    iterations: int = setting(25, least=1)
     balanced: bool = True
     leaf: int | None = None
 
@@ -37,10 +37,8 @@ class HKMeans(SemanticTokenizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.iterations < 1:
-            raise InputError(f"tokenizer.iterations must be at least 1, not {self.iterations}")
         if self.leaf is not None and not 1 <= self.leaf <= self.codes:
-            raise InputError(f"tokenizer.leaf={self.leaf} must be between 1 and tokenizer.codes")
+            raise self.error("leaf", f"must be between 1 and codes, not {self.leaf}")
 
     def fit(self, vectors: np.ndarray, folder: Path, runtime: Runtime) -> dict[str, Any]:
         import faiss

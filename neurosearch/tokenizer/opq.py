@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.tokenizer.base import Quantizer, SemanticTokenizer
 
@@ -21,14 +22,11 @@ from neurosearch.tokenizer.base import Quantizer, SemanticTokenizer
 class OPQ(SemanticTokenizer):
     """`codes` must be a power of two, and `levels` divide the vectors' dimensions."""
 
-    iterations: int = 25
-    rotations: int = 20
+    iterations: int = setting(25, least=1)
+    rotations: int = setting(20, least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("iterations", "rotations"):
-            if getattr(self, name) < 1:
-                raise InputError(f"tokenizer.{name} must be at least 1, not {getattr(self, name)}")
         if self.codes & (self.codes - 1):
             raise InputError(f"tokenizer.codes={self.codes}: OPQ needs a power of two")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.tokenizer import residual
 from neurosearch.tokenizer.base import Quantizer, SemanticTokenizer
@@ -25,20 +25,15 @@ from neurosearch.tokenizer.kmeans import kmeans
 class RQKMeans(SemanticTokenizer):
     """`sample`: vectors that are clustered, at most."""
 
-    iterations: int = 25
+    iterations: int = setting(25, least=1)
     balanced: bool = False
-    beam: int = 1
+    beam: int = setting(1, least=1)
     sample: int = 262_144
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("beam", "iterations"):
-            if getattr(self, name) < 1:
-                raise InputError(f"tokenizer.{name} must be at least 1, not {getattr(self, name)}")
         if self.sample < self.codes:
-            raise InputError(
-                f"tokenizer.sample={self.sample}: tokenizer.codes={self.codes} or more"
-            )
+            raise self.error("sample", f"is {self.sample}: tokenizer.codes={self.codes} or more")
 
     def fit(self, vectors: np.ndarray, folder: Path, runtime: Runtime) -> dict[str, Any]:
         import faiss

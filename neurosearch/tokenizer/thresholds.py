@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe
+from neurosearch.core.recipe import Recipe, setting
 
 
 @dataclass(frozen=True)
@@ -17,13 +16,7 @@ class Thresholds(Recipe):
     less distinct IDs per product, before an extra code.
     """
 
-    usage: float = 0.5
-    perplexity: float = 0.2
-    separation: float = 0.01
-    collisions: float = 0.75
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("usage", "perplexity", "separation", "collisions"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"tokenizer.thresholds.{name} must be between 0 and 1")
+    usage: float = setting(0.5, least=0, most=1)
+    perplexity: float = setting(0.2, least=0, most=1)
+    separation: float = setting(0.01, least=0, most=1)
+    collisions: float = setting(0.75, least=0, most=1)

@@ -30,7 +30,7 @@ class ViewTokenizer(SemanticTokenizer):
         super().__post_init__()
         if not isinstance(self.encoder, Fused):
             name = type(self.encoder).__name__
-            raise InputError(f"tokenizer.encoder must be fused (two views), not {name}")
+            raise self.error("encoder", f"must be fused (two views), not {name}")
 
     @property
     def views(self) -> Fused:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neurosearch.core.command import masked
-from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import setting
 from neurosearch.tracking.base import Tracker, Tracking
 from neurosearch.tracking.csv import CsvTracker
 from neurosearch.training.progress import curves_of
@@ -31,13 +31,8 @@ class WandbTracking(Tracking):
 
     folder: str
     project: str = "neurosearch"
-    mode: str = "offline"
+    mode: str = setting("offline", choices=MODES)
     entity: str | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.mode not in MODES:
-            raise InputError(f"tracking.mode must be one of {', '.join(MODES)}")
 
     @contextmanager
     def job(self, job: Job, identity: Mapping[str, Any]) -> Iterator[Tracker]:

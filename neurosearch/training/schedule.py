@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from neurosearch.core.recipe import PRECISIONS, Recipe, one_of, within
+from neurosearch.core.recipe import PRECISIONS, Recipe, setting
 
 DECAYS = ("linear", "cosine", "constant")
 
@@ -28,33 +28,19 @@ class Schedule(Recipe):
         overfit: every step is the first one's batch again, to see whether a model can learn it.
     """
 
-    epochs: float = 3.0
-    lr: float = 5e-5
-    weight_decay: float = 0.01
-    warmup: float = 0.1
-    decay: str = "linear"
-    clip: float = 1.0
-    validations: int = 4
-    patience: int = 3
+    epochs: float = setting(3.0, above=0)
+    lr: float = setting(5e-5, above=0)
+    weight_decay: float = setting(0.01, least=0)
+    warmup: float = setting(0.1, least=0, most=1)
+    decay: str = setting("linear", choices=DECAYS)
+    clip: float = setting(1.0, above=0)
+    validations: int = setting(4, least=1)
+    patience: int = setting(3, least=0)
     seed: int = 0
-    precision: str = "fp32"
-    most_steps: int | None = None
-    most_batch: int | None = None
+    precision: str = setting("fp32", choices=PRECISIONS)
+    most_steps: int | None = setting(None, least=1)
+    most_batch: int | None = setting(None, least=2)
     overfit: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within("schedule.epochs", self.epochs, above=0)
-        within("schedule.lr", self.lr, above=0)
-        within("schedule.weight_decay", self.weight_decay, least=0)
-        within("schedule.warmup", self.warmup, least=0, most=1)
-        within("schedule.clip", self.clip, above=0)
-        within("schedule.validations", self.validations, least=1)
-        within("schedule.patience", self.patience, least=0)
-        within("schedule.most_steps", self.most_steps, least=1)
-        within("schedule.most_batch", self.most_batch, least=2)
-        one_of("schedule.decay", self.decay, DECAYS)
-        one_of("schedule.precision", self.precision, PRECISIONS)
 
     @property
     def half(self) -> bool:

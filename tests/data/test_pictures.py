@@ -124,9 +124,9 @@ def test_bad_files_are_refused(tmp_path: Path, runtime: Runtime, change, told: s
 
 
 def test_bad_settings_are_refused(tmp_path: Path, runtime: Runtime) -> None:
-    with pytest.raises(InputError, match=r"data\.held_out must be above 0"):
+    with pytest.raises(InputError, match=r"held_out must be above 0"):
         Pictures(path=str(tmp_path), held_out=0.0)
-    with pytest.raises(InputError, match=r"data\.columns does not say which column is image, type"):
+    with pytest.raises(InputError, match=r"columns does not say which column is image, type"):
         Pictures(path=str(tmp_path), columns={"product_id": "id"})
     with pytest.raises(InputError, match="neither a parquet file nor images"):
         runtime.get(Pictures(path=str(tmp_path)).dataset())

@@ -28,5 +28,5 @@ def test_smaller_catalogues_lie_within_larger_ones(runtime: Runtime) -> None:
 
 def test_a_share_is_a_share() -> None:
     for share in (0.0, 1.5):
-        with pytest.raises(InputError, match=r"data\.share must be above 0 and at most 1"):
+        with pytest.raises(InputError, match=r"share must be above 0 and at most 1"):
             Shop(share=share)

@@ -140,5 +140,5 @@ def test_popularity_is_heavy_tailed() -> None:
 
 @pytest.mark.parametrize("size", [10, 10_000_001])
 def test_sizes_out_of_range_are_refused(runtime: Runtime, size: int) -> None:
-    with pytest.raises(InputError, match=r"data\.n_products must be 500 to 10000000"):
+    with pytest.raises(InputError, match=r"n_products must be 500 to 10000000"):
         runtime.get(Shop(n_products=size).dataset())

@@ -73,7 +73,7 @@ def test_duplicate_product_missing_file_and_fold(runtime: Runtime, tmp_path: Pat
         handle.write("1\tagain\tLamps\tLighting\t\t\t\t\t\n")
     with pytest.raises(InputError, match="row 4: duplicate product_id '1', first at row 3"):
         runtime.get(data.dataset())
-    with pytest.raises(InputError, match=r"data\.fold must be 0 to 4, not 5"):
+    with pytest.raises(InputError, match=r"fold must be 0 to 4, not 5"):
         runtime.get(Wands(str(tmp_path), fold=5).dataset())
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"product\.csv: no such file"):

@@ -143,7 +143,7 @@ def test_clip_is_transformers_clip(
     assert np.allclose(shown.vectors[:4], output.image_embeds.numpy(), atol=1e-5)
     titles = shop_runtime.get(ClipText(model=clip, products="text").product_embeddings(pictured))
     assert titles.vectors.shape == shown.vectors.shape
-    with pytest.raises(InputError, match=r"encoder\.queries must be text or image"):
+    with pytest.raises(InputError, match=r"queries must be text or image"):
         ClipText(model=clip, queries="sound")
 
 
@@ -266,11 +266,11 @@ def test_live_words_are_the_batch_words(
 
 def test_bad_settings_are_refused(image: ImageEncoder) -> None:
     words = Hashing()
-    with pytest.raises(InputError, match=r"encoder\.text_share must be at least 0"):
+    with pytest.raises(InputError, match=r"text_share must be at least 0"):
         Fused(text=words, image=image, text_share=1.5)
-    with pytest.raises(InputError, match=r"encoder\.queries must be text or both"):
+    with pytest.raises(InputError, match=r"queries must be text or both"):
         Gated(text=words, image=image, queries="image", **SMALL)
-    with pytest.raises(InputError, match=r"encoder\.products must be text or image"):
+    with pytest.raises(InputError, match=r"products must be text or image"):
         Aligned(text=words, image=image, products="both", **SMALL)
-    with pytest.raises(InputError, match=r"encoder\.side must be at least 64"):
+    with pytest.raises(InputError, match=r"side must be at least 64"):
         ImageEncoder(side=8)

@@ -100,7 +100,7 @@ def test_generated_queries_take_their_share(tokenizer: Tokenizer) -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(InputError, match=r"generator\.crops: shortest=3, longest=2"):
+    with pytest.raises(InputError, match=r"crops: shortest=3, longest=2"):
         Crops(shortest=3, longest=2)
-    with pytest.raises(InputError, match=r"generator\.crops: shares"):
+    with pytest.raises(InputError, match=r"crops: shares"):
         Crops(whole=0, span=0, keywords=0)

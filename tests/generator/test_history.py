@@ -74,7 +74,7 @@ def test_it_learns_to_go_on(bought: AmazonReviews, runtime: Runtime) -> None:
 
 
 def test_what_it_cannot_do_is_refused() -> None:
-    with pytest.raises(InputError, match=r"generator\.index_ratio must be 0"):
+    with pytest.raises(InputError, match=r"index_ratio must be 0"):
         HistoryGenerator(gain=GAIN, index_ratio=1.0)
     with pytest.raises(InputError, match="reads no words"):
         Multiphase(tokenizer=RQKMeans(), generator=HistoryGenerator(gain=GAIN))

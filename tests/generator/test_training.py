@@ -214,9 +214,9 @@ def test_what_cannot_be_is_refused(tiny_model: str, options: dict, message: str)
 
 
 def test_what_cannot_read_is_refused_at_once(tiny_model: str) -> None:
-    with pytest.raises(InputError, match=r"generator\.model=.* is a bert, not a T5"):
+    with pytest.raises(InputError, match=r"model=.* is a bert, not a T5"):
         T5(gain=GAIN, model=tiny_model, **COMMON)
-    with pytest.raises(InputError, match=r"generator\.encoder: Hashing has no network"):
+    with pytest.raises(InputError, match=r"encoder: Hashing has no network"):
         DensePrefix(gain=GAIN, encoder=Hashing(), shape=SMALL, **COMMON)
 
 

@@ -145,9 +145,9 @@ def test_teacher_scores_are_looked_up() -> None:
 
 
 def test_nothing_to_learn_from_and_wrong_ranks_are_refused() -> None:
-    with pytest.raises(InputError, match=r"encoder\.positive_share: no train judgment is worth"):
+    with pytest.raises(InputError, match=r"positive_share: no train judgment is worth"):
         TrainingPairs.of(GRADED.with_columns(share=0.1), TITLES, ["a", "b"], 0.66)
     with pytest.raises(InputError, match="1 <= first <= last"):
         Retrieved(retriever=BM25(), first=5, last=2)
-    with pytest.raises(InputError, match=r"negatives\.parts is empty"):
+    with pytest.raises(InputError, match=r"parts is empty"):
         Mixed()

@@ -277,7 +277,7 @@ def test_trees_learn_and_say_what_mattered(shop: Artifact[Dataset], shop_runtime
     shares = manifest["details"]["importance"]
     assert sum(shares.values()) == pytest.approx(1, abs=0.01)
     assert "cosine hashing" in shares and "first score" in shares
-    with pytest.raises(InputError, match=r"reranker\.folds must be 0, or at least 2"):
+    with pytest.raises(InputError, match=r"folds must be 0, or at least 2"):
         LambdaMART(gain=GAIN, folds=1)
 
 
@@ -366,7 +366,7 @@ def test_a_language_model_is_asked_once(
             assert grades == sorted(grades, reverse=True)
         # Another depth asks about the new products only, within its budget.
         before = len(Endpoint.asked)
-        with pytest.raises(InputError, match=r"reranker\.budget=1; nothing was asked"):
+        with pytest.raises(InputError, match=r"budget=1; nothing was asked"):
             shop_runtime.get(
                 Reranked(FIRST, replace(llm, budget=1), GAIN, depth=4).run(shop, REQUEST)
             )
@@ -396,7 +396,7 @@ def test_a_dead_endpoint_is_told_before_the_first_stage(
     shop: Artifact[Dataset], runtime: Runtime
 ) -> None:
     away = Reranked(FIRST, LLM("grader", endpoint="http://127.0.0.1:9/v1", timeout=2.0), GAIN)
-    with pytest.raises(InputError, match=r"reranker\.endpoint=http://127\.0\.0\.1:9/v1"):
+    with pytest.raises(InputError, match=r"endpoint=http://127\.0\.0\.1:9/v1"):
         runtime.get(away.run(shop, REQUEST))
     assert {event["kind"] for event in runtime.store.events} == {"data"}
 

@@ -58,7 +58,7 @@ def test_requests_are_checked() -> None:
         ("dense/distilled_kl", "train"),
         ("late_interaction", "train"),
         ("generative", "train"),
-        ("late", "train"),
+        ("hybrid/late_fusion", "train"),
     ],
 )
 def test_a_missing_split_is_told_before_anything_is_built(

@@ -153,7 +153,7 @@ def test_only_soft_indices_teach_the_experts(index: str) -> None:
     asked = rng.normal(size=(60, 9)).astype(np.float32)
     examples = Examples(target, asked, np.arange(60), np.arange(60) * 80 + target)
     module = BehaviourModule(network, mmq(), behaviour(index=index), vectors, [examples] * 2, 1)
-    task, *_ = module._losses(examples, np.arange(60), np.arange(80))
+    task, *_ = module._losses_of(examples, np.arange(60), np.arange(80))
     task.backward()
     gradient = network.experts[0][0].weight.grad
     taught = gradient is not None and float(gradient.abs().max()) > 0
@@ -195,7 +195,7 @@ def test_stage_two_changes_ids_and_says_how_many(
 
 def test_histories_need_data_that_has_them(shop: Artifact[Dataset], shop_runtime: Runtime) -> None:
     with pytest.raises(InputError, match="the queries have no history"):
-        shop_runtime.get(mmq(behaviour=behaviour(task="generative/next_item")).fitted(shop))
+        shop_runtime.get(mmq(behaviour=behaviour(task="next_item")).fitted(shop))
 
 
 def test_history_rows_by_hand(shop: Artifact[Dataset], shop_runtime: Runtime) -> None:

@@ -186,7 +186,7 @@ def test_every_tokenizer_gives_ids_and_a_report(name: str, shop_runtime: Runtime
 
 def test_a_moving_policy_needs_costs() -> None:
     for kind in (RandomIds, Atomic, HKMeans):
-        with pytest.raises(InputError, match=r"tokenizer\.collisions=NextBest moves codes"):
+        with pytest.raises(InputError, match=r"collisions=NextBest moves codes"):
             kind(collisions=NextBest())
 
 
@@ -213,7 +213,7 @@ def test_wrong_values_are_refused(make, message: str) -> None:
 
 
 def test_opq_needs_levels_that_divide(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"tokenizer\.levels=3 does not divide 16"):
+    with pytest.raises(InputError, match=r"levels=3 does not divide 16"):
         fitted(OPQ(levels=3, codes=16), clustered(), tmp_path)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe, content, within
+from neurosearch.core.recipe import Recipe, bounds, content
 from neurosearch.encoder.sentence import POOLINGS
 from neurosearch.nn.pretrained import weights_digest
 from neurosearch.training.weights import save_weights
@@ -23,22 +22,12 @@ class TowerShape(Recipe):
     projection: dimensions of a linear map after pooling; None for none.
     """
 
-    pooling: str
-    towers: str
-    projection: int | None
-    query_max_length: int
-    product_max_length: int
+    pooling: str = field(metadata=bounds(choices=POOLINGS))
+    towers: str = field(metadata=bounds(choices=TOWERS))
+    projection: int | None = field(metadata=bounds(least=1))
+    query_max_length: int = field(metadata=bounds(least=3))
+    product_max_length: int = field(metadata=bounds(least=3))
     model: str = content(weights_digest)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.pooling not in POOLINGS:
-            raise InputError(f"encoder.pooling must be mean or cls, not {self.pooling!r}")
-        if self.towers not in TOWERS:
-            raise InputError(f"encoder.towers must be one of {', '.join(TOWERS)}")
-        within("encoder.projection", self.projection, least=1)
-        within("encoder.query_max_length", self.query_max_length, least=3)
-        within("encoder.product_max_length", self.product_max_length, least=3)
 
     @property
     def max_lengths(self) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import PRECISIONS, Recipe, content, one_of, within
+from neurosearch.core.recipe import PRECISIONS, Recipe, content, setting
 from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
@@ -48,8 +48,8 @@ class Objective(Recipe):
 
     loss: Loss
     negatives: Negatives
-    batch_size: int = 256
-    chunk: int = 0
+    batch_size: int = setting(256, least=2)
+    chunk: int = setting(0, least=0)
     mask: bool = True
 
 
@@ -74,22 +74,21 @@ class BiEncoder(Encoder):
     product_max_length: int = 128
     loss: Loss = field(default_factory=InfoNCE)
     negatives: Negatives = field(default_factory=InBatch)
-    batch_size: int = 256
-    chunk: int = 0
+    batch_size: int = setting(256, least=2)
+    chunk: int = setting(0, least=0)
     mask: bool = True
     schedule: Schedule = field(default_factory=Schedule)
-    positive_share: float = 0.66
+    positive_share: float = setting(0.66, above=0, most=1)
     teacher: Retriever | None = None
     query: QueryProcessor = field(default_factory=NoProcessing)
-    dev_products: int = 10_000
-    precision: str = "fp32"
+    dev_products: int = setting(10_000, least=1)
+    precision: str = setting("fp32", choices=PRECISIONS)
 
     has_network: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_training(self)
-        one_of("encoder.precision", self.precision, PRECISIONS)
         _ = self.shape
 
     @property
@@ -119,10 +118,6 @@ class BiEncoder(Encoder):
 
 def check_training(recipe: Any) -> None:
     """Raise InputError for a contrastive training of an encoder that can't be."""
-    within("encoder.batch_size", recipe.batch_size, least=2)
-    within("encoder.chunk", recipe.chunk, least=0)
-    within("encoder.positive_share", recipe.positive_share, above=0, most=1)
-    within("encoder.dev_products", recipe.dev_products, least=1)
     if recipe.loss.needs_teacher and recipe.teacher is None:
         raise InputError("this loss learns from a teacher, and encoder.teacher is null")
 
@@ -155,9 +150,8 @@ class TrainedBiEncoder(Artifact[Path]):
         lists = recipe.negatives.lists(replace(context, data=view.learning(data, "train")))
         teacher = None
         if recipe.teacher is not None:
-            teacher = recipe.teacher.run(
-                data, RetrievalRequest(recipe.query), "train", 200, "catalogue"
-            )
+            request = RetrievalRequest(recipe.query, "train", 200)
+            teacher = recipe.teacher.run(data, request)
         return cls(
             context,
             recipe.shape,

@@ -11,7 +11,7 @@ import json
 import time
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.distributed import barrier, world
-from neurosearch.core.recipe import Recipe, content, within
+from neurosearch.core.recipe import Recipe, bounds, content
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.shards import SHARD
@@ -39,20 +39,14 @@ class TokenShape(Recipe):
     skip_punctuation: of products.
     """
 
-    dimensions: int | None
-    query_max_length: int
-    product_max_length: int
+    dimensions: int | None = field(metadata=bounds(least=1))
+    query_max_length: int = field(metadata=bounds(least=4))
+    product_max_length: int = field(metadata=bounds(least=4))
     markers: tuple[str | None, ...]
     expansion: bool
     attend_expansion: bool
     skip_punctuation: bool
     model: str = content(weights_digest)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within("encoder.dimensions", self.dimensions, least=1)
-        within("encoder.query_max_length", self.query_max_length, least=4)
-        within("encoder.product_max_length", self.product_max_length, least=4)
 
     @property
     def max_lengths(self) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
-from neurosearch.core.recipe import PRECISIONS, Recipe, content, digest, one_of, within
+from neurosearch.core.recipe import PRECISIONS, Recipe, content, digest, setting
 from neurosearch.core.retrieval import QueryProcessor, Retriever
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, check_fields
@@ -54,29 +54,27 @@ class ColBERT(Recipe):
     expansion: bool = True
     attend_expansion: bool = False
     skip_punctuation: bool = True
-    pool_factor: int = 1
+    pool_factor: int = setting(1, least=1)
     fields: tuple[str, ...] = ("title",)
     separator: str = " "
     loss: Loss = field(default_factory=InfoNCE)
     negatives: Negatives = field(default_factory=InBatch)
-    batch_size: int = 128
-    chunk: int = 0
+    batch_size: int = setting(128, least=2)
+    chunk: int = setting(0, least=0)
     mask: bool = True
     schedule: Schedule = field(default_factory=Schedule)
-    positive_share: float = 0.66
+    positive_share: float = setting(0.66, above=0, most=1)
     teacher: Retriever | None = None
     query: QueryProcessor = field(default_factory=NoProcessing)
-    dev_products: int = 5_000
-    precision: str = "fp32"
+    dev_products: int = setting(5_000, least=1)
+    precision: str = setting("fp32", choices=PRECISIONS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_training(self)
-        within("encoder.pool_factor", self.pool_factor, least=1)
         check_fields("encoder.fields", self.fields)
         for name in ("query_max_length", "product_max_length"):
             check_reads(self.model, f"encoder.{name}", getattr(self, name))
-        one_of("encoder.precision", self.precision, PRECISIONS)
         _ = self.shape
 
     @property

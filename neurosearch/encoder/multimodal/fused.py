@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.core.artifact import Artifact
-from neurosearch.core.recipe import digest, within
+from neurosearch.core.recipe import digest, setting
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
@@ -44,12 +44,8 @@ class Fused(Encoder):
 
     text: Encoder = field(default_factory=Sentence)
     image: Encoder = field(kw_only=True)
-    text_share: float = 0.5
+    text_share: float = setting(0.5, least=0, most=1)
     centred: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within("encoder.text_share", self.text_share, least=0, most=1)
 
     def views(self, data: Artifact[Dataset]) -> tuple[Artifact[Embeddings], Artifact[Embeddings]]:
         """Vectors of the products' words and pictures, as they are before they are joined."""

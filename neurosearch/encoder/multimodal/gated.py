@@ -11,8 +11,7 @@ from typing import ClassVar
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
-from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import digest
+from neurosearch.core.recipe import digest, setting
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
@@ -31,12 +30,7 @@ class Gated(Headed):
     """
 
     gated: ClassVar[bool] = True
-    queries: str = "text"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.queries not in ASKED:
-            raise InputError(f"encoder.queries must be text or both, not {self.queries!r}")
+    queries: str = setting("text", choices=ASKED)
 
     def heads(self, data: Artifact[Dataset]) -> TrainedHeads:
         """The trained gates."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe, within
+from neurosearch.core.recipe import Recipe, bounds
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
@@ -42,21 +42,14 @@ class HeadTraining(Recipe):
     """
 
     gated: bool
-    dimensions: int
-    hidden: int
+    dimensions: int = field(metadata=bounds(least=1))
+    hidden: int = field(metadata=bounds(least=1))
     loss: Loss
-    batch_size: int
+    batch_size: int = field(metadata=bounds(least=2))
     schedule: Schedule
     gain: Gain
-    positive_share: float
+    positive_share: float = field(metadata=bounds(above=0, most=1))
     query: QueryProcessor
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within("encoder.dimensions", self.dimensions, least=1)
-        within("encoder.hidden", self.hidden, least=1)
-        within("encoder.batch_size", self.batch_size, least=2)
-        within("encoder.positive_share", self.positive_share, above=0, most=1)
 
     def towers(self, widths: tuple[int, int]) -> Any:
         """An nn.ModuleDict of `query` and `product` for vectors of these widths, untrained."""

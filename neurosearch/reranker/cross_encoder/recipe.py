@@ -19,7 +19,7 @@ from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import PRECISIONS, content, one_of, within
+from neurosearch.core.recipe import PRECISIONS, content, setting
 from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
@@ -51,31 +51,23 @@ class CrossEncoder(Reranker):
 
     gain: Gain = field(kw_only=True)
     model: str = content(weights_digest, default="sentence-transformers/all-MiniLM-L6-v2")
-    objective: str = "listwise"
-    judged: int = 4
-    drawn: int = 4
-    pool_depth: int = 50
-    batch_queries: int = 32
+    objective: str = setting("listwise", choices=OBJECTIVES)
+    judged: int = setting(4, least=1)
+    drawn: int = setting(4, least=0)
+    pool_depth: int = setting(50, least=1)
+    batch_queries: int = setting(32, least=1)
     fields: tuple[str, ...] = ("title",)
     separator: str = " "
-    query_max_length: int = 24
-    product_max_length: int = 64
+    query_max_length: int = setting(24, least=4)
+    product_max_length: int = setting(64, least=4)
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=3, lr=5e-5))
-    dev_queries: int = 400
-    precision: str = "fp32"
+    dev_queries: int = setting(400, least=1)
+    precision: str = setting("fp32", choices=PRECISIONS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("reranker.objective", self.objective, OBJECTIVES)
-        one_of("reranker.precision", self.precision, PRECISIONS)
-        within("reranker.judged", self.judged, least=1)
-        within("reranker.drawn", self.drawn, least=0)
         if self.judged + self.drawn < 2:
             raise InputError("reranker.judged + reranker.drawn: a list has two products or more")
-        for name in ("pool_depth", "batch_queries", "dev_queries"):
-            within(f"reranker.{name}", getattr(self, name), least=1)
-        for name in ("query_max_length", "product_max_length"):
-            within(f"reranker.{name}", getattr(self, name), least=4)
         check_fields("reranker.fields", self.fields)
         check_reads(self.model, *self.longest)
 

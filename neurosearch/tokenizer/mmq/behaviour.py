@@ -18,8 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.core.artifact import Artifact
-from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe, within
+from neurosearch.core.recipe import Recipe, setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
@@ -47,29 +46,17 @@ class Behaviour(Recipe):
     """
 
     gain: Gain = field(kw_only=True)
-    positive_share: float = 0.66
-    task: str = "next_item"
-    index: str = "soft"
-    temperature: float = 0.1
-    task_temperature: float = 0.1
-    reconstruction: float = 1.0
-    width: int = 128
-    negatives: int = 2048
-    batch_size: int = 256
-    rate: float = 0.1
+    positive_share: float = setting(0.66, above=0, most=1)
+    task: str = setting("next_item", choices=TASKS)
+    index: str = setting("soft", choices=INDICES)
+    temperature: float = setting(0.1, above=0)
+    task_temperature: float = setting(0.1, above=0)
+    reconstruction: float = setting(1.0, least=0)
+    width: int = setting(128, above=0)
+    negatives: int = setting(2048, least=0)
+    batch_size: int = setting(256, least=2)
+    rate: float = setting(0.1, least=0)
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=20, lr=1e-3))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, known in (("task", TASKS), ("index", INDICES)):
-            if getattr(self, name) not in known:
-                raise InputError(f"tokenizer.behaviour.{name} must be one of {', '.join(known)}")
-        within("tokenizer.behaviour.batch_size", self.batch_size, least=2)
-        for name in ("temperature", "task_temperature", "width"):
-            within(f"tokenizer.behaviour.{name}", getattr(self, name), above=0)
-        for name in ("reconstruction", "negatives", "rate"):
-            within(f"tokenizer.behaviour.{name}", getattr(self, name), least=0)
-        within("tokenizer.behaviour.positive_share", self.positive_share, above=0, most=1)
 
     def queries(
         self, encoder: Encoder, data: Artifact[Dataset]

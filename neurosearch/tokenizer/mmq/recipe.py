@@ -22,7 +22,7 @@ from neurosearch.collisions.keep import Keep
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import within
+from neurosearch.core.recipe import setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.tokenizer.base import Quantizer
@@ -51,20 +51,20 @@ class MMQ(ViewTokenizer):
     """
 
     levels: int = 4
-    shared: int = 2
-    text: int = 1
-    image: int = 1
-    hidden: int = 512
-    latent: int = 64
-    beta: float = 0.25
-    codebook: str = "ema"
-    decay: float = 0.99
-    dead_after: int = 50
+    shared: int = setting(2, least=0)
+    text: int = setting(1, least=0)
+    image: int = setting(1, least=0)
+    hidden: int = setting(512, least=1)
+    latent: int = setting(64, least=1)
+    beta: float = setting(0.25, least=0)
+    codebook: str = setting("ema", choices=("ema", "gradient"))
+    decay: float = setting(0.99, above=0, below=1)
+    dead_after: int = setting(50, least=0)
     orthogonality: str = "subspace"
-    orthogonality_weight: float = 1.0
+    orthogonality_weight: float = setting(1.0, least=0)
     decoding: str = "own"
     order: str = "gain"
-    batch_size: int = 1024
+    batch_size: int = setting(1024, least=2)
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=100, lr=1e-3))
     behaviour: Behaviour | None = None
 
@@ -72,8 +72,6 @@ class MMQ(ViewTokenizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("shared", "text", "image"):
-            within(f"tokenizer.{name}", getattr(self, name), least=0)
         total = self.shared + self.text + self.image
         if total != self.levels:
             told = f"tokenizer.shared + text + image are {total}, tokenizer.levels is {self.levels}"
@@ -82,15 +80,6 @@ class MMQ(ViewTokenizer):
         for name, known in switches.items():
             if getattr(self, name) not in known:
                 raise InputError(f"tokenizer.{name} must be one of {', '.join(known)}")
-        if self.codebook not in ("ema", "gradient"):
-            raise InputError("tokenizer.codebook must be one of ema, gradient")
-        for name in ("hidden", "latent"):
-            within(f"tokenizer.{name}", getattr(self, name), least=1)
-        within("tokenizer.batch_size", self.batch_size, least=2)
-        within("tokenizer.decay", self.decay, above=0, below=1)
-        within("tokenizer.dead_after", self.dead_after, least=0)
-        within("tokenizer.orthogonality_weight", self.orthogonality_weight, least=0)
-        within("tokenizer.beta", self.beta, least=0)
 
     def fitted(self, data: Artifact[Dataset]) -> Artifact[Quantizer]:
         plain = replace(self, collisions=Keep(), thresholds=Thresholds(), behaviour=None)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.tokenizer import residual
 from neurosearch.tokenizer.base import Quantizer, SemanticTokenizer
@@ -42,9 +43,9 @@ class RQVAE(SemanticTokenizer):
     hidden: tuple[int, ...] = (512, 256, 128)
     latent: int = 64
     beta: float = 0.25
-    codebook: str = "ema"
+    codebook: str = setting("ema", choices=CODEBOOKS)
     decay: float = 0.99
-    estimator: str = "straight"
+    estimator: str = setting("straight", choices=ESTIMATORS)
     kmeans_init: bool = True
     dead_after: int = 50
     sinkhorn_epsilon: float = 0.0
@@ -55,9 +56,6 @@ class RQVAE(SemanticTokenizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, known in (("codebook", CODEBOOKS), ("estimator", ESTIMATORS)):
-            if getattr(self, name) not in known:
-                raise InputError(f"tokenizer.{name} must be one of {', '.join(known)}")
         least = {"batch_size": 2, "latent": 1, "beam": 1, "dead_after": 0, "beta": 0}
         least |= {"sinkhorn_epsilon": 0, "diversity": 0}
         for name, low in least.items():
@@ -65,9 +63,9 @@ class RQVAE(SemanticTokenizer):
                 message = f"must be at least {low}, not {getattr(self, name)}"
                 raise InputError(f"tokenizer.{name} {message}")
         if min(self.hidden, default=1) < 1:
-            raise InputError(f"tokenizer.hidden must be positive, not {list(self.hidden)}")
+            raise self.error("hidden", f"must be positive, not {list(self.hidden)}")
         if not 0 < self.decay < 1:
-            raise InputError(f"tokenizer.decay must be between 0 and 1, not {self.decay}")
+            raise self.error("decay", f"must be between 0 and 1, not {self.decay}")
 
     def fit(self, vectors: np.ndarray, folder: Path, runtime: Runtime) -> dict[str, Any]:
         import faiss
