@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import importlib
+import re
 import tomllib
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
 from neurosearch import app
+from neurosearch.core.errors import InputError
 from neurosearch.task.base import build
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
-CONFIG_ONLY = {"runtime", "experiment", "debug", "search", "hydra"}
+CONFIG_ONLY = {"runtime", "experiment", "debug", "search", "hydra", "schedule", "thresholds"}
 ROLES = sorted(p.name for p in CONF.iterdir() if p.is_dir() and p.name != "__pycache__")
 NESTED = ("evaluation/gain", "debug/of", "hydra/launcher", "hydra/sweeper")  # groups in groups
+
+
+# What a user must say.
+NEEDED = {
+    "data=tables": ["data.products=p.csv", "data.judgments=j.csv"],
+    "retriever=run_file": ["retriever.path=x.trec"],
+    "task=search": ["task.text=mug"],
+    "task=table": ["task.jobs=[main]"],
+}
 
 
 def group_and_choice(path: Path) -> tuple[str, str]:
@@ -57,9 +70,10 @@ def node_of(group: str, choice: str) -> DictConfig:
         "negatives": "retriever.encoder.negatives",
         "generator": "retriever.generator",
         "reranker": "retriever.reranker",
+        "schedule": "retriever.encoder.schedule",
     }.get(group)
     if where is not None:
-        finetuned = {"loss": "dense/finetuned", "negatives": "dense/finetuned"}
+        finetuned = dict.fromkeys(("loss", "negatives", "schedule"), "dense/finetuned")
         others = {"fusion": "hybrid", "generator": "generative", "reranker": "reranked"}
         holder = {**others, **finetuned}.get(group, "dense")
         config = composed(f"retriever={holder}", f"{group}@{where}={choice}")
@@ -67,9 +81,9 @@ def node_of(group: str, choice: str) -> DictConfig:
         for part in where.split("."):
             node = node[part]
         return node
-    if group == "collisions":
-        named = f"collisions@tokenizer.collisions={choice}"
-        return composed("tokenizer=rqkmeans", named)["tokenizer"]["collisions"]
+    if group in ("collisions", "thresholds"):
+        named = f"{group}@tokenizer.{group}={choice}"
+        return composed("tokenizer=rqkmeans", named)["tokenizer"][group]
     config = composed(f"{group}={choice}")
     node = config
     for part in group.split("/"):
@@ -84,8 +98,13 @@ def test_every_target_lies_where_the_rule_says(group: str, choice: str) -> None:
     target = node_of(group, choice)._target_
     module, _, name = target.rpartition(".")
     assert is_dataclass(getattr(importlib.import_module(module), name))
-    if group == "evaluation/gain":
-        assert module == "neurosearch.evaluation.gain"
+    elsewhere = {
+        "evaluation/gain": "neurosearch.evaluation.gain",
+        "schedule": "neurosearch.training.schedule",
+        "thresholds": "neurosearch.tokenizer.thresholds",
+    }
+    if group in elsewhere:
+        assert module == elsewhere[group]
         return
     # A choice is a file, a file of a method's folder, or a folder with a recipe; a variant is its.
     where = f"neurosearch.{group}.{choice.replace('/', '.')}"
@@ -96,7 +115,12 @@ def test_every_target_lies_where_the_rule_says(group: str, choice: str) -> None:
 @pytest.mark.parametrize("group, choice", [c for c in CHOICES if c[0].split("/")[0] in TOP])
 def test_every_choice_instantiates(group: str, choice: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("NEUROSEARCH_DATA", str(tmp_path))
+    given = NEEDED.get(f"{group}={choice}", [])
     config = composed(f"{group}={choice}", f"paths.outputs={tmp_path}")
+    if given:
+        with pytest.raises(InputError, match=f"{group}.* has no value: add {group}"):
+            build(config, group)
+    config = composed(f"{group}={choice}", f"paths.outputs={tmp_path}", *given)
     assert build(config, group.split("/")[0]) is not None
 
 
@@ -151,6 +175,55 @@ def test_searches_go_by_dev_and_can_be_resumed(choice: str) -> None:
     sweeper = config.hydra.sweeper
     assert sweeper._target_.endswith("OptunaSweeper") and sweeper.direction == "maximize"
     assert sweeper.storage.startswith("sqlite:///") and config.name in sweeper.study_name
+
+
+def test_a_yaml_says_what_its_dataclass_says() -> None:
+    """One truth for defaults: `BM25()` and `retriever=bm25` are one system."""
+    differing = [
+        f"{group}={choice}: {told}"
+        for group, choice in CHOICES
+        if not (group.split("/")[0] in CONFIG_ONLY or "/" in choice or group == "evaluation/gain")
+        for told in differences(yaml.safe_load((CONF / group / f"{choice}.yaml").read_text()))
+    ]
+    assert not differing, "\n".join(differing)
+
+
+def differences(node: dict[str, Any], default: Any = None, where: str = "") -> list[str]:
+    """Plain values of a YAML that are not its class's defaults, nested parts included.
+
+    `default`: the instance that the part has by default, for parts whose class another group says.
+    """
+    if "_target_" in node:
+        module, _, name = node["_target_"].rpartition(".")
+        kind = getattr(importlib.import_module(module), name)
+        values = {
+            s.name: s.default if s.default_factory is MISSING else s.default_factory()
+            for s in fields(kind)
+        }
+        if type(default) is kind:
+            values = {s.name: getattr(default, s.name) for s in fields(default)}
+    elif is_dataclass(default):
+        values = {s.name: getattr(default, s.name) for s in fields(default)}
+    else:
+        return []
+    found = []
+    # Parts that other YAMLs are chosen for; schedules all have one class.
+    words = " ".join(str(entry) for entry in node.get("defaults", ()))
+    chosen = set(re.findall(r"@(\w+)'", words)) - {"schedule"}
+    for key, value in node.items():
+        if key in ("_target_", "defaults") or key in chosen:
+            continue
+        usual = values[key]  # a key that is no field is an error
+        if isinstance(value, dict) and (is_dataclass(usual) or "_target_" in value):
+            found += differences(value, usual, f"{where}{key}.")
+        elif usual is MISSING or (isinstance(value, str) and ("${" in value or value == "???")):
+            continue
+        else:
+            value = tuple(value) if isinstance(value, list) else value
+            value = float(value) if isinstance(usual, float) and value is not None else value
+            if value != usual:
+                found.append(f"{where}{key} is {value!r}, by default {usual!r}")
+    return found
 
 
 def test_roles_are_packages() -> None:

@@ -62,7 +62,9 @@ class Generator(Recipe):
     label_smoothing: float = setting(0.0, least=0, below=1)
     soft_targets: bool = False
     ranking: float = setting(0.0, least=0)
-    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=12, lr=1e-3))
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(epochs=12, lr=1e-3, warmup=0.05, patience=0)
+    )
     reader_rate: float = setting(0.1, least=0)
     beam: int = setting(20, least=1)
     query: QueryProcessor = field(default_factory=NoProcessing)

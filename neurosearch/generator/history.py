@@ -19,6 +19,7 @@ from neurosearch.data.histories import history_rows
 from neurosearch.generator.base import Generator
 from neurosearch.generator.decoder_config import Shape
 from neurosearch.generator.t5_scratch import untrained_model
+from neurosearch.training.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,13 @@ class HistoryGenerator(Generator):
     max_length: int = 80
     index_ratio: float = 0.0
     reader_rate: float = 1.0
+    batch_size: int = 256
+    label_smoothing: float = 0.1
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(
+            epochs=100, lr=1e-3, weight_decay=0.05, warmup=0.05, validations=10, patience=0
+        )
+    )
 
     reads_words: ClassVar[bool] = False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from neurosearch.core.recipe import content
 from neurosearch.generator.base import Generator
 from neurosearch.generator.decoder_config import Shape
 from neurosearch.nn.pretrained import local_folder, weights_digest
+from neurosearch.training.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,9 @@ class T5(Generator):
 
     model: str = content(weights_digest, default="t5-small")
     reader_rate: float = 1.0
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(epochs=12, lr=3e-4, warmup=0.05, patience=0)
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

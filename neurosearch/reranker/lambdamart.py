@@ -48,7 +48,7 @@ class LambdaMART(Reranker):
     gain: Gain = field(kw_only=True)
     encoders: Mapping[str, Encoder] = field(default_factory=dict)
     rerankers: Mapping[str, Reranker] = field(default_factory=dict)
-    folds: int = 2
+    folds: int = 0
     pool_depth: int = setting(50, least=1)
     trees: int = setting(500, least=1)
     leaves: int = setting(31, least=2)

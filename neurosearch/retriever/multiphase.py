@@ -48,7 +48,7 @@ class Multiphase(Retriever):
     tokenizer: SemanticTokenizer = field(kw_only=True)
     generator: Generator | None = None
     depth: int = 1
-    probes: int = setting(16, least=1)
+    probes: int = setting(56, least=1)
     width: int | None = setting(None, least=1)
 
     floor: ClassVar[float | None] = FLOOR

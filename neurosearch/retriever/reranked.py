@@ -50,7 +50,7 @@ class Reranked(Retriever):
     reranker: Reranker
     gain: Gain
     depth: int = setting(100, least=1)
-    weight: float | None = setting(1.0, least=0, most=1)
+    weight: float | None = setting(None, least=0, most=1)
 
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         first, scored = self._stages(data, request)

@@ -142,6 +142,9 @@ def build(config: DictConfig, role: str) -> Any:
                 raise cause from None
             cause = cause.__cause__ or cause.__context__
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        missing = re.match(r"Missing mandatory value: (\S+)", lines[0])
+        if missing:
+            raise InputError(f"{missing.group(1)} has no value: add {missing.group(1)}=…") from None
         # Hydra's first line says where, what follows says what is wrong.
         raise InputError(f"config key {role!r}: {' '.join(lines[:2])}") from None
 

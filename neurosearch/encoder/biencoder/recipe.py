@@ -71,7 +71,7 @@ class BiEncoder(Encoder):
     towers: str = "shared"
     projection: int | None = None
     query_max_length: int = 32
-    product_max_length: int = 128
+    product_max_length: int = 64
     loss: Loss = field(default_factory=InfoNCE)
     negatives: Negatives = field(default_factory=InBatch)
     batch_size: int = setting(256, least=2)

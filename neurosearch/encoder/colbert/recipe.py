@@ -48,10 +48,10 @@ class ColBERT(Recipe):
     gain: Gain = field(kw_only=True)
     model: str = content(weights_digest, default="sentence-transformers/all-MiniLM-L6-v2")
     dimensions: int | None = 128
-    query_max_length: int = 32
+    query_max_length: int = 16
     product_max_length: int = 64
     markers: tuple[str | None, ...] = ("[unused0]", "[unused1]")
-    expansion: bool = True
+    expansion: bool = False
     attend_expansion: bool = False
     skip_punctuation: bool = True
     pool_factor: int = setting(1, least=1)
@@ -59,10 +59,10 @@ class ColBERT(Recipe):
     separator: str = " "
     loss: Loss = field(default_factory=InfoNCE)
     negatives: Negatives = field(default_factory=InBatch)
-    batch_size: int = setting(128, least=2)
+    batch_size: int = setting(256, least=2)
     chunk: int = setting(0, least=0)
     mask: bool = True
-    schedule: Schedule = field(default_factory=Schedule)
+    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=4.0))
     positive_share: float = setting(0.66, above=0, most=1)
     teacher: Retriever | None = None
     query: QueryProcessor = field(default_factory=NoProcessing)

@@ -84,7 +84,11 @@ class Headed(Encoder):
     hidden: int = 512
     loss: Loss = field(default_factory=InfoNCE)
     batch_size: int = 512
-    schedule: Schedule = field(default_factory=Schedule)
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(
+            epochs=20, lr=1e-3, decay="cosine", validations=5, patience=0
+        )
+    )
     positive_share: float = 0.66
     query: QueryProcessor = field(default_factory=NoProcessing)
 

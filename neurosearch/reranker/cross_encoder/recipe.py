@@ -60,7 +60,7 @@ class CrossEncoder(Reranker):
     separator: str = " "
     query_max_length: int = setting(24, least=4)
     product_max_length: int = setting(64, least=4)
-    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=3, lr=5e-5))
+    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=4, lr=5e-5, patience=0))
     dev_queries: int = setting(400, least=1)
     precision: str = setting("fp32", choices=PRECISIONS)
 

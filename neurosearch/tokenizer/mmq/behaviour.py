@@ -56,7 +56,9 @@ class Behaviour(Recipe):
     negatives: int = setting(2048, least=0)
     batch_size: int = setting(256, least=2)
     rate: float = setting(0.1, least=0)
-    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=20, lr=1e-3))
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(epochs=20, lr=1e-3, warmup=0.05, validations=10)
+    )
 
     def queries(
         self, encoder: Encoder, data: Artifact[Dataset]

@@ -65,7 +65,17 @@ class MMQ(ViewTokenizer):
     decoding: str = "own"
     order: str = "gain"
     batch_size: int = setting(1024, least=2)
-    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=100, lr=1e-3))
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(
+            epochs=100,
+            lr=1e-3,
+            weight_decay=0.0,
+            warmup=0.02,
+            decay="cosine",
+            validations=10,
+            patience=0,
+        )
+    )
     behaviour: Behaviour | None = None
 
     has_costs: ClassVar[bool] = True

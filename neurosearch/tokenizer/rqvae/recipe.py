@@ -52,7 +52,11 @@ class RQVAE(SemanticTokenizer):
     diversity: float = 0.0
     beam: int = 1
     batch_size: int = 2048
-    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=60, lr=2e-3))
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(
+            epochs=60, lr=2e-3, weight_decay=0.0, warmup=0.02, decay="cosine", validations=10
+        )
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
