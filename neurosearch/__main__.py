@@ -22,6 +22,7 @@ def main() -> None:
     """The console command."""
     signal.signal(signal.SIGTERM, _stop)
     mask_logs()
+    _move_multirun()
     _check_outputs()
     _check_groups()
     utils.run_and_report = _reported
@@ -33,6 +34,13 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(130)  # threads that still work must not hold the process back
     sys.exit(1 if callback.failed_jobs else 0)
+
+
+def _move_multirun() -> None:
+    """Let `-m` stand anywhere: Hydra's parser wants it before the overrides."""
+    words = [word for word in sys.argv[1:] if word not in ("-m", "--multirun")]
+    if len(words) < len(sys.argv) - 1:
+        sys.argv[1:] = ["-m", *words]
 
 
 def _reported(work: Callable[[], Any]) -> Any:

@@ -13,14 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from tests import commands
+
 TINY = ["debug=tiny", "evaluation.latency.queries=0", "retriever.engine=bm25s"]
 BM25 = ["retriever=bm25", *TINY]
 
 
-def run(outputs: Path, *words: str, code: str = "") -> subprocess.CompletedProcess[str]:
-    """`python -m neurosearch …` (or `code` around it) in a process of its own."""
-    start = ["-c", code] if code else ["-m", "neurosearch"]
-    command = [sys.executable, "-W", "ignore", *start, *words]
+def run(
+    outputs: Path, *words: str, code: str = ""
+) -> commands.Done | subprocess.CompletedProcess[str]:
+    """`python -m neurosearch …`; with `code`, Python's own start and this code around it."""
+    if not code:
+        return commands.run(words, {"NEUROSEARCH_OUTPUTS": str(outputs)})
+    command = [sys.executable, "-W", "ignore", "-c", code, *words]
     environment = {**os.environ, "NEUROSEARCH_OUTPUTS": str(outputs)}
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
@@ -106,13 +111,13 @@ def test_a_job_that_cannot_work_is_told_before_the_others_run(outputs: Path) -> 
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["retriever=bm25", "retriever.k1=high"], "BM25.k1 must be float, not 'high'"),
+        (["retriever=bm25", "retriever.k1=high"], "retriever.k1 must be float, not 'high'"),
         (["data=home_depot", "paths.data=/nowhere"], "/nowhere/home_depot: no such file or folder"),
         (["data.n_products=3"], "data.n_products must be 500 to 10000000, not 3"),
         (["evaluation.depth=5"], "evaluation.depth is 5; Recall@100 needs at least 100"),
         (["evaluation/gain=wands_lin", *BM25], "gain wands_lin has no label 'C'"),
         (["runtime.device=banana"], "runtime.device must be auto, cpu, cuda or cuda:N"),
-        (["retriever=bm25", "retriever.k1=nan"], "BM25.k1 must be a finite number, not nan"),
+        (["retriever=bm25", "retriever.k1=nan"], "retriever.k1 must be a finite number, not nan"),
     ],
 )
 def test_bad_input_is_one_clear_line(outputs: Path, words: list[str], message: str) -> None:
@@ -194,7 +199,7 @@ def test_two_catalogues_are_two_tables(outputs: Path) -> None:
 def test_a_wrong_column_is_named(outputs: Path) -> None:
     done = run(outputs, "-m", *BM25, "report.columns=[nDGC@10]", "name=columns")
     assert done.returncode == 1
-    assert "report.columns: ['nDGC@10']; known are nDCG@10" in done.stderr + done.stdout
+    assert "report.columns has ['nDGC@10']; known are nDCG@10" in done.stderr + done.stdout
 
 
 def test_outputs_that_cannot_be_are_one_line(tmp_path: Path) -> None:

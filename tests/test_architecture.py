@@ -20,7 +20,7 @@ LAYERS = (
     ("report",),
     ("task",),
     ("tracking", "sweep"),
-    ("app",),
+    ("app", "comparison"),
     ("__main__",),
 )
 

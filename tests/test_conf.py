@@ -22,7 +22,13 @@ ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 CONFIG_ONLY = {"runtime", "experiment", "debug", "search", "hydra", "schedule", "thresholds"}
 ROLES = sorted(p.name for p in CONF.iterdir() if p.is_dir() and p.name != "__pycache__")
-NESTED = ("evaluation/gain", "debug/of", "hydra/launcher", "hydra/sweeper")  # groups in groups
+NESTED = (
+    "evaluation/gain",
+    "debug/of",
+    "hydra/help",
+    "hydra/launcher",
+    "hydra/sweeper",
+)  # groups in groups
 
 
 # What a user must say.

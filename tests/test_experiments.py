@@ -15,6 +15,8 @@ import polars as pl
 import pytest
 import yaml
 
+from tests.commands import run
+
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 METRICS = ("nDCG@10", "Recall@100", "judged@10", "collision_rate", "neighbour_consistency")
@@ -120,11 +122,9 @@ def bought(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_toy_table(name: str, outputs: Path, tiny_model: str, bought: str) -> None:
-    command = [sys.executable, "-W", "ignore", "-m", "neurosearch", "-m", f"experiment={name}"]
-    environment = {**os.environ, "NEUROSEARCH_OUTPUTS": str(outputs)}
     toy = [*TOY, *MORE.get(name, [])]
     words = [word.replace("TINY", tiny_model).replace("BOUGHT", bought) for word in toy]
-    done = subprocess.run([*command, *words], capture_output=True, text=True, env=environment)
+    done = run(["-m", f"experiment={name}", *words], {"NEUROSEARCH_OUTPUTS": str(outputs)})
     assert done.returncode == 0, done.stderr[-3000:]
     (table,) = (outputs / "tables" / name).glob("*.csv")
     with table.open() as handle:

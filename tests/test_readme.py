@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.commands import run
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -68,17 +67,8 @@ def test_it_runs(command: str, published: Path, outputs: Path) -> None:
     toy += [] if "task=" in command else ["evaluation.resamples=200"]
     if "data=" not in command:
         toy += ["debug=tiny"]
-    environment = {
-        **os.environ,
-        "NEUROSEARCH_DATA": str(published),
-        "NEUROSEARCH_OUTPUTS": str(outputs),
-    }
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "neurosearch", *words, *toy],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
+    places = {"NEUROSEARCH_DATA": str(published), "NEUROSEARCH_OUTPUTS": str(outputs)}
+    done = run([*words, *toy], places)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

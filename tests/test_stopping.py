@@ -167,7 +167,10 @@ def test_what_cannot_work_is_told_before_the_first_job(tmp_path: Path) -> None:
         (["retriever=bm25", "seed=-1"], "error: seed must be 0 to 4294967295, not -1"),
         (["retriever=bm25", "name=null"], "error: name must be"),
         (["retriever=bm25", "precision=fp8"], "error: precision must be one of fp32, bf16"),
-        (["retriever=bm25", "retriever.boosts=foo"], "BM25.boosts must be a mapping, not 'foo'"),
+        (
+            ["retriever=bm25", "retriever.boosts=foo"],
+            "retriever.boosts must be a mapping, not 'foo'",
+        ),
         (
             ["retriever=bm25", "retriever.boosts.contents=0"],
             "boosts.contents must be a number above",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
+import socket
 import time
+import zlib
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -30,14 +34,27 @@ ATTEMPTS = "attempts.json"  # in the folder of a resumable build: what its kille
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a file so that a reader finds the old or the new one, never a part.
+
+    What killed processes of this machine left of earlier attempts is removed.
+    """
+    stem = f".{path.name}.{_machine()}-"
+    for left in path.parent.glob(f"{glob.escape(stem)}*"):
+        if not Path("/proc", left.name.removeprefix(stem)).exists():
+            left.unlink(missing_ok=True)
+    temporary = path.with_name(f"{stem}{os.getpid()}")
     try:
         temporary.write_bytes(content)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@cache
+def _machine() -> str:
+    """A short name of this machine: another one's processes have numbers of their own."""
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

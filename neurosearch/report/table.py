@@ -75,6 +75,12 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text("utf-8")) for path in sorted(folder.rglob("[0-9]*.json"))]
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of a job's folder."""
+    record: dict[str, Any] = json.loads((folder / "record.json").read_text("utf-8"))
+    return record
+
+
 def make_tables(records: Sequence[dict[str, Any]], command: str = "") -> list[Table]:
     """One table for each data set (its folds joined), protocol, split, gain and rule for ties.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,7 +10,7 @@ from typing import Any, ClassVar
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.machine import log, peak_memory_mb
 from neurosearch.core.store import write_whole
-from neurosearch.task.base import Job, Task, build, resolved
+from neurosearch.task.base import SWEEP, Job, Task, build, resolved
 from neurosearch.task.measure import measured, system_facts, targets
 
 
@@ -43,7 +44,23 @@ class Evaluate(Task):
             "%s: nDCG@10 %.3f (%d artifacts reused, %d built, %.1f s)",
             *(identity["label"], headline, len(events) - built, built, seconds),
         )
+        if SWEEP not in os.environ:  # a sweep prints its table
+            self._print(job)
         return float(headline)
+
+    def _print(self, job: Job) -> None:
+        """The job's row, with intervals, and what was written."""
+        from neurosearch.report.formatting import interval, number
+        from neurosearch.report.table import make_tables, read_record
+
+        (table,) = make_tables([read_record(job.folder)])
+        row, columns = table.rows[0], job.config.report.columns
+        for name in (column for column in columns if column in row.cells):
+            ends = interval(row, name)
+            print(f"{name:>18}  {number(name, row.cells[name].mean):>7}  {ends}".rstrip())
+        written = sorted(path.name for path in job.folder.iterdir() if path.is_file())
+        print(f"{row.caption} on {table.title}, {row.queries} {table.split} queries")
+        print(f"{job.folder}: {', '.join(written)}")
 
     def targets(self, job: Job) -> list[Artifact[Any]]:
         return targets(job.retriever, job.dataset, job.query, job.evaluation)

@@ -237,3 +237,17 @@ def test_seconds_are_those_of_all_attempts(runtime: Runtime) -> None:
     manifest = runtime.store.manifest(Slow())
     assert manifest is not None and 0.85 < manifest["seconds"] < 3
     assert sorted(manifest["files"]) == ["part0", "part1", "part2"]
+
+
+def test_what_a_kill_left_of_a_write_goes_with_the_next_one(tmp_path: Path) -> None:
+    from neurosearch.core.store import _machine, write_whole
+
+    path = tmp_path / "record [1].json"
+    dead = tmp_path / f".{path.name}.{_machine()}-999999999"
+    alive = tmp_path / f".{path.name}.{_machine()}-1"
+    elsewhere = tmp_path / f".{path.name}.00000000-999999999"
+    for left in (dead, alive, elsewhere):
+        left.write_text("half of it")
+    write_whole(path, b"whole")
+    assert path.read_bytes() == b"whole"
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, alive.name, elsewhere.name}

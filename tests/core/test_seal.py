@@ -195,7 +195,7 @@ def test_only_reports_open_everything() -> None:
         for path in ROOT.rglob("*.py")
         if "neurosearch.evaluation.opened import" in path.read_text()
     }
-    assert users == {"task/explore.py", "task/base.py"}
+    assert users == {"comparison.py", "task/explore.py", "task/base.py"}
 
 
 def test_no_fingerprint_of_a_system_hangs_on_test_judgments(outputs: Path, tiny_model: str) -> None:

@@ -132,5 +132,5 @@ def test_bad_lines_are_refused(tmp_path: Path, runtime: Runtime, line: str, told
 def test_missing_files_and_settings(tmp_path: Path, runtime: Runtime) -> None:
     with pytest.raises(InputError, match=r"no meta\*\.json"):
         runtime.get(AmazonReviews(path=str(tmp_path)).dataset())
-    with pytest.raises(InputError, match=r"queries must be next_item or reviews"):
+    with pytest.raises(InputError, match=r"queries must be one of next_item, reviews"):
         AmazonReviews(path=str(tmp_path), queries="clicks")

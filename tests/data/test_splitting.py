@@ -72,7 +72,7 @@ def test_labels_are_mixed_alike_and_order_does_not_matter() -> None:
         ({"train": 1.5, "test": -0.5}, 0, 0, "shares that add up to 1"),
         ({"train": 0.5, "test": 0.5}, 5, 0, "exclude one another"),
         (None, 2, 0, "at least 3"),
-        (None, 5, 5, r"data\.fold must be 0 to 4"),
+        (None, 5, 5, r"fold must be 0 to 4"),
         (None, 0, 1, "there are no folds"),
     ],
 )

@@ -176,10 +176,10 @@ def test_the_rate_rises_and_falls() -> None:
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"towers": "three"}, r"encoder\.towers must be one of shared, query_product"),
-        ({"pooling": "max"}, r"encoder\.pooling must be mean or cls"),
-        ({"batch_size": 1}, r"encoder\.batch_size must be at least 2"),
-        ({"projection": 0}, r"encoder\.projection must be at least 1"),
+        ({"towers": "three"}, r"towers must be one of shared, query_product"),
+        ({"pooling": "max"}, r"pooling must be mean or cls"),
+        ({"batch_size": 1}, r"batch_size must be at least 2"),
+        ({"projection": 0}, r"projection must be at least 1"),
     ],
 )
 def test_wrong_values_are_refused(tiny_model: str, changes, message: str) -> None:
@@ -200,10 +200,10 @@ def test_negatives_are_mined_in_half_precision_too(tiny_model: str, shop, tmp_pa
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"chunk": -5}, r"encoder\.chunk must be at least 0, not -5"),
-        ({"positive_share": 2.0}, r"encoder\.positive_share must be above 0 and at most 1"),
-        ({"dev_products": 0}, r"encoder\.dev_products must be at least 1"),
-        ({"query_max_length": 0}, r"encoder\.query_max_length must be at least 3"),
+        ({"chunk": -5}, r"chunk must be at least 0, not -5"),
+        ({"positive_share": 2.0}, r"positive_share must be above 0 and at most 1"),
+        ({"dev_products": 0}, r"dev_products must be at least 1"),
+        ({"query_max_length": 0}, r"query_max_length must be at least 3"),
         ({"fields": ("nope",)}, r"encoder\.fields: \['nope'\]; known are title"),
         ({"fields": ()}, r"encoder\.fields: \[\]; known are title"),
         ({"loss": KL()}, r"learns from a teacher, and encoder\.teacher is null"),
@@ -217,16 +217,16 @@ def test_values_that_make_no_sense_are_refused(tiny_model: str, options, message
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: Schedule(decay="foo"), r"schedule\.decay must be one of linear, cosine, constant"),
-        (lambda: Schedule(epochs=-1.0), r"schedule\.epochs must be above 0, not -1\.0"),
-        (lambda: Schedule(lr=-1.0), r"schedule\.lr must be above 0"),
-        (lambda: Schedule(warmup=5.0), r"schedule\.warmup must be at least 0 and at most 1"),
-        (lambda: Schedule(clip=0.0), r"schedule\.clip must be above 0"),
-        (lambda: Schedule(validations=-2), r"schedule\.validations must be at least 1"),
-        (lambda: Judged(per_query=-1), r"negatives\.per_query must be at least 0"),
-        (lambda: replace(MINED, max_ratio=-3.0), r"negatives\.max_ratio must be above 0"),
-        (lambda: replace(MINED, refresh_every=-1), r"negatives\.refresh_every must be at least 0"),
-        (lambda: KL(teacher_temperature=0.0), r"loss\.teacher_temperature must be above 0"),
+        (lambda: Schedule(decay="foo"), r"decay must be one of linear, cosine, constant"),
+        (lambda: Schedule(epochs=-1.0), r"epochs must be above 0, not -1\.0"),
+        (lambda: Schedule(lr=-1.0), r"lr must be above 0"),
+        (lambda: Schedule(warmup=5.0), r"warmup must be at least 0 and at most 1"),
+        (lambda: Schedule(clip=0.0), r"clip must be above 0"),
+        (lambda: Schedule(validations=-2), r"validations must be at least 1"),
+        (lambda: Judged(per_query=-1), r"per_query must be at least 0"),
+        (lambda: replace(MINED, max_ratio=-3.0), r"max_ratio must be above 0"),
+        (lambda: replace(MINED, refresh_every=-1), r"refresh_every must be at least 0"),
+        (lambda: KL(teacher_temperature=0.0), r"teacher_temperature must be above 0"),
     ],
 )
 def test_so_are_those_of_its_parts(make, message: str) -> None:

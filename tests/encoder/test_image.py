@@ -268,7 +268,7 @@ def test_bad_settings_are_refused(image: ImageEncoder) -> None:
     words = Hashing()
     with pytest.raises(InputError, match=r"text_share must be at least 0"):
         Fused(text=words, image=image, text_share=1.5)
-    with pytest.raises(InputError, match=r"queries must be text or both"):
+    with pytest.raises(InputError, match=r"queries must be one of text, both"):
         Gated(text=words, image=image, queries="image", **SMALL)
     with pytest.raises(InputError, match=r"products must be text or image"):
         Aligned(text=words, image=image, products="both", **SMALL)

@@ -42,7 +42,7 @@ def test_small_catalogues_have_fewer_cells() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(InputError, match=r"probes=9: 1 to index\.cells=8"):
+    with pytest.raises(InputError, match=r"probes is 9: 1 to index\.cells=8"):
         IVF(cells=8, probes=9)
     with pytest.raises(InputError, match=r"search must be at least 2"):
         HNSW(search=1)

@@ -212,9 +212,9 @@ def test_another_encoder_is_refused(tokens: TokenEmbeddings, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "options, told",
     [
-        ({"bits": 3}, r"index\.bits must be 1, 2, 4 or null"),
-        ({"probes": 0}, r"index\.probes must be at least 1"),
-        ({"threshold": 2.0}, r"index\.threshold must be at least -1"),
+        ({"bits": 3}, r"bits must be 1, 2, 4 or null"),
+        ({"probes": 0}, r"probes must be at least 1"),
+        ({"threshold": 2.0}, r"threshold must be at least -1"),
     ],
 )
 def test_bad_settings_are_refused(options: dict, told: str) -> None:

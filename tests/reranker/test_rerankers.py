@@ -182,7 +182,9 @@ def test_a_cross_encoder_learns(
         return shop_runtime.get(protocol.metrics(system, shop, NoProcessing()))["nDCG@10"].mean()
 
     short = replace(cross(tiny_model), schedule=Schedule(epochs=0.01, lr=1e-9, patience=0))
-    trained, untrained = (Reranked(FIRST, x, GAIN, depth=20) for x in (cross(tiny_model), short))
+    trained, untrained = (
+        Reranked(FIRST, x, GAIN, weight=1.0, depth=20) for x in (cross(tiny_model), short)
+    )
     assert ndcg(trained) > ndcg(untrained)
     # Below BM25 so small a model earns no weight; below a random order it does.
     below = replace(trained, retriever=Random(), depth=100)
@@ -251,7 +253,7 @@ def test_lexical_features_by_hand() -> None:
 def test_trees_learn_and_say_what_mattered(shop: Artifact[Dataset], shop_runtime: Runtime) -> None:
     encoders = {"hashing": Hashing()}
     recipe = LambdaMART(gain=GAIN, encoders=encoders, folds=2, min_data=5, trees=60)
-    system = Reranked(FIRST, recipe, GAIN, depth=50)
+    system = Reranked(FIRST, recipe, GAIN, weight=1.0, depth=50)
     protocol = CatalogueProtocol(GAIN, depth=100)
     metrics = shop_runtime.get(protocol.metrics(system, shop, NoProcessing()))
     plain = shop_runtime.get(protocol.metrics(FIRST, shop, NoProcessing()))
@@ -285,7 +287,7 @@ def test_a_bigger_biencoder_is_dense_retrieval_of_the_candidates(
     shop: Artifact[Dataset], shop_runtime: Runtime
 ) -> None:
     encoder = Hashing()
-    system = Reranked(FIRST, BiEncoderReranker(encoder), GAIN, depth=30)
+    system = Reranked(FIRST, BiEncoderReranker(encoder), GAIN, weight=1.0, depth=30)
     found = shop_runtime.get(system.run(shop, REQUEST)).frame.filter(pl.col("rank") <= 5)
     dense = shop_runtime.get(Dense(encoder).run(shop, ask(depth=500))).frame
     candidates = shop_runtime.get(Candidates(FIRST.run(shop, REQUEST), 30)).frame
@@ -348,7 +350,7 @@ def test_a_language_model_is_asked_once(
     Endpoint.asked.clear()
     try:
         llm = LLM("grader", endpoint=url, budget=200)
-        system = Reranked(FIRST, llm, GAIN, depth=3)
+        system = Reranked(FIRST, llm, GAIN, weight=1.0, depth=3)
         run = shop_runtime.get(system.run(shop, REQUEST))
         data = shop_runtime.get(shop)
         pairs = numbered_pairs(run, data.queries("test").ids, data.catalogue.ids)
@@ -368,22 +370,28 @@ def test_a_language_model_is_asked_once(
         before = len(Endpoint.asked)
         with pytest.raises(InputError, match=r"budget=1; nothing was asked"):
             shop_runtime.get(
-                Reranked(FIRST, replace(llm, budget=1), GAIN, depth=4).run(shop, REQUEST)
+                Reranked(FIRST, replace(llm, budget=1), GAIN, weight=1.0, depth=4).run(
+                    shop, REQUEST
+                )
             )
         assert len(Endpoint.asked) == before
-        shop_runtime.get(Reranked(FIRST, replace(llm, budget=99), GAIN, depth=4).run(shop, REQUEST))
+        shop_runtime.get(
+            Reranked(FIRST, replace(llm, budget=99), GAIN, weight=1.0, depth=4).run(shop, REQUEST)
+        )
         assert before < len(Endpoint.asked) <= before + len(data.queries("test"))
         # The budget is of the model's, not of a split's or a run's.
         spent = len(Endpoint.asked)
         with pytest.raises(InputError, match=rf"{spent} were asked before, reranker\.budget=99"):
             shop_runtime.get(
-                Reranked(FIRST, replace(llm, budget=99), GAIN, depth=9).run(shop, REQUEST)
+                Reranked(FIRST, replace(llm, budget=99), GAIN, weight=1.0, depth=9).run(
+                    shop, REQUEST
+                )
             )
     finally:
         server.shutdown()
         server.server_close()
     # Kept answers need no endpoint.
-    shop_runtime.get(Reranked(FIRST, llm, GAIN, depth=2).run(shop, REQUEST))
+    shop_runtime.get(Reranked(FIRST, llm, GAIN, weight=1.0, depth=2).run(shop, REQUEST))
     # Bare grades, grades beside their scale, refusals.
     answers = {"7": 7, "7/10": 7, "Out of 10: 7": 7, "10": 10, "": 0, "10/10": 10, "no idea": 0}
     for number, (answer, grade) in enumerate(answers.items()):
@@ -395,7 +403,9 @@ def test_a_language_model_is_asked_once(
 def test_a_dead_endpoint_is_told_before_the_first_stage(
     shop: Artifact[Dataset], runtime: Runtime
 ) -> None:
-    away = Reranked(FIRST, LLM("grader", endpoint="http://127.0.0.1:9/v1", timeout=2.0), GAIN)
+    away = Reranked(
+        FIRST, LLM("grader", endpoint="http://127.0.0.1:9/v1", timeout=2.0), GAIN, weight=1.0
+    )
     with pytest.raises(InputError, match=r"endpoint=http://127\.0\.0\.1:9/v1"):
         runtime.get(away.run(shop, REQUEST))
     assert {event["kind"] for event in runtime.store.events} == {"data"}
@@ -404,13 +414,13 @@ def test_a_dead_endpoint_is_told_before_the_first_stage(
 @pytest.mark.parametrize(
     "make, told",
     [
-        (lambda m: cross(m, objective="best"), r"reranker\.objective must be one of"),
+        (lambda m: cross(m, objective="best"), r"objective must be one of"),
         (lambda m: cross(m, judged=1, drawn=0), "a list has two products or more"),
         (
             lambda m: Reranked(FIRST, cross(m), GAIN, depth=0),
-            r"retriever\.depth must be at least 1",
+            r"depth must be at least 1",
         ),
-        (lambda m: Reranked(FIRST, cross(m), GAIN, weight=2.0), r"retriever\.weight must be at"),
+        (lambda m: Reranked(FIRST, cross(m), GAIN, weight=2.0), r"weight must be at"),
         (lambda m: LLM("x", prompt="no"), r"does not say where \{query\} goes"),
         (lambda m: CrossTower(cross(m, product_max_length=500)), "but the model reads 64"),
     ],

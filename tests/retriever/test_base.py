@@ -41,7 +41,7 @@ def test_it_is_ranked_and_tested_and_has_no_latency(shop_runtime: Runtime, shop)
 
 
 def test_requests_are_checked() -> None:
-    with pytest.raises(InputError, match="the protocol must be one of catalogue, judged"):
+    with pytest.raises(InputError, match="pool must be one of catalogue, judged"):
         ask(pool="everything")
     with pytest.raises(InputError, match="depth must be at least 1"):
         ask(depth=0)

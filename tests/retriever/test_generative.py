@@ -182,7 +182,7 @@ def test_what_is_no_leaf_gives_nothing() -> None:
 def test_what_cannot_be_is_refused(system: Generative) -> None:
     with pytest.raises(InputError, match=r"beam must be at least 1"):
         replace(system, beam=0)
-    with pytest.raises(InputError, match=r"retriever\.cosine_weight"):
+    with pytest.raises(InputError, match=r"cosine_weight"):
         replace(system, cosine_weight=-1.0)
 
 

@@ -74,7 +74,7 @@ def test_a_hybrid_of_hybrids(shop_runtime: Runtime, shop) -> None:
 
 
 def test_one_member_is_refused() -> None:
-    with pytest.raises(InputError, match=r"members: 1 given, two or more needed"):
+    with pytest.raises(InputError, match=r"members has 1, two or more are needed"):
         Hybrid({"sparse": BM25()}, RRF(), GAIN)
 
 

@@ -20,7 +20,7 @@ HERE = "paths.outputs={0}"
 @pytest.mark.parametrize(
     "overrides, told",
     [
-        (["report.columns=[Foo@3]"], r"report\.columns: \['Foo@3'\]; known are nDCG@10"),
+        (["report.columns=[Foo@3]"], r"report\.columns has \['Foo@3'\]; known are nDCG@10"),
         (["report.publish={0}/file/x"], r"report\.publish: .*file can't be written"),
         (["hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], r"hydra\.launcher\.n_jobs is 0"),
         (["hydra/launcher=slurm"], "hydra/launcher=slurm: there is no srun here"),
@@ -59,7 +59,7 @@ def test_what_can_run_passes(tmp_path: Path) -> None:
 def test_no_job_runs(tmp_path: Path) -> None:
     done = run(tmp_path, "-m", "experiment=fusion", "report.columns=[Foo@3]")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: report.columns: ['Foo@3']"), done.stderr
+    assert done.stderr.startswith("error: report.columns has ['Foo@3']"), done.stderr
     assert not (tmp_path / "jobs").exists() and not (tmp_path / "artifacts").exists()
 
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests import commands
+
 SMALL = ["debug=tiny", "encoder@tokenizer.encoder=hashing", "tokenizer.codes=16"]
 
 
-def run(outputs: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "ignore", "-m", "neurosearch", *words]
-    environment = {**os.environ, "NEUROSEARCH_OUTPUTS": str(outputs)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
+def run(outputs: Path, *words: str) -> commands.Done:
+    return commands.run(words, {"NEUROSEARCH_OUTPUTS": str(outputs)})
 
 
 def test_a_sweep_of_tokenizers_is_a_table_that_names_the_collapsed(tmp_path: Path) -> None:
@@ -73,7 +70,7 @@ def test_the_plan_of_a_tokenizer_is_its_health(tmp_path: Path) -> None:
     "words, message",
     [
         (["task=tokenize"], "config key 'tokenizer' is null"),
-        (["task=explore", "task.projections=[mds]"], "task.projections: ['mds']"),
+        (["task=explore", "task.projections=[mds]"], "task.projections has ['mds']"),
         (["task=tokenize", "tokenizer=rqkmeans", "tokenizer.beam=0"], "tokenizer.beam"),
     ],
 )

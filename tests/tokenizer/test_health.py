@@ -165,5 +165,5 @@ def test_a_collapsed_rqvae_says_so_where_it_is_built(shop_runtime: Runtime, shop
 
 
 def test_a_threshold_is_a_share() -> None:
-    with pytest.raises(InputError, match=r"usage must be between 0 and 1"):
+    with pytest.raises(InputError, match=r"usage must be at least 0 and at most 1"):
         Thresholds(usage=2)

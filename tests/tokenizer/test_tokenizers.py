@@ -186,25 +186,25 @@ def test_every_tokenizer_gives_ids_and_a_report(name: str, shop_runtime: Runtime
 
 def test_a_moving_policy_needs_costs() -> None:
     for kind in (RandomIds, Atomic, HKMeans):
-        with pytest.raises(InputError, match=r"collisions=NextBest moves codes"):
+        with pytest.raises(InputError, match=r"collisions is NextBest, which moves codes"):
             kind(collisions=NextBest())
 
 
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: RQKMeans(levels=0), r"tokenizer\.levels=0"),
+        (lambda: RQKMeans(levels=0), r"levels must be at least 1, not 0"),
         (lambda: OPQ(codes=12), r"tokenizer\.codes=12: OPQ needs a power of two"),
-        (lambda: RQVAE(codebook="both"), r"tokenizer\.codebook must be one of ema, gradient"),
-        (lambda: HKMeans(leaf=999), r"tokenizer\.leaf=999"),
-        (lambda: NextBest(capacity=0), r"tokenizer\.collisions\.capacity must be at least 1"),
-        (lambda: Sinkhorn(iterations=0), r"tokenizer\.collisions\.iterations must be at least 1"),
-        (lambda: RQKMeans(sample=9), r"tokenizer\.sample=9: tokenizer\.codes=256 or more"),
+        (lambda: RQVAE(codebook="both"), r"codebook must be one of ema, gradient"),
+        (lambda: HKMeans(leaf=999), r"leaf must be between 1 and codes, not 999"),
+        (lambda: NextBest(capacity=0), r"capacity must be at least 1"),
+        (lambda: Sinkhorn(iterations=0), r"iterations must be at least 1"),
+        (lambda: RQKMeans(sample=9), r"sample is 9: tokenizer\.codes=256 or more"),
         (lambda: RQKMeans(seed=-1), r"seed must be 0 to"),
-        (lambda: RQVAE(beam=0), r"tokenizer\.beam must be at least 1"),
-        (lambda: RQVAE(decay=2), r"tokenizer\.decay must be between 0 and 1"),
-        (lambda: HKMeans(iterations=0), r"tokenizer\.iterations must be at least 1"),
-        (lambda: OPQ(rotations=-1), r"tokenizer\.rotations must be at least 1"),
+        (lambda: RQVAE(beam=0), r"beam must be at least 1"),
+        (lambda: RQVAE(decay=2), r"decay must be between 0 and 1"),
+        (lambda: HKMeans(iterations=0), r"iterations must be at least 1"),
+        (lambda: OPQ(rotations=-1), r"rotations must be at least 1"),
     ],
 )
 def test_wrong_values_are_refused(make, message: str) -> None:

@@ -115,5 +115,5 @@ def test_curves_of_trainings_go_to_wandb(tmp_path: Path) -> None:
 
 
 def test_a_wrong_mode_is_refused() -> None:
-    with pytest.raises(InputError, match=r"tracking\.mode must be one of offline"):
+    with pytest.raises(InputError, match=r"mode must be one of offline"):
         WandbTracking(folder="x", mode="on")
