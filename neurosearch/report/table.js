@@ -12,7 +12,7 @@ const share = value => value.toFixed(3).replace(/^-(?=0\.000$)/, "").replace(/^(
 // The table: a click on a column's head sorts by it, the best first.
 document.querySelectorAll(".sortable").forEach(table => {
   const heads = [...table.querySelectorAll("thead th")], body = table.tBodies[0];
-  heads.forEach((head, column) => head.addEventListener("click", () => {
+  heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
     const sorted = head.getAttribute("aria-sort");
     const down = sorted ? sorted === "ascending" : column > 0 && !head.dataset.lower;
     heads.forEach(other => other.removeAttribute("aria-sort"));
