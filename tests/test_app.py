@@ -250,3 +250,26 @@ def test_doctor_says_what_is_there(outputs: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "ok       torch" in done.stdout
     assert "MiniLM weights" in done.stdout
+
+
+def test_folds_of_any_data_are_one_row_that_tests_every_query(tmp_path: Path) -> None:
+    words = ["-m", "retriever=random", "data.folds=3", "data.fold=0,1,2", "debug=tiny"]
+    done = run(tmp_path, *words, "evaluation.latency.queries=0", "evaluation.resamples=50")
+    assert done.returncode == 0, done.stderr
+    (table,) = (tmp_path / "tables" / "adhoc").glob("*.csv")
+    assert ",folds=3," in table.stem
+    with table.open() as handle:
+        rows = [row for row in csv.DictReader(handle) if row["metric"] == "nDCG@10"]
+    assert [(row["system"], row["n_queries"]) for row in rows] == [("Random", "60")]
+
+
+def test_a_lone_job_prints_its_row_and_m_may_stand_anywhere(tmp_path: Path) -> None:
+    tiny = ["debug=tiny", "evaluation.latency.queries=0", "evaluation.resamples=50"]
+    done = run(tmp_path, "retriever=random", *tiny)
+    assert "nDCG@10" in done.stdout and "[" in done.stdout and "record.json" in done.stdout
+    done = run(tmp_path, "retriever=random,oracle", "-m", *tiny)
+    assert done.returncode == 0 and "| Oracle |" in done.stdout
+    done = run(tmp_path, "task=table", "task.jobs=[adhoc]", "name=joined")
+    assert done.returncode == 0 and "## joined: shop" in done.stdout
+    done = run(tmp_path, "task=table", "task.jobs=[nothing]", "name=joined")
+    assert done.returncode == 1 and "no finished job below" in done.stderr

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ COMMANDS = re.findall(r"^ns (.*?)(?:\s+#.*)?$", README, flags=re.M) + re.findall
     r"`ns ([^`]+)`", README
 )
 NO_RETRIEVER_OF_YOURS = [c for c in COMMANDS if "mine" not in c]
+OWN = (("red mug", 2), ("long hose", 0))  # titles and grades of the tables of one's own
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +44,9 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "home_depot").mkdir()
     header = '"id","product_uid","product_title","search_term","relevance"\n'
     (folder / "home_depot" / "train.csv").write_text(header + "".join(lines))
+    (folder / "products.csv").write_text("title\nred mug\nblue mug\nlong hose\n")
+    judged = [f"mug {n},{title},{grade}\n" for n in range(10) for title, grade in OWN]
+    (folder / "judged.csv").write_text("query,product_id,grade\n" + "".join(judged))
     (folder / "qrels").mkdir()
     (folder / "corpus.jsonl").write_text(
         "".join(
@@ -70,6 +77,17 @@ def test_it_runs(command: str, published: Path, outputs: Path) -> None:
     places = {"NEUROSEARCH_DATA": str(published), "NEUROSEARCH_OUTPUTS": str(outputs)}
     done = run([*words, *toy], places)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_python_lines_run(outputs: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    environment = {**os.environ, "NEUROSEARCH_OUTPUTS": str(outputs / "python")}
+    words = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "| Hybrid RRF |" in done.stdout and "mixer" in done.stdout
+    assert list((outputs / "python" / "tables").rglob("*.html"))
 
 
 def test_links_and_files_exist() -> None:

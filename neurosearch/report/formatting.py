@@ -85,8 +85,7 @@ def _tests(table: Table) -> str:
     told = (
         f"† above, ‡ below {table.baseline}: paired randomisation test "
         f"({table.resamples:,} permutations){SEEDED if seeds else ''}, Holm-corrected over the "
-        "systems of the table, p < .05. Floors and ceilings (random, oracle) are not ranked or "
-        "tested."
+        "systems of the table, p < .05. Reference rows (random, oracle) are not ranked or tested."
     )
     if not table.as_wanted:
         told += f" (No row is the baseline {table.wanted!r}: the first one stands in for it.)"

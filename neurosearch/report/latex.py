@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from neurosearch.report.aggregation import Row
-from neurosearch.report.formatting import mark, note, places, shown, value
+from neurosearch.report.formatting import interval, mark, note, places, shown, value
 from neurosearch.report.table import Table
 
 _SPECIAL = {
@@ -33,19 +33,23 @@ def write(table: Table, columns: Sequence[str]) -> str:
     """A `table` environment; needs booktabs."""
     names = shown(table, columns)
     ranks = {name: places(table, name) for name in names}
+    headed = any(interval(row, names[0]) for row in table.rows if names and names[0] in row.cells)
+    header = [*names[:1], *(["95 %"] if headed else []), *names[1:]]
     lines = [
         r"\begin{table}",
         r"\centering",
-        r"\begin{tabular}{l" + "r" * len(names) + "}",
+        r"\begin{tabular}{l" + "r" * len(header) + "}",
         r"\toprule",
-        " & ".join(["System", *map(escape, names)]) + r" \\",
+        " & ".join(["System", *map(escape, header)]) + r" \\",
         r"\midrule",
     ]
     for row in table.rows:
         if row.failed:
-            cells = [rf"\multicolumn{{{len(names)}}}{{l}}{{{escape(row.failed)}}}"]
+            cells = [rf"\multicolumn{{{len(header)}}}{{l}}{{{escape(row.failed)}}}"]
         else:
             cells = [_cell(row, name, ranks[name]) for name in names]
+            if headed:
+                cells.insert(1, interval(row, names[0]) if names[0] in row.cells else "")
         lines.append(" & ".join([escape(row.caption), *cells]) + r" \\")
     caption = escape(" ".join(note(table)))
     label = re.sub(r"[^A-Za-z0-9.:-]+", "-", f"{table.experiment}-{table.stem}")

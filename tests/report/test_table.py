@@ -14,7 +14,7 @@ import pytest
 from neurosearch.core.errors import InputError
 from neurosearch.report import csv as csv_form
 from neurosearch.report import html, latex, markdown
-from neurosearch.report.formatting import number
+from neurosearch.report.formatting import interval, number
 from neurosearch.report.paper import Report
 from neurosearch.report.table import Table, make_tables
 
@@ -81,7 +81,8 @@ def test_baseline_best_and_significance(tmp_path: Path) -> None:
     assert 'class="best"' in page
     tex = latex.write(table, ["nDCG@10"])
     assert r"\toprule" in tex and r"\textbf{" in tex and r"\underline{" in tex
-    assert r"\textsuperscript{\dag}" in tex
+    assert r"\textsuperscript{\dag}" in tex and "nDCG@10 & 95 \\%" in tex
+    assert interval(rows["B"], "nDCG@10") in tex
 
 
 def test_seeds_are_averaged_query_by_query(tmp_path: Path) -> None:
