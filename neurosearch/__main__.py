@@ -52,12 +52,12 @@ def _reported(work: Callable[[], Any]) -> Any:
         return work()
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        told = "; ".join(lines)[:1000] or type(error).__name__
-        if "mismatched input '='" in told:
+        message = "; ".join(lines)[:1000] or type(error).__name__
+        if "mismatched input '='" in message:
             word = next((w for w in sys.argv[1:] if w.count("=") > 1 and '"' not in w), "")
             key, _, value = word.partition("=")
-            told = f"{word}: a value with an equals sign needs quotes: '{key}=\"{value}\"'"
-        sys.exit(masked(f"error: {told}"))
+            message = f"{word}: a value with an equals sign needs quotes: '{key}=\"{value}\"'"
+        sys.exit(masked(f"error: {message}"))
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -69,14 +69,14 @@ def _check_outputs() -> None:
     """One line where results can't be written; Hydra would give a traceback."""
     said = [word.split("=", 1)[1] for word in sys.argv if word.startswith("paths.outputs=")]
     outputs = Path(said[-1] if said else os.environ.get("NEUROSEARCH_OUTPUTS", "outputs"))
-    told = "can't be written (NEUROSEARCH_OUTPUTS sets the folder)"
+    message = "can't be written (NEUROSEARCH_OUTPUTS sets the folder)"
     try:
         outputs.mkdir(parents=True, exist_ok=True)
     except OSError:
-        sys.exit(f"error: {outputs} {told}")
+        sys.exit(f"error: {outputs} {message}")
     for place in (outputs, outputs / "jobs", outputs / "artifacts"):
         if place.exists() and not (place.is_dir() and os.access(place, os.W_OK)):
-            sys.exit(f"error: {place} {told}")
+            sys.exit(f"error: {place} {message}")
 
 
 def _check_groups() -> None:

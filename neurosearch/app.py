@@ -50,7 +50,7 @@ def _is_neutral(override: str) -> bool:
 
 
 OmegaConf.register_new_resolver("job_folder_name", job_folder_name, replace=True)
-# What Hugging Face's progress bars print among ours helps nobody.
+# Hugging Face's progress bars would mix with ours.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
@@ -59,7 +59,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     version_base="1.3", config_path="pkg://neurosearch.conf", config_name="config"
 )
 def main(config: DictConfig) -> float | None:
-    """One job; returns what a search goes by. What it raises is recorded; the sweep goes on."""
+    """One job; returns what a search goes by. Errors are recorded; the sweep continues."""
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
     number = settings.job.num if settings.mode == RunMode.MULTIRUN else 0
@@ -81,11 +81,11 @@ def main(config: DictConfig) -> float | None:
     except InputError as error:
         _report(config, task, folder, number, overrides, str(error), None)
     except Exception as error:
-        told = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}"
         trace: str | None = traceback.format_exc()
         if isinstance(error, OSError) and error.errno in FULL_OR_FORBIDDEN:
-            told, trace = f"{error.filename or folder}: {error.strerror}", None
-        _report(config, task, folder, number, overrides, told, trace)
+            message, trace = f"{error.filename or folder}: {error.strerror}", None
+        _report(config, task, folder, number, overrides, message, trace)
     return None
 
 
@@ -119,7 +119,7 @@ def _report(
     swept = HydraConfig.get().mode == RunMode.MULTIRUN
     recorded = swept if task is None else task.tabulated
     if status == "failed" and not (swept and recorded):
-        count_failures(1)  # else the callback counts, whoever ran the jobs
+        count_failures(1)  # else the callback counts, in whichever process the jobs ran
     if not recorded:
         return  # the record that lies there is another task's
     record = {

@@ -1,4 +1,4 @@
-"""The next-best last code under capacity: nearest first, whoever finds a code full moves on.
+"""The next-best last code under capacity: nearest products first, then the next code.
 
 No collision is left with `capacity` 1, as long as no prefix has more products than codes.
 """

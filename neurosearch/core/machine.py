@@ -57,9 +57,9 @@ def git_commit() -> str:
 
     NEUROSEARCH_COMMIT says it where the tree was copied without its history.
     """
-    told = os.environ.get("NEUROSEARCH_COMMIT")
-    if told:
-        return told
+    message = os.environ.get("NEUROSEARCH_COMMIT")
+    if message:
+        return message
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return ""

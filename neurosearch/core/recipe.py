@@ -138,10 +138,10 @@ def within(
     if value is None or (least <= value <= most and above < value < below):
         return
     bounds = {"at least": least, "above": above, "at most": most, "below": below}
-    told = " and ".join(
+    message = " and ".join(
         f"{word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound)
     )
-    raise InputError(f"{key} must be {told}, not {value}")
+    raise InputError(f"{key} must be {message}, not {value}")
 
 
 PRECISIONS = ("fp32", "bf16")  # of a network's weights and activations

@@ -29,7 +29,7 @@ class Runtime:
         threads: CPU threads; None takes every core this process may run on.
         tokens_per_batch: padded tokens a batch of an encoder holds; None for 2,048 on a CPU (the
             fastest of 1,024 to 16,384 on two cores with AVX-512) and 65,536 on a GPU.
-        checkpoint_seconds: a training in progress can be gone on with from so long ago.
+        checkpoint_seconds: seconds between the resume points of a training.
         java_memory: heap of the Lucene process.
         devices: processes that build what can be shared (`Artifact.spreads`), one a device.
         profile: write where a job's time goes beside its record.

@@ -28,7 +28,7 @@ def opens_test(artifact: Artifact[Any]) -> bool:
 def check_seal(artifact: Artifact[Any]) -> None:
     """Raise InputError where an artifact outside `evaluation` asks for the test split's judgments.
 
-    Whatever trains, tunes, mines, selects or stops is refused here, whoever wrote it.
+    Whatever trains, tunes, mines, selects or stops is refused here.
     """
     if not is_evaluation(artifact) and any(opens_test(source) for source in artifact.inputs()):
         what = f"{artifact.kind} ({type(artifact).__name__})"

@@ -36,7 +36,7 @@ class Shards:
         barrier()
         self.vectors = np.lib.format.open_memmap(path, mode="r+")
         self.done = self._finished()
-        barrier()  # all have read the journal before anybody goes on with it
+        barrier()  # all have read the journal before any process writes to it
 
     def _is_there(self, path: Path, shape: tuple[int, int]) -> bool:
         if not (path.exists() and self._journal.exists()):

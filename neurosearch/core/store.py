@@ -171,11 +171,11 @@ class Store:
         fault = verify(folder, manifest, artifact.artifact_fingerprint)
         if fault:
             if tell:
-                told = "%s %s is damaged (%s): building it again"
-                log.warning(told, artifact.kind, folder, fault)
+                message = "%s %s is damaged (%s): building it again"
+                log.warning(message, artifact.kind, folder, fault)
             return False
         self._verified.add(key)
-        with contextlib.suppress(OSError):  # somebody else's store
+        with contextlib.suppress(OSError):  # another user's store
             os.utime(folder)  # in use: not to be pruned
         self._note("reused", artifact, manifest)
         return True
@@ -184,7 +184,7 @@ class Store:
         edited = edited_since_start()
         if edited:
             what = f"{', '.join(edited)} changed while this process ran"
-            raise InputError(f"{what}: run the command again, it goes on from what is built")
+            raise InputError(f"{what}: run the command again; it resumes from what is built")
         temporary = folder.parent / f".{folder.name}.building"
         if temporary.exists() and not artifact.resumable:
             shutil.rmtree(temporary)
@@ -198,7 +198,7 @@ class Store:
                 details = build_together(artifact, temporary, self.runtime)
             else:
                 details = artifact.build(temporary, self.runtime)
-        except InputError:  # to be mended in the config: nothing here can be gone on with
+        except InputError:  # a fault of the config: nothing here can be resumed
             shutil.rmtree(temporary)
             raise
         finally:
@@ -224,7 +224,7 @@ class Store:
             json.dump(manifest, handle, indent=1)
             handle.flush()
             os.fsync(handle.fileno())
-        if folder.exists():  # a damaged one: the lock is ours, nobody loads it
+        if folder.exists():  # a damaged one: we hold the lock, so no process loads it
             shutil.rmtree(folder)
         temporary.rename(folder)
         self._verified.add(artifact.address)
@@ -261,10 +261,12 @@ class Store:
                 continue
             seen.add(part.address)
             manifest = self.manifest(part)
-            told = (manifest or {}).get("details", {}).get("chosen")
-            if told:
+            facts = (manifest or {}).get("details", {}).get("chosen")
+            if facts:
                 taken = part.kind in found
-                found[f"{part.kind} {part.artifact_fingerprint[:6]}" if taken else part.kind] = told
+                found[f"{part.kind} {part.artifact_fingerprint[:6]}" if taken else part.kind] = (
+                    facts
+                )
             pending += part.inputs()
         return found
 

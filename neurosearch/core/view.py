@@ -54,8 +54,8 @@ class View(Artifact[Dataset]):
         for part in self.parts:
             kind, _, split = part.partition("/")
             if split and kind != "pool" and not self.whole.part_digest(part):
-                told = f"the data has no {split} queries"
-                raise InputError(f"{told}, which {user.kind} ({type(user).__name__}) needs")
+                message = f"the data has no {split} queries"
+                raise InputError(f"{message}, which {user.kind} ({type(user).__name__}) needs")
 
     def load(self, folder: Path) -> Dataset:
         return replace(self.whole.load(folder), parts=frozenset(self.parts))

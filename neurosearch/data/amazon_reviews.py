@@ -108,8 +108,8 @@ def _popularity(events: pl.DataFrame) -> dict[str, str]:
     counts = train.group_by("product_id").len().sort("len", "product_id", descending=[True, False])
     before = (pl.col("len").cum_sum() - pl.col("len")) / pl.col("len").sum()
     third = pl.when(before < 1 / 3).then(pl.lit("head")).when(before < 2 / 3).then(pl.lit("torso"))
-    told = counts.select("product_id", third.otherwise(pl.lit("tail")))
-    return dict(told.iter_rows())
+    message = counts.select("product_id", third.otherwise(pl.lit("tail")))
+    return dict(message.iter_rows())
 
 
 def _reviews(events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -195,7 +195,7 @@ def _published(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def _product(file: Path, row: int, line: dict[str, Any]) -> tuple[str | None, ...]:
     images = line.get("imageURL") or line.get("imageURLHighRes") or line.get("images") or []
-    told = {"price": line.get("price"), "images": images}
+    facts = {"price": line.get("price"), "images": images}
     return (
         id_of(file, row, line, "parent_asin", "asin"),
         _text(line.get("title")),
@@ -203,7 +203,7 @@ def _product(file: Path, row: int, line: dict[str, Any]) -> tuple[str | None, ..
         _text(line.get("feature") or line.get("features"), " | "),
         _text(line.get("description")),
         _text(line.get("category") or line.get("categories"), " > "),
-        json.dumps({key: value for key, value in told.items() if value}),
+        json.dumps({key: value for key, value in facts.items() if value}),
     )
 
 

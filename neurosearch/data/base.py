@@ -70,7 +70,7 @@ class Data(Recipe):
 
     Class attributes:
         choice: the config choice, such as `home_depot`.
-        simulated: nobody real has searched here; tables say so.
+        simulated: made by a simulation, not by real users; tables say so.
     """
 
     share: float = field(default=1.0, kw_only=True, metadata=bounds(above=0, most=1))
@@ -115,15 +115,15 @@ class Data(Recipe):
 
     def variant(self) -> str:
         """What departs from the defaults, such as `n_products=500`; '' where nothing does."""
-        told = []
+        message = []
         for spec in dataclasses.fields(self.population()):
             value = getattr(self.population(), spec.name)
             usual = spec.default
             if spec.default_factory is not dataclasses.MISSING:
                 usual = spec.default_factory()
             if spec.name not in ("path", "name") and value != usual:
-                told.append(f"{spec.name}={value}")
-        return ",".join(told)
+                message.append(f"{spec.name}={value}")
+        return ",".join(message)
 
     def label(self) -> str:
         path = getattr(self, "path", None)
@@ -245,9 +245,9 @@ def _check_lengths(frame: pl.DataFrame, name: str) -> None:
         text = pl.col(column).cast(pl.String)
         long = frame.filter(text.str.len_chars() > LONGEST_TEXT)
         if long.height:
-            told = f"longer than {LONGEST_TEXT:,} characters (LONGEST_TEXT)"
+            message = f"longer than {LONGEST_TEXT:,} characters (LONGEST_TEXT)"
             product = long[0, "product_id"]
-            raise InputError(f"data {name!r}: the {column} of product {product!r} is {told}")
+            raise InputError(f"data {name!r}: the {column} of product {product!r} is {message}")
 
 
 def _read(data: Data, runtime: Runtime) -> Tables:
@@ -296,8 +296,8 @@ def checked_queries(queries: pl.DataFrame, name: str) -> pl.DataFrame:
         raise InputError(f"data {name!r}: query {blank[0, 'query_id']!r} has no text")
     long = queries.filter(pl.col("text").str.len_chars() > LONGEST_QUERY)
     if long.height:
-        told = f"is longer than {LONGEST_QUERY:,} characters (LONGEST_QUERY)"
-        raise InputError(f"data {name!r}: query {long[0, 'query_id']!r} {told}")
+        message = f"is longer than {LONGEST_QUERY:,} characters (LONGEST_QUERY)"
+        raise InputError(f"data {name!r}: query {long[0, 'query_id']!r} {message}")
     unknown = queries.filter(~pl.col("split").is_in(SPLITS).fill_null(False))
     if unknown.height:
         raise InputError(f"data {name!r}: query {unknown[0, 'query_id']!r} is in no known split")

@@ -82,8 +82,8 @@ class Esci(base.Data):
         base.require_unique(file, frame, "query_id", "product_id")
         texts = frame.filter(pl.col("query").n_unique().over("query_id") > 1)
         if texts.height:
-            told = f"query_id {texts[0, 'query_id']} has two texts"
-            raise InputError(f"{file} row {texts[0, 'row']}: {told}")
+            message = f"query_id {texts[0, 'query_id']} has two texts"
+            raise InputError(f"{file} row {texts[0, 'row']}: {message}")
         return frame
 
     def _product_ids(self, file: Path) -> pl.DataFrame:

@@ -89,10 +89,10 @@ def _content(path: Path) -> bytes:
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError, OSError) as error:
         raise InputError(f"{path}: not the published archive ({error})") from None
     if len(raw) > most:
-        told = (
+        message = (
             f"at most {MOST_PACKING} times its packed size (MOST_PACKING), or {MOST_BYTES:,} bytes"
         )
-        raise InputError(f"{path}: it unpacks to more than {told}")
+        raise InputError(f"{path}: it unpacks to more than {message}")
     return raw
 
 
@@ -126,15 +126,15 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 row += 1
                 total += len(line)
                 if len(line) > LONGEST_LINE:
-                    told = f"longer than {LONGEST_LINE:,} bytes (LONGEST_LINE)"
-                    raise InputError(f"{path} row {row}: {told}")
+                    message = f"longer than {LONGEST_LINE:,} bytes (LONGEST_LINE)"
+                    raise InputError(f"{path} row {row}: {message}")
                 if total > MOST_BYTES and path.suffix == ".gz":
                     raise InputError(f"{path}: it unpacks to more than {MOST_BYTES:,} bytes")
                 if not line.strip():
                     blank += 1
                     if blank > MOST_BLANK:
-                        told = f"more than {MOST_BLANK:,} empty lines (MOST_BLANK)"
-                        raise InputError(f"{path} row {row}: {told}")
+                        message = f"more than {MOST_BLANK:,} empty lines (MOST_BLANK)"
+                        raise InputError(f"{path} row {row}: {message}")
                     continue
                 value = json.loads(
                     line.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_unique

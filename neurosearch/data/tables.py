@@ -47,8 +47,10 @@ class TableFiles(base.Data):
         known = {*PRODUCT_COLUMNS, *JUDGMENT_COLUMNS}
         strange = [name for name in self.columns if name not in known]
         if strange:
-            told = ", ".join(sorted(known))
-            raise self.error("columns", f"has {strange[0]!r}, which is no column of ours ({told})")
+            message = ", ".join(sorted(known))
+            raise self.error(
+                "columns", f"has {strange[0]!r}, which is no column of ours ({message})"
+            )
 
     def label(self) -> str:
         return self.name or Path(self.products).stem

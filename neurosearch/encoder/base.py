@@ -62,7 +62,7 @@ class Encoder(Recipe):
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
         """The loaded encoder; `weights` where it was trained (see `trained`).
 
-        Raises InputError where its weights are not to be had.
+        Raises InputError where its weights cannot be loaded.
         """
         raise TypeError(f"{type(self).__name__} does not say how it encodes")
 

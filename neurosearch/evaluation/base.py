@@ -57,8 +57,8 @@ class Evaluation(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not all("=" in term for term in self.baseline.split()):
-            told = f"by its overrides, such as retriever=bm25, not {self.baseline!r}"
-            raise self.error("baseline", f"names a row {told}")
+            message = f"by its overrides, such as retriever=bm25, not {self.baseline!r}"
+            raise self.error("baseline", f"names a row {message}")
         if self.depth < 100 and self.pool == "catalogue":
             raise self.error("depth", f"is {self.depth}; Recall@100 needs at least 100")
 

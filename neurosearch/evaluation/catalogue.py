@@ -1,4 +1,4 @@
-"""Protocol `catalogue`: retrieve from every product; what nobody judged gains nothing."""
+"""Protocol `catalogue`: retrieve from every product; unjudged products gain nothing."""
 
 from __future__ import annotations
 

@@ -119,8 +119,8 @@ class NumericGain(Gain):
         known = labels.unique().cast(pl.Float64)
         least, most = known.to_numpy().min(), known.to_numpy().max()
         if least > 0 and most > least:
-            told = f"the labels are {least:g} to {most:g}, and the lowest would gain {least:g}"
+            message = f"the labels are {least:g} to {most:g}, and the lowest would gain {least:g}"
             raise InputError(
-                f"{told}: say evaluation.gain.offset={least:g} (it gains nothing), or "
+                f"{message}: say evaluation.gain.offset={least:g} (it gains nothing), or "
                 "evaluation.gain.offset=0 if that is meant"
             )

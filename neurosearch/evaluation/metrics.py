@@ -4,7 +4,7 @@ trec_eval's conventions: ties broken by descending document id (done when the ru
 unjudged documents worth nothing, IDCG over all judged documents. A query without any relevant
 document has no recall: the binary metrics are null there and their means leave it out; nDCG
 and the judged share are 0 and stay in. `condensed` metrics drop unjudged documents first;
-`judged@k` is the share of the top k that anybody judged, divided by k.
+`judged@k` is the share of the top k that was judged, divided by k.
 """
 
 from __future__ import annotations

@@ -148,8 +148,8 @@ class TrainedGenerator(Artifact[CodeModelFiles]):
         outcome = fit(module, folder, runtime)
         if world()[0] == 0:
             save_weights(module.model, folder / "generator.safetensors")
-            told = {"sizes": list(runtime.get(self.ids).sizes)}
-            (folder / "generator.json").write_text(json.dumps(told), encoding="utf-8")
+            facts = {"sizes": list(runtime.get(self.ids).sizes)}
+            (folder / "generator.json").write_text(json.dumps(facts), encoding="utf-8")
         return {**outcome, **module.facts()}
 
     def module(self, runtime: Runtime) -> Any:
@@ -162,5 +162,5 @@ class TrainedGenerator(Artifact[CodeModelFiles]):
         return GeneratorModule(self.generator, data, ids, pretrained, pseudo, runtime)
 
     def load(self, folder: Path) -> CodeModelFiles:
-        told = json.loads((folder / "generator.json").read_text(encoding="utf-8"))
-        return CodeModelFiles(self.generator, folder, tuple(told["sizes"]))
+        facts = json.loads((folder / "generator.json").read_text(encoding="utf-8"))
+        return CodeModelFiles(self.generator, folder, tuple(facts["sizes"]))

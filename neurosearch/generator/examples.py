@@ -43,8 +43,8 @@ class Crops(Recipe):
         if min(shares) < 0 or sum(shares[:3]) <= 0:
             raise InputError(f"generator.crops: shares must be positive, not {shares}")
         if not 1 <= self.shortest <= self.longest:
-            told = f"shortest={self.shortest}, longest={self.longest}"
-            raise InputError(f"generator.crops: {told}: 1 <= shortest <= longest")
+            message = f"shortest={self.shortest}, longest={self.longest}"
+            raise InputError(f"generator.crops: {message}: 1 <= shortest <= longest")
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ class Binary(Index):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.dimensions is not None and self.dimensions % 8:
-            told = f"index.dimensions={self.dimensions}"
-            raise InputError(f"{told}: index=binary needs a multiple of 8")
+            message = f"index.dimensions={self.dimensions}"
+            raise InputError(f"{message}: index=binary needs a multiple of 8")
 
     def train(self, vectors: np.ndarray) -> Any:
         import faiss

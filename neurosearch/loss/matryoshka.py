@@ -33,8 +33,8 @@ class Matryoshka(Loss):
 
     def check(self, dimensions: int) -> None:
         if min(self.dimensions) > dimensions:
-            told = f"loss.dimensions: {list(self.dimensions)}"
-            raise InputError(f"{told}, but the encoder's vectors have {dimensions}")
+            message = f"loss.dimensions: {list(self.dimensions)}"
+            raise InputError(f"{message}, but the encoder's vectors have {dimensions}")
         self.loss.check(dimensions)
 
     def objective(self) -> nn.Module:

@@ -97,8 +97,8 @@ def graded_pairs(data: Dataset, judgments: Judgments, gain: Gain) -> pl.DataFram
 def check_worth(graded: pl.DataFrame, split: str, gain: Gain) -> None:
     """Raise InputError where no judgment of a split is worth anything: nothing can be learnt."""
     if not (graded["gain"] > 0).any():
-        told = f"no {split} judgment is worth anything under gain {gain.label()}"
-        raise InputError(f"{told}: there is nothing to learn from")
+        message = f"no {split} judgment is worth anything under gain {gain.label()}"
+        raise InputError(f"{message}: there is nothing to learn from")
 
 
 def check_judged(data: Dataset, gain: Gain) -> None:

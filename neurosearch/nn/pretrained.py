@@ -85,11 +85,11 @@ def check_modules(folder: Path, model: str, pooling: str) -> None:
     ours = {"mean_tokens": "mean", "cls_token": "cls"}
     modes = [ours.get(mode, mode) for mode in ([named] if isinstance(named, str) else flags)]
     if modes != [pooling]:
-        told = f"it pools by {' and '.join(modes) or 'nothing'}, encoder.pooling is {pooling}"
+        message = f"it pools by {' and '.join(modes) or 'nothing'}, encoder.pooling is {pooling}"
         hint = (
             f"set encoder.pooling={modes[0]}" if modes in (["mean"], ["cls"]) else "not supported"
         )
-        raise InputError(f"encoder.model={model!r}: {told} ({hint})")
+        raise InputError(f"encoder.model={model!r}: {message} ({hint})")
     others = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
     if others:
         raise InputError(f"encoder.model={model!r}: its module {others[0]} is not supported")

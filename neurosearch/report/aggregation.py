@@ -72,8 +72,8 @@ class Row:
     def caption(self) -> str:
         """The system, with what must be known of it."""
         alone = self.seeded and self.seeds == 1 and not self.is_reference
-        told = [*self.flags, *(["1 seed"] if alone else [])]
-        return self.system + (f" ({', '.join(told)})" if told else "")
+        facts = [*self.flags, *(["1 seed"] if alone else [])]
+        return self.system + (f" ({', '.join(facts)})" if facts else "")
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -189,10 +189,10 @@ def _by_system(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
         if len(named[name]) > 1:
             # What all the jobs of this name share does not tell them apart.
             common = set(setting).intersection(*named[name])
-            told = [o for o in setting if o not in common]
+            message = [o for o in setting if o not in common]
             alike = [s for s in named[name] if shortened(s) == shortened(setting)]
             exact = len(alike) > 1
-            name = " · ".join([name, shortened(told, exact)]) if told else name
+            name = " · ".join([name, shortened(message, exact)]) if message else name
         systems.setdefault(name, []).append(record)
     return systems
 

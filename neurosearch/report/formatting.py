@@ -82,14 +82,14 @@ def _tests(table: Table) -> str:
     if not table.has_baseline:
         return "Nothing was tested: no row but random and oracle."
     seeds = any(row.seeds > 1 for row in table.rows)
-    told = (
+    message = (
         f"† above, ‡ below {table.baseline}: paired randomisation test "
         f"({table.resamples:,} permutations){SEEDED if seeds else ''}, Holm-corrected over the "
         "systems of the table, p < .05. Reference rows (random, oracle) are not ranked or tested."
     )
     if not table.as_wanted:
-        told += f" (No row is the baseline {table.wanted!r}: the first one stands in for it.)"
-    return told
+        message += f" (No row is the baseline {table.wanted!r}: the first one stands in for it.)"
+    return message
 
 
 SEEDED = (
@@ -160,16 +160,16 @@ def note(table: Table) -> list[str]:
 
 def _chosen(rows: Sequence[Row]) -> list[str]:
     """What tuning chose on dev, a phrase a row."""
-    told = [f"{row.system}: {chosen_text(row)}" for row in rows if row.chosen]
-    return [f"Chosen on dev. {'. '.join(told)}."] if told else []
+    message = [f"{row.system}: {chosen_text(row)}" for row in rows if row.chosen]
+    return [f"Chosen on dev. {'. '.join(message)}."] if message else []
 
 
 def chosen_text(row: Row) -> str:
     """Such as `k1 0.6, b 0.4`; of several tunings each after its name."""
     parts = []
     for name, values in row.chosen.items():
-        told = ", ".join(f"{key} {_plain(value)}" for key, value in values.items())
-        parts.append(told if len(row.chosen) == 1 else f"{name}: {told}")
+        message = ", ".join(f"{key} {_plain(value)}" for key, value in values.items())
+        parts.append(message if len(row.chosen) == 1 else f"{name}: {message}")
     return "; ".join(parts)
 
 

@@ -54,8 +54,8 @@ class Report(Recipe):
             and not name.startswith(f"{HEADLINE} ")  # of a slice: see `evaluation.by`
         ]
         if strange:
-            told = ", ".join((*known, *(f"{name}@1" for name in levels)))
-            raise self.error("columns", f"has {strange}; known are {told}")
+            message = ", ".join((*known, *(f"{name}@1" for name in levels)))
+            raise self.error("columns", f"has {strange}; known are {message}")
 
     def check_writable(self, folder: Path) -> None:
         """Raise InputError where tables can't be written, to `folder` or to `publish`."""
@@ -73,7 +73,7 @@ class Report(Recipe):
         """What was asked for and is not in these tables: slices, and the baseline."""
         found = {name for table in tables for row in table.rows for name in row.cells}
         sliced = [name for name in self.columns if name.startswith(f"{HEADLINE} ")]
-        told = [
+        message = [
             f"report.columns: no row has {name!r} (evaluation.by says what queries are sliced by)"
             for name in sliced
             if name not in found and name not in METRICS
@@ -81,8 +81,8 @@ class Report(Recipe):
         for table in tables:
             if table.protocol != "tokenizer" and not table.as_wanted and len(table.rows) > 1:
                 stands = f"{table.baseline!r} stands in" if table.baseline else "nothing is tested"
-                told.append(f"{table.stem}: no row is the baseline {table.wanted!r}: {stands}")
-        return told
+                message.append(f"{table.stem}: no row is the baseline {table.wanted!r}: {stands}")
+        return message
 
     def write(self, tables: Sequence[Table], folder: Path) -> list[Path]:
         """Write every table in every form; returns the files."""

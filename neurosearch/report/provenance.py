@@ -92,8 +92,8 @@ def _curve(path: Path) -> dict[str, Any]:
 
 def _health(path: Path) -> dict[str, Any]:
     report = json.loads(path.read_text(encoding="utf-8"))
-    told = (report.get("summary") or {}).items()
-    summary = {key: number(key, value) for key, value in told if value is not None}
+    message = (report.get("summary") or {}).items()
+    summary = {key: number(key, value) for key, value in message if value is not None}
     return {"verdict": report["verdict"], "reasons": report["reasons"], "summary": summary}
 
 

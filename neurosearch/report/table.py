@@ -134,9 +134,9 @@ def _told_apart(table: Table, tables: list[Table], keys: list[tuple[str, ...]]) 
     """A table whose file name another one has, named by what it differs in."""
     alike = [other for other in tables if other.stem == table.stem]
     own = _common(table)
-    told = own.difference(*(_common(other) for other in alike if other is not table))
+    message = own.difference(*(_common(other) for other in alike if other is not table))
     # Data sets of one name that no override tells apart: their content does.
-    name = shortened(sorted(told)) or keys[tables.index(table)][2][:6]
+    name = shortened(sorted(message)) or keys[tables.index(table)][2][:6]
     plain = re.sub(r"[^\w=.,-]+", "-", name)
     return replace(table, variant=",".join(filter(None, [table.variant, plain])))
 
@@ -149,8 +149,8 @@ def _common(table: Table) -> set[str]:
 
 def _hole(record: dict[str, Any], shared: set[str]) -> Row:
     """The row of a job that did not finish, named by what it doesn't share with all others."""
-    told = [o for o in record["overrides"] if o not in shared]
-    name = shortened(told or record["overrides"]) or record["folder"]
+    message = [o for o in record["overrides"] if o not in shared]
+    name = shortened(message or record["overrides"]) or record["folder"]
     pruned = record["status"] == "pruned"
-    told = record.get("error") or record["status"]
-    return Row(name, failed=told if pruned else f"failed: {told}", pruned=pruned)
+    message = record.get("error") or record["status"]
+    return Row(name, failed=message if pruned else f"failed: {message}", pruned=pruned)

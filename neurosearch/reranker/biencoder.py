@@ -58,7 +58,7 @@ class LiveCosines:
 
     def __init__(self, encoder: Encoder, data: Artifact[Dataset], runtime: Runtime) -> None:
         self._encoder = encoder
-        # One of each: an encoder that was told that it reads products goes on doing so.
+        # One encoder for each side: `for_products` switches an encoder for good.
         self._asked = encoder.loaded(runtime, data)
         self._shown = encoder.loaded(runtime, data).for_products()
         texts = runtime.get(data).catalogue.all_texts(encoder.fields, encoder.separator)

@@ -62,9 +62,9 @@ class Features(Artifact[pl.DataFrame]):
             )
             frame = frame.join(own, on=keys, how="left", maintain_order="left")
         frame.write_parquet(folder / "features.parquet")
-        told = [name for name in frame.columns if name not in keys]
-        (folder / "features.json").write_text(json.dumps(told), encoding="utf-8")
-        return {"pairs": frame.height, "features": len(told)}
+        facts = [name for name in frame.columns if name not in keys]
+        (folder / "features.json").write_text(json.dumps(facts), encoding="utf-8")
+        return {"pairs": frame.height, "features": len(facts)}
 
     def load(self, folder: Path) -> pl.DataFrame:
         return pl.read_parquet(folder / "features.parquet")
@@ -76,6 +76,6 @@ def of_first_stage(pairs: pl.DataFrame) -> dict[str, np.ndarray]:
     `pairs`: `query`, `score`, `rank`.
     """
     best = pl.col("score").max().over("query")
-    told = pairs.select("score", "rank", share=pl.col("score") / best.clip(1e-9))
-    columns = (told[name].to_numpy() for name in ("score", "rank", "share"))
+    message = pairs.select("score", "rank", share=pl.col("score") / best.clip(1e-9))
+    columns = (message[name].to_numpy() for name in ("score", "rank", "share"))
     return dict(zip(FIRST, columns, strict=True))

@@ -1,6 +1,6 @@
 """A language model behind any OpenAI-compatible endpoint grades each candidate.
 
-Off by default: it costs money and sends queries and titles to whoever runs the endpoint. Answers
+Off by default: it costs money and sends queries and titles to the endpoint's operator. Answers
 are kept under outputs/llm by endpoint, model and prompt, so that nothing is asked twice; `budget`
 is how many answers of a model may be kept there in all, whichever runs, splits or depths asked for
 them, and a run that would exceed it asks nothing.
@@ -103,8 +103,8 @@ class Graded(PairScores):
         before = sum(1 for _ in folder.glob("*.json"))
         if missing and before + len(missing) > recipe.budget:
             counts = f"{len(missing):,} questions are new, {before:,} were asked before"
-            told = f"{counts}, reranker.budget={recipe.budget:,}"
-            raise InputError(f"{recipe.label()}: {told}; nothing was asked")
+            message = f"{counts}, reranker.budget={recipe.budget:,}"
+            raise InputError(f"{recipe.label()}: {message}; nothing was asked")
         with runtime.progressing("asking the model", len(missing)) as advance:
             for path, prompt in missing.items():
                 answer = asked(recipe, prompt)
@@ -132,7 +132,7 @@ def _number(path: Path) -> float:
 
 
 def check_endpoint(recipe: LLM) -> None:
-    """Raise InputError where nobody answers at the endpoint, whatever the answer."""
+    """Raise InputError where the endpoint does not respond."""
     import httpx
 
     try:

@@ -105,8 +105,8 @@ def _check_count(index: Path, wanted: int, runtime: Runtime) -> None:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(f"{index.parent}: Lucene's index can't be opened ({reason})") from None
     if found != wanted:
-        told = f"Lucene's index holds {found:,} of {wanted:,} products: is the disk full?"
-        raise InputError(f"{index.parent}: {told}")
+        message = f"Lucene's index holds {found:,} of {wanted:,} products: is the disk full?"
+        raise InputError(f"{index.parent}: {message}")
 
 
 def document_tokens(
@@ -228,10 +228,10 @@ class LuceneWorker:
             self._places[self._rows] = np.arange(len(self._rows))
         return self._places[np.asarray(rows, np.int64)]
 
-    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, facts: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin and self._process.stdout and self._process.stderr
         try:
-            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.write(json.dumps(facts) + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
         except BrokenPipeError:

@@ -56,8 +56,8 @@ class Multiphase(Retriever):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.depth <= self.tokenizer.levels:
-            told = f"retriever.depth={self.depth}"
-            raise InputError(f"{told}: 1 to tokenizer.levels={self.tokenizer.levels}")
+            message = f"retriever.depth={self.depth}"
+            raise InputError(f"{message}: 1 to tokenizer.levels={self.tokenizer.levels}")
         if self.generator is not None and not self.generator.reads_words:
             raise self.error("generator", f"is {self.generator.label()}, which reads no words")
 
@@ -111,8 +111,8 @@ class Multiphase(Retriever):
 
     def label(self) -> str:
         by = "vector" if self.generator is None else "generator"
-        told = f"{self.tokenizer.label()}, {by}, depth {self.depth}, probes {self.probes}"
-        return f"Multiphase ({told})"
+        message = f"{self.tokenizer.label()}, {by}, depth {self.depth}, probes {self.probes}"
+        return f"Multiphase ({message})"
 
 
 def found_prefixes(

@@ -94,8 +94,8 @@ class Reranked(Retriever):
             yield _RerankedSearcher(first, score, weight, self.depth, request.depth, request.query)
 
     def label(self) -> str:
-        told = f"{self.retriever.label()} + {self.reranker.label()}"
-        return told if self.weight == 1.0 else f"{told}, interpolated"
+        message = f"{self.retriever.label()} + {self.reranker.label()}"
+        return message if self.weight == 1.0 else f"{message}, interpolated"
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ class DevWeight(Artifact[float]):
             found = per_query(run, queries, judgments, self.gain, ("nDCG@10",))
             tried[weight] = float(found["nDCG@10"].to_numpy().mean())
         best = max(tried, key=lambda weight: (tried[weight], -weight))
-        told = {"weight": best, "dev nDCG@10": tried[best], "tried": list(tried.items())}
-        (folder / "weight.json").write_text(json.dumps(told), encoding="utf-8")
+        facts = {"weight": best, "dev nDCG@10": tried[best], "tried": list(tried.items())}
+        (folder / "weight.json").write_text(json.dumps(facts), encoding="utf-8")
         return {"chosen": {"weight": best}, "dev nDCG@10": round(tried[best], 6)}
 
     def load(self, folder: Path) -> float:

@@ -104,8 +104,8 @@ def _from_json(path: Path) -> pl.DataFrame:
             for product, score in found.items()
         ]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        told = "{query id: {product id: score}}"
-        raise InputError(f"{path}: not JSON of the shape {told} ({error})") from None
+        message = "{query id: {product id: score}}"
+        raise InputError(f"{path}: not JSON of the shape {message} ({error})") from None
     schema = {"query_id": pl.String, "product_id": pl.String, "score": pl.Float64}
     return pl.DataFrame(rows, schema, orient="row")
 

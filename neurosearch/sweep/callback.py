@@ -127,8 +127,8 @@ class CollectTables(Callback):  # type: ignore[misc]
             discard()
         report, tracking = build(config, "report"), build(config, "tracking")
         tables = make_tables(records, command_line())
-        for told in report.missing(tables):
-            log.warning(told)
+        for message in report.missing(tables):
+            log.warning(message)
         written = report.write(tables, Path(config.paths.outputs) / "tables" / config.name)
         for path in written:
             if path.suffix == ".md":

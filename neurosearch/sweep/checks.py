@@ -39,8 +39,8 @@ def check_root(config: DictConfig) -> None:
     one_of("precision", str(config.precision), PRECISIONS)
     name = "" if config.name is None else str(config.name)
     if not re.fullmatch(r"\w[\w.=,+-]{0,99}", name):
-        told = "1 to 100 letters, digits or . , = + - and a letter or digit first"
-        raise InputError(f"name must be {told}, not {name[:120]!r}")
+        message = "1 to 100 letters, digits or . , = + - and a letter or digit first"
+        raise InputError(f"name must be {message}, not {name[:120]!r}")
 
 
 def study_of(config: DictConfig) -> str:
@@ -69,8 +69,8 @@ def _check_search(config: DictConfig) -> None:
         if study_of(config):
             is_new(sweeper)
     except Exception as error:  # whatever the data base's driver raises
-        told = str(error).splitlines()[0]
-        raise InputError(masked(f"hydra.sweeper.storage={sweeper.storage}: {told}")) from None
+        message = str(error).splitlines()[0]
+        raise InputError(masked(f"hydra.sweeper.storage={sweeper.storage}: {message}")) from None
     # Optuna would keep a trial that never ran.
     for key in sweeper.params or {}:
         holder, _, name = key.rpartition(".")

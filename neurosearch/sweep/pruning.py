@@ -2,7 +2,7 @@
 
 Hydra's Optuna sweeper knows a trial's value only when its job is done. So the job looks itself up
 in the study, by its overrides, tells it the dev score at each validation, and ends where Optuna's
-median rule says so. Nothing of an ended training is stored as finished: run alone, it goes on.
+median rule says so. An ended training is not stored as finished: run alone, it resumes.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Pruner:
                 f"runtime.pruner.study={self.study!r} is not in {self.storage}"
             ) from None
         for trial in reversed(study.get_trials(deepcopy=False)):
-            told = {f"{name}={value}" for name, value in trial.params.items()}
+            message = {f"{name}={value}" for name, value in trial.params.items()}
             running = trial.state == optuna.trial.TrialState.RUNNING
-            if running and told and told <= overrides:
+            if running and message and message <= overrides:
                 return optuna.trial.Trial(study, trial._trial_id)
         return None

@@ -91,8 +91,8 @@ def _check_new(task: Task, job: Job, built: dict[tuple[str, ...], set[str]]) -> 
         differs = sorted(own - built[addresses])
         changed = " ".join(differs) or "a repeated value"
         earlier = " ".join(sorted(built[addresses] - own)) or "the same overrides"
-        told = f"{changed} changes nothing: the job of {earlier} is the same system"
-        raise InputError(f"{told} on the same data; leave one out")
+        message = f"{changed} changes nothing: the job of {earlier} is the same system"
+        raise InputError(f"{message} on the same data; leave one out")
     built[addresses] = own
 
 
@@ -123,10 +123,10 @@ def check_overrides(hydra: DictConfig) -> None:
         if root not in others or (root == "tokenizer" and task == "tokenize"):
             continue
         held = [str(x).partition("@")[2] for x in choices if str(x).startswith(f"{root}@")]
-        told = f"{override}: task={choices.task} does not read {root}"
+        message = f"{override}: task={choices.task} does not read {root}"
         if held:
-            raise InputError(f"{told}; say {root}@{held[0]}{override[len(key) :]}")
+            raise InputError(f"{message}; say {root}@{held[0]}{override[len(key) :]}")
         if root == "tokenizer":
             holders = "retriever=multiphase and retriever=generative hold one"
-            raise InputError(f"{told}, and retriever={choices.retriever} holds none ({holders})")
-        raise InputError(f"{told}; leave it out")
+            raise InputError(f"{message}, and retriever={choices.retriever} holds none ({holders})")
+        raise InputError(f"{message}; leave it out")

@@ -125,15 +125,15 @@ def _records(jobs: Path) -> list[Path]:
 def _read(path: Path, *needed: str) -> dict[str, Any]:
     """A JSON object with these keys; empty where the file has gone meanwhile."""
     try:
-        told: Any = json.loads(path.read_text(encoding="utf-8"))
+        message: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return dict.fromkeys(needed, ())
     except (OSError, ValueError) as error:
-        told = error
-    if not isinstance(told, dict) or not set(needed) <= set(told):
+        message = error
+    if not isinstance(message, dict) or not set(needed) <= set(message):
         mended = "run its job again, or delete its folder; nothing was deleted"
         raise InputError(f"{path} can't be read: {mended}")
-    return told
+    return message
 
 
 def remove(folder: Path) -> bool:
@@ -148,7 +148,7 @@ def remove(folder: Path) -> bool:
         log.info("in use: %s", folder)
         return False
     try:
-        # Renamed first: nobody ever finds a part of it.
+        # Renamed first, so that no other process can load a part of it.
         away = folder.with_name(f".{name}.pruned")
         if folder != away:
             shutil.rmtree(away, ignore_errors=True)

@@ -30,8 +30,8 @@ class JoinJobs(Task):
         wanted = {"baseline": job.evaluation.baseline, "experiment": job.name}
         tables = make_tables([{**record, **wanted} for record in records], command_line())
         report = build(job.config, "report")
-        for told in report.missing(tables):
-            log.warning(told)
+        for message in report.missing(tables):
+            log.warning(message)
         written = report.write(tables, job.runtime.outputs / "tables" / job.name)
         for path in written:
             if path.suffix == ".md":

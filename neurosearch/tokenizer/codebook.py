@@ -1,7 +1,7 @@
 """What keeps learnt codebooks alive, whatever is quantized: how they start, move and come back.
 
 They start from k-means over the first vectors; learn by moving averages of what was assigned
-to them (van den Oord et al. 2017), or by gradient; and codes that nobody used for a while are
+to them (van den Oord et al. 2017), or by gradient; and codes that were not used for a while are
 replaced by vectors of the batch.
 """
 

@@ -105,8 +105,8 @@ def fit(module: TrainingModule, folder: Path, runtime: Runtime) -> dict[str, Any
         shutil.rmtree(checkpoints, ignore_errors=True)
     losses = [value for _, name, value in progress.curve if name == "loss"]
     if schedule.overfit and losses:
-        told = f"the loss went from {losses[0]:.4f} to {losses[-1]:.4f}"
-        runtime.say(f"overfitting one batch: {told}")
+        message = f"the loss went from {losses[0]:.4f} to {losses[-1]:.4f}"
+        runtime.say(f"overfitting one batch: {message}")
     done = int(trainer.global_step)
     score = progress.best
     return {"steps": done, "planned steps": steps, f"best {monitor}": score, "resumed at": start}

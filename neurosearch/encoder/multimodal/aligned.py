@@ -1,4 +1,4 @@
-"""A small CLIP of one's own: a text encoder and an image encoder, frozen, with trained heads.
+"""A small CLIP: a text encoder and an image encoder, frozen, with trained heads.
 
 What makes words find pictures where no weights of CLIP or SigLIP are at hand. The heads learn
 from products' own words and pictures and from train queries.

@@ -97,8 +97,8 @@ class Fused(Encoder):
 
     def label(self) -> str:
         asked = getattr(self.image, "queries", "text")
-        told = "words and pictures" if asked == "image" else "words"
-        return f"Early fusion, {told}" if isinstance(self.image, Aligned) else "Early fusion"
+        message = "words and pictures" if asked == "image" else "words"
+        return f"Early fusion, {message}" if isinstance(self.image, Aligned) else "Early fusion"
 
 
 @dataclass(frozen=True)

@@ -167,8 +167,8 @@ class TrainedHeads(Artifact[Any]):
     def load(self, folder: Path) -> Any:
         from safetensors.torch import load_model
 
-        told = json.loads((folder / "heads.json").read_text(encoding="utf-8"))
-        towers = self.training.towers(tuple(told["widths"]))
+        facts = json.loads((folder / "heads.json").read_text(encoding="utf-8"))
+        towers = self.training.towers(tuple(facts["widths"]))
         load_model(towers, str(folder / "heads.safetensors"))
         found: Any = towers.eval()
         return found

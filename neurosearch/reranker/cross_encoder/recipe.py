@@ -74,8 +74,8 @@ class CrossEncoder(Reranker):
     @property
     def longest(self) -> tuple[str, int]:
         """Tokens of a pair at most, after the config keys that say so."""
-        told = "reranker.query_max_length + reranker.product_max_length"
-        return told, self.query_max_length + self.product_max_length
+        message = "reranker.query_max_length + reranker.product_max_length"
+        return message, self.query_max_length + self.product_max_length
 
     def trained(
         self, data: Artifact[Dataset], query: QueryProcessor, first: Retriever

@@ -4,7 +4,7 @@ A product is the sum over experts of y_m Emb_m, where y_m is the one-hot code wi
 p_m = softmax(cos(z_m, Z_m) / t) (straight-through). Tasks: `queries`, a train query's vector
 against the products judged relevant for it (InfoNCE); `next_item`, the products of a history
 (through a GRU) against the next one. Both compete within the batch and with random products. The
-reconstruction loss stays, so that IDs go on meaning content; the task learns ten times as fast as
+reconstruction loss stays, so that IDs keep describing content; the task learns ten times as fast as
 the experts. IDs that changed are counted, and are final before any generator sees them: a
 generator's input is this artifact.
 """
@@ -71,8 +71,8 @@ class Behaviour(Recipe):
         )
 
     def label(self) -> str:
-        told = self.task.replace("_", " ")
-        return told if self.index == "soft" else f"{told}, hard index"
+        message = self.task.replace("_", " ")
+        return message if self.index == "soft" else f"{message}, hard index"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """MMQ (arXiv 2508.15281), reconstructed: codes for what modalities share and for what is theirs.
 
-Stage 1 reconstructs both modalities from one code an expert. Stage 2 (`behaviour`) goes on with
+Stage 1 reconstructs both modalities from one code an expert. Stage 2 (`behaviour`) continues with
 what people asked for or bought, through differentiable soft indices, reconstruction kept. The
 paper's method section was not at hand: METHODS 7.3 says what is known; what is not is a switch.
 
@@ -84,8 +84,10 @@ class MMQ(ViewTokenizer):
         super().__post_init__()
         total = self.shared + self.text + self.image
         if total != self.levels:
-            told = f"tokenizer.shared + text + image are {total}, tokenizer.levels is {self.levels}"
-            raise InputError(f"{told}: one code an expert")
+            message = (
+                f"tokenizer.shared + text + image are {total}, tokenizer.levels is {self.levels}"
+            )
+            raise InputError(f"{message}: one code an expert")
         switches = {"orthogonality": READINGS, "order": ORDERS, "decoding": ("own", "all")}
         for name, known in switches.items():
             if getattr(self, name) not in known:
@@ -139,21 +141,21 @@ class MMQ(ViewTokenizer):
         if self.order == "gain":
             order = by_information_gain(codes)
         save_weights(network.cpu(), folder / "experts.safetensors")
-        told = {
+        facts = {
             "widths": list(network.widths),
             "size": int(network.codebooks.shape[1]),
             "order": order.tolist(),
         }
-        (folder / "experts.json").write_text(json.dumps(told), encoding="utf-8")
+        (folder / "experts.json").write_text(json.dumps(facts), encoding="utf-8")
         return codes[:, order]
 
     def quantizer(self, folder: Path) -> ExpertCodes:
         from safetensors.torch import load_model
 
-        told = json.loads((folder / "experts.json").read_text(encoding="utf-8"))
-        network = self.network(tuple(told["widths"]), told["size"])
+        facts = json.loads((folder / "experts.json").read_text(encoding="utf-8"))
+        network = self.network(tuple(facts["widths"]), facts["size"])
         load_model(network, str(folder / "experts.safetensors"))
-        return ExpertCodes(network.eval(), np.array(told["order"]))
+        return ExpertCodes(network.eval(), np.array(facts["order"]))
 
     def label(self) -> str:
         return "MMQ" if self.behaviour is None else f"MMQ, {self.behaviour.label()}"

@@ -2,7 +2,7 @@
 latent space.
 
 What keeps it from collapsing: standardised inputs, codebooks that start from k-means over the
-first latents, moving averages, and the replacement of codes that nobody uses. The checkpoint
+first latents, moving averages, and the replacement of unused codes. The checkpoint
 that is kept has the least reconstruction error plus collision rate.
 """
 
