@@ -108,8 +108,8 @@ def _popularity(events: pl.DataFrame) -> dict[str, str]:
     counts = train.group_by("product_id").len().sort("len", "product_id", descending=[True, False])
     before = (pl.col("len").cum_sum() - pl.col("len")) / pl.col("len").sum()
     third = pl.when(before < 1 / 3).then(pl.lit("head")).when(before < 2 / 3).then(pl.lit("torso"))
-    message = counts.select("product_id", third.otherwise(pl.lit("tail")))
-    return dict(message.iter_rows())
+    parts = counts.select("product_id", third.otherwise(pl.lit("tail")))
+    return dict(parts.iter_rows())
 
 
 def _reviews(events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -228,10 +228,10 @@ class LuceneWorker:
             self._places[self._rows] = np.arange(len(self._rows))
         return self._places[np.asarray(rows, np.int64)]
 
-    def _ask(self, facts: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin and self._process.stdout and self._process.stderr
         try:
-            self._process.stdin.write(json.dumps(facts) + "\n")
+            self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
         except BrokenPipeError:
