@@ -146,12 +146,12 @@ CLAIMS = (
         "cross_objectives/results/home_depot",
         tuple(CROSS % name + " · drawn=4" for name in ("pointwise", "listwise")),
         lambda *values: max(values[:-1]) > values[-1],
-        beside=(MAIN, f"{HYBRID} · retriever=hybrid/finetuned_convex"),  # that they re-rank
+        beside=(MAIN, f"{HYBRID} · retriever=finetuned_convex"),  # that they re-rank
     ),
     Claim(
         "A cross-encoder on top of the hybrid helps, mixed with the hybrid's score",
         "main/results/against_hybrid/home_depot",
-        (CROSS % "listwise" + ", interpolated", f"{HYBRID} · retriever=hybrid/finetuned_convex"),
+        (CROSS % "listwise" + ", interpolated", f"{HYBRID} · retriever=finetuned_convex"),
         lambda cross, hybrid: cross > hybrid,
     ),
     Claim(
@@ -169,11 +169,7 @@ CLAIMS = (
     Claim(
         "Lexical retrieval is all you need",
         MAIN,
-        (
-            "BM25 (bm25s)",
-            f"{HYBRID} · retriever=hybrid/finetuned_convex",
-            "ColBERT (MiniLM, InfoNCE)",
-        ),
+        ("BM25 (bm25s)", f"{HYBRID} · retriever=finetuned_convex", "ColBERT (MiniLM, InfoNCE)"),
         lambda bm25, *others: bm25 >= max(others),
     ),
     Claim(

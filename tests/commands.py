@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -31,6 +32,12 @@ class Done:
 
 def run(words: Sequence[str], environment: dict[str, str] | None = None) -> Done:
     """Run `python -m neurosearch` with these words; `environment` adds to the present one."""
+    if any(word.startswith("hydra/launcher") for word in words):
+        # A launcher's workers import the main module, which must be the package's.
+        line = [sys.executable, "-W", "ignore", "-m", "neurosearch", *words]
+        told = {**os.environ, **(environment or {})}
+        done = subprocess.run(line, capture_output=True, text=True, env=told)
+        return Done(done.returncode, done.stdout, done.stderr)
     with tempfile.TemporaryDirectory() as folder:
         process = _CONTEXT.Process(target=_main, args=(list(words), environment or {}, folder))
         process.start()
