@@ -17,7 +17,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import Recipe, setting
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.types import Dataset, Queries
+from neurosearch.core.types import Dataset, Queries, places_of
 
 POOLS = ("catalogue", "judged")
 
@@ -130,7 +130,7 @@ class RunArtifact(Artifact[Run]):
 
 def judged_rows(queries: Queries, data: Dataset) -> pl.DataFrame:
     """The judged pool: `query` and `row` numbers, in the order of queries, then rows."""
-    order = queries.frame.select("query_id").with_row_index("query")
-    ids = pl.DataFrame({"product_id": data.catalogue.ids}).with_row_index("row")
+    order = places_of(queries.ids, "query_id", "query")
+    ids = places_of(data.catalogue.ids, "product_id", "row")
     joined = data.pool(queries.split).join(order, on="query_id").join(ids, on="product_id")
     return joined.select(pl.col("query", "row").cast(pl.Int64)).sort("query", "row")

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.core.errors import InputError
-from neurosearch.core.types import Catalogue, Queries
+from neurosearch.core.types import Catalogue, Queries, places_of
 
 TAG = "neurosearch"  # of the run files that this package writes
 
@@ -163,3 +163,12 @@ class Run:
                     raise InputError(f"{message} {parts[0]!r}")
         schema = {"query_id": pl.String, "product_id": pl.String, "score": pl.Float64}
         return cls.from_frame(pl.DataFrame(rows, schema, orient="row"), queries, floor=floor)
+
+
+def numbered_pairs(run: Run, query_ids: pl.Series, product_ids: pl.Series) -> pl.DataFrame:
+    """The run's frame with `query` and `row` numbers, in its order."""
+    queries = places_of(query_ids, "query_id", "query")
+    products = places_of(product_ids, "product_id", "row")
+    joined = run.frame.join(queries, on="query_id", maintain_order="left")
+    joined = joined.join(products, on="product_id", maintain_order="left")
+    return joined.with_columns(pl.col("query", "row").cast(pl.Int64))

@@ -114,6 +114,17 @@ class Queries:
         return Queries(self.split, self.frame.with_columns(texts))
 
 
+def places_of(ids: pl.Series, name: str, number: str) -> pl.DataFrame:
+    """Ids and their places, for joins.
+
+    Args:
+        ids: distinct ids.
+        name: of their column.
+        number: of the column with the places, Int64.
+    """
+    return pl.DataFrame({name: ids}).with_row_index(number).cast({number: pl.Int64})
+
+
 @dataclass(frozen=True)
 class Judgments:
     """Labels as published, for one split: `query_id`, `product_id`, `label` (String)."""

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.core.errors import InputError
-from neurosearch.core.types import Catalogue
+from neurosearch.core.types import Catalogue, places_of
 
 if TYPE_CHECKING:
     pass
@@ -21,7 +21,7 @@ def history_rows(frame: pl.DataFrame, catalogue: Catalogue, longest: int = 20) -
     """
     if "history" not in frame.columns:
         raise InputError("the queries have no history of products (data=amazon_reviews has)")
-    ids = pl.DataFrame({"history": catalogue.ids}).with_row_index("row")
+    ids = places_of(catalogue.ids, "history", "row")
     flat = frame.select("history").with_row_index("query")
     flat = flat.explode("history")
     found = flat.join(ids, on="history", how="inner", maintain_order="left")

@@ -21,7 +21,7 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.semantic_ids import WrittenIds
-from neurosearch.core.types import Dataset, Queries
+from neurosearch.core.types import Dataset, Queries, places_of
 from neurosearch.evaluation.gain import Gain
 
 METRICS = ("validity", "Recall@10 seen", "Recall@10 unseen")
@@ -80,8 +80,8 @@ class GenerationMetrics(Artifact[pl.DataFrame]):
 
     def _relevant(self, data: Dataset, queries: Queries) -> pl.DataFrame:
         """The split's relevant pairs, with `query` and `row` numbers, sorted by both."""
-        order = queries.frame.select("query_id").with_row_index("query")
-        numbers = pl.DataFrame({"product_id": data.catalogue.ids}).with_row_index("row")
+        order = places_of(queries.ids, "query_id", "query")
+        numbers = places_of(data.catalogue.ids, "product_id", "row")
         judged = self.gain.graded(data.judgments(self.split)).filter("relevant")
         numbered = judged.join(numbers, on="product_id").join(order, on="query_id")
         return numbered.with_columns(pl.col("query", "row").cast(pl.Int64)).sort("query", "row")

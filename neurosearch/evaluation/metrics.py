@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.core.run import Run
-from neurosearch.core.types import Judgments, Queries
+from neurosearch.core.types import Judgments, Queries, places_of
 from neurosearch.evaluation.gain import SCALE, Gain
 
 # Name in tables -> (whose documents, which judgments, metric of ranx).
@@ -116,7 +116,7 @@ def _typed_lists(frame: pl.DataFrame, queries: Queries, numbers: pl.DataFrame) -
     """numba list: for each query an n×2 float64 array (document number, value), best first."""
     from numba.typed import List
 
-    order = queries.frame.select("query_id").with_row_index("query")
+    order = places_of(queries.ids, "query_id", "query")
     rows = (
         frame.select("query_id", "product_id", "value")
         .join(order, on="query_id")

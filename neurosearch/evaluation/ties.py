@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.core.run import Run
-from neurosearch.core.types import Judgments, Queries
+from neurosearch.core.types import Judgments, Queries, places_of
 from neurosearch.evaluation.gain import Gain
 from neurosearch.evaluation.metrics import METRICS, by_query, condensed, graded_values
 
@@ -85,7 +85,7 @@ class _Lists:
 
     @classmethod
     def of(cls, frame: pl.DataFrame, judged: pl.DataFrame, queries: Queries) -> _Lists:
-        numbers = queries.frame.select("query_id").with_row_index("query")
+        numbers = places_of(queries.ids, "query_id", "query")
         known = judged.join(numbers, on="query_id", how="inner")
         names = ["gain", "exponential", "relevant", "judged"]
         rows = (

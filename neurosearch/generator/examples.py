@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from neurosearch.core.errors import InputError
+from neurosearch.core.ragged import offsets_of
 from neurosearch.core.recipe import Recipe
 from neurosearch.nn.tokens import Tokens
 
@@ -68,7 +69,7 @@ class Words:
         room = max_length - len(before) - len(after)
         encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
         lengths = np.array([min(len(e.ids), room) for e in encoded], dtype=np.int64)
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        offsets = offsets_of(lengths)
         ids = np.fromiter(chain.from_iterable(e.ids[:room] for e in encoded), np.int64, offsets[-1])
         words = chain.from_iterable(e.word_ids[:room] for e in encoded)
         return cls(Tokens(ids, offsets), np.fromiter(words, np.int64, offsets[-1]), before, after)
@@ -88,7 +89,7 @@ class Words:
         first = (rng.random(len(rows)) * (words - count + 1)).astype(np.int64)
         in_span = (word >= first[text]) & (word < (first + count)[text])
         # A word is among the keywords where its random key is among the `count` least.
-        starts = np.concatenate([[0], np.cumsum(words)])
+        starts = offsets_of(words)
         keys = rng.random(starts[-1])
         owner = np.repeat(np.arange(len(rows)), words)
         order = np.lexsort((keys, owner))
@@ -101,7 +102,7 @@ class Words:
     def _around(self, ids: np.ndarray, lengths: np.ndarray) -> Tokens:
         """Texts of `lengths` tokens with the special ones about them."""
         full = lengths + len(self.before) + len(self.after)
-        offsets = np.concatenate([[0], np.cumsum(full)])
+        offsets = offsets_of(full)
         filled = np.empty(offsets[-1], dtype=np.int64)
         inner = np.zeros(offsets[-1], dtype=bool)
         begin = offsets[:-1] + len(self.before)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from neurosearch.core.errors import InputError
+from neurosearch.core.ragged import offsets_of
 from neurosearch.core.semantic_ids import SemanticIds
 
 DENSE_CELLS = 1 << 24  # of a level's dense table, at most (int32: 64 MB)
@@ -89,7 +90,7 @@ class Trie:
         leaf_of = np.empty(len(codes), dtype=np.int64)
         leaf_of[rows] = above
         sizes = np.bincount(above)
-        begin = np.concatenate([[0], np.cumsum(sizes)])
+        begin = offsets_of(sizes)
         return cls(tuple(levels), tuple(ids.sizes), leaf_of, begin, rows.astype(np.int64))
 
     @property
@@ -140,7 +141,7 @@ class Trie:
 
 def _level(parent: np.ndarray, code: np.ndarray, nodes: int, size: int, cells: int) -> Level:
     counts = np.bincount(parent, minlength=nodes)
-    begin = np.concatenate([[0], np.cumsum(counts)])
+    begin = offsets_of(counts)
     table = None
     if nodes * size <= cells and counts.max() >= DENSE_SHARE * size:
         filled = np.full((nodes, size), -1, dtype=np.int32)

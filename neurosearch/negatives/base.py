@@ -13,10 +13,11 @@ import polars as pl
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
+from neurosearch.core.ragged import offsets_of
 from neurosearch.core.recipe import Recipe, setting
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.types import Dataset, Judgments
+from neurosearch.core.types import Dataset, Judgments, places_of
 from neurosearch.evaluation.gain import Gain
 
 
@@ -40,7 +41,7 @@ class NegativeLists:
     def of(cls, query: np.ndarray, row: np.ndarray, queries: int) -> NegativeLists:
         """From pairs sorted by query number."""
         counts = np.bincount(query, minlength=queries)
-        return cls(np.concatenate([[0], np.cumsum(counts)]), np.asarray(row, dtype=np.int64))
+        return cls(offsets_of(counts), np.asarray(row, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ def graded_pairs(data: Dataset, judgments: Judgments, gain: Gain) -> pl.DataFram
 
     Raises InputError where no judgment is worth anything.
     """
-    order = data.queries(judgments.split).frame.select("query_id").with_row_index("query")
-    ids = pl.DataFrame({"product_id": data.catalogue.ids}).with_row_index("row")
+    order = places_of(data.queries(judgments.split).ids, "query_id", "query")
+    ids = places_of(data.catalogue.ids, "product_id", "row")
     graded = gain.graded(judgments)
     check_worth(graded, judgments.split, gain)
     share = pl.col("gain") / graded["gain"].max()

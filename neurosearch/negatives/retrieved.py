@@ -19,9 +19,8 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import setting
 from neurosearch.core.retrieval import RetrievalRequest, Retriever
-from neurosearch.core.run import Run
+from neurosearch.core.run import Run, numbered_pairs
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.types import Dataset
 from neurosearch.negatives.base import (
     ListsArtifact,
     NegativeLists,
@@ -85,23 +84,17 @@ class RetrievedLists(ListsArtifact):
     def pairs(self, runtime: Runtime) -> tuple[pl.DataFrame, Mapping[str, int]]:
         data = runtime.get(self.context.data)
         graded = graded_pairs(data, data.judgments("train"), self.context.gain)
-        candidates = numbered(runtime.get(self.run), data).filter(pl.col("rank") >= self.first)
+        candidates = numbered_pairs(
+            runtime.get(self.run), data.queries("train").ids, data.catalogue.ids
+        ).filter(pl.col("rank") >= self.first)
         positives = None
         if self.pool is not None:
-            pool = numbered(runtime.get(self.pool), data)
+            pool = numbered_pairs(
+                runtime.get(self.pool), data.queries("train").ids, data.catalogue.ids
+            )
             good = graded.filter(pl.col("share") >= self.context.positive_share)
             positives = pool.join(good, on=["query", "row"], how="semi")
         return select(candidates, graded, positives, self)
-
-
-def numbered(run: Run, data: Dataset) -> pl.DataFrame:
-    """The run with `query` and `row` numbers, `score` and `rank`."""
-    order = data.queries(run.split).frame.select("query_id").with_row_index("query")
-    ids = pl.DataFrame({"product_id": data.catalogue.ids}).with_row_index("row")
-    joined = run.frame.join(order, on="query_id").join(ids, on="product_id")
-    return joined.select(pl.col("query", "row").cast(pl.Int64), "score", "rank").sort(
-        "query", "rank"
-    )
 
 
 def select(

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurosearch.core.ragged import offsets_of
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -105,7 +107,7 @@ def pair_scores(
         begin, end = queries.offsets[query], queries.offsets[query + 1]
         own = queries.vectors[begin:end].to(device, documents.vectors.dtype)
         lengths = documents.offsets[rows + 1] - documents.offsets[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        offsets = offsets_of(lengths)
         shift = np.repeat(documents.offsets[rows] - offsets[:-1], lengths)
         places = torch.from_numpy(shift + np.arange(offsets[-1])).to(device)
         few = Ragged(documents.vectors[places], offsets)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from neurosearch.core.ragged import offsets_of
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -30,12 +32,12 @@ class Tokens:
     def joined(cls, *parts: Tokens) -> Tokens:
         """The texts of all parts, one part after another."""
         lengths = np.concatenate([part.lengths for part in parts])
-        return cls(np.concatenate([part.ids for part in parts]), _offsets(lengths))
+        return cls(np.concatenate([part.ids for part in parts]), offsets_of(lengths))
 
     def take(self, rows: np.ndarray) -> Tokens:
         """Only these texts, in this order."""
         lengths = self.lengths[rows]
-        offsets = _offsets(lengths)
+        offsets = offsets_of(lengths)
         shift = np.repeat(self.offsets[rows] - offsets[:-1], lengths)
         return Tokens(self.ids[shift + np.arange(offsets[-1])], offsets)
 
@@ -45,7 +47,7 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> Tokens:
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
     ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
-    offsets = _offsets(np.fromiter(map(len, ids), dtype=np.int64, count=len(ids)))
+    offsets = offsets_of(np.fromiter(map(len, ids), dtype=np.int64, count=len(ids)))
     return Tokens(np.fromiter(chain.from_iterable(ids), np.int64, offsets[-1]), offsets)
 
 
@@ -58,7 +60,3 @@ def batches_by_budget(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
         batches.append(order[start : start + size])
         start += size
     return batches
-
-
-def _offsets(lengths: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

@@ -20,7 +20,7 @@ from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact
-from neurosearch.core.run import Run
+from neurosearch.core.run import Run, numbered_pairs
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import PRODUCTS, Dataset
 from neurosearch.core.view import DataSource, View
@@ -100,15 +100,6 @@ class PairScores(RunArtifact):
             pl.Series("score", scores.astype(np.float64))
         )
         return Run.from_frame(frame, queries)
-
-
-def numbered_pairs(run: Run, query_ids: pl.Series, product_ids: pl.Series) -> pl.DataFrame:
-    """The run's frame with `query` and `row` numbers, in its order."""
-    queries = pl.DataFrame({"query_id": query_ids}).with_row_index("query")
-    products = pl.DataFrame({"product_id": product_ids}).with_row_index("row")
-    joined = run.frame.join(queries, on="query_id", maintain_order="left")
-    joined = joined.join(products, on="product_id", maintain_order="left")
-    return joined.with_columns(pl.col("query", "row").cast(pl.Int64))
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,11 @@ import polars as pl
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.retrieval import RetrievalRequest
-from neurosearch.core.run import Run
+from neurosearch.core.run import Run, numbered_pairs
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import pair_cosines
-from neurosearch.reranker.base import numbered_pairs
 from neurosearch.reranker.lexical import Lexical
 
 FIRST = ("first score", "first rank", "first share")

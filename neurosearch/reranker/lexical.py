@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from neurosearch.core.ragged import offsets_of
 from neurosearch.query.analyzer import Analyzer
 
 NAMES = (
@@ -108,7 +109,7 @@ def _matrix(
                     place = extra.setdefault(term, len(vocabulary) + len(extra))
             columns.append(place)
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    indptr = offsets_of(lengths)
     ones = np.ones(len(columns), dtype=np.float32)
     size = max(1, width, len(vocabulary) + len(extra or ()))
     matrix = csr_matrix((ones, np.array(columns, dtype=np.int64), indptr), (len(texts), size))

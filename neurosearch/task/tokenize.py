@@ -13,6 +13,7 @@ from neurosearch.core.store import write_whole
 from neurosearch.task.base import Job, Task, build, resolved
 from neurosearch.tokenizer.atomic import Atomic
 from neurosearch.tokenizer.base import SemanticTokenizer
+from neurosearch.tokenizer.export import as_csv, as_index
 from neurosearch.tokenizer.health import health_of
 from neurosearch.tokenizer.random import RandomIds
 
@@ -21,7 +22,7 @@ FLOORS = (RandomIds, Atomic)  # shown, not ranked
 
 @dataclass(frozen=True)
 class Tokenize(Task):
-    """Builds the composed `tokenizer`'s IDs and health report."""
+    """Builds the composed `tokenizer`'s IDs and health report, and exports the IDs."""
 
     tabulated: ClassVar[bool] = True
 
@@ -39,6 +40,7 @@ class Tokenize(Task):
                 job.folder / "health.json",
                 (runtime.store.folder(health) / "health.json").read_bytes(),
             )
+            self._export(job, tokenizer)
             means = {name: value for name, value in report["summary"].items() if value is not None}
             tracker.log(means)
             job.record(
@@ -55,6 +57,13 @@ class Tokenize(Task):
             )
         why = f" ({'; '.join(report['reasons'])})" if report["reasons"] else ""
         log.info("%s: %s%s", identity["label"], report["verdict"], why)
+
+    def _export(self, job: Job, tokenizer: SemanticTokenizer) -> None:
+        """Write the IDs beside the record: ids.csv and index.json."""
+        ids = job.runtime.get(tokenizer.semantic_ids(job.dataset))
+        products = job.runtime.get(job.dataset).catalogue.ids
+        write_whole(job.folder / "ids.csv", as_csv(ids, products))
+        write_whole(job.folder / "index.json", as_index(ids, products))
 
     def targets(self, job: Job) -> list[Artifact[Any]]:
         return [health_of(tokenizer_of(job), job.dataset)]

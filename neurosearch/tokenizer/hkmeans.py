@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from neurosearch.core.ragged import offsets_of
 from neurosearch.core.recipe import setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.tokenizer.base import Quantizer, SemanticTokenizer
@@ -79,7 +80,7 @@ class HKMeans(SemanticTokenizer):
         counts = [len(x) for x in centroids]
         arrays: dict[str, Any] = {
             "centroids": np.concatenate(centroids),
-            "starts": np.concatenate([[0], np.cumsum(counts)]),
+            "starts": offsets_of(counts),
             "children": np.concatenate(
                 [
                     np.pad(c, (0, n - len(c)), constant_values=-1)

@@ -16,14 +16,14 @@ import torch
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.run import Run
+from neurosearch.core.run import Run, numbered_pairs
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, Queries
 from neurosearch.encoder.hashing import Hashing
 from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.query.none import NoProcessing
-from neurosearch.reranker.base import Candidates, Fold, numbered_pairs
+from neurosearch.reranker.base import Candidates, Fold
 from neurosearch.reranker.biencoder import BiEncoderReranker
 from neurosearch.reranker.cross_encoder.network import CrossTower
 from neurosearch.reranker.cross_encoder.recipe import CrossEncoder

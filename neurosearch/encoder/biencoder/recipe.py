@@ -19,7 +19,7 @@ from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import PRECISIONS, Recipe, content, setting
 from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
-from neurosearch.core.run import Run
+from neurosearch.core.run import Run, numbered_pairs
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.encoder.base import Encoder, LiveEncoder
@@ -30,7 +30,6 @@ from neurosearch.loss.base import Loss
 from neurosearch.loss.infonce import InfoNCE
 from neurosearch.negatives.base import Negatives, TrainingContext, check_judged, graded_pairs
 from neurosearch.negatives.in_batch import InBatch
-from neurosearch.negatives.retrieved import numbered
 from neurosearch.nn.pretrained import weights_digest
 from neurosearch.query.none import NoProcessing
 from neurosearch.training.schedule import Schedule
@@ -195,7 +194,9 @@ class TrainedBiEncoder(Artifact[Path]):
         queries = self.context.query.process(data.queries("train").texts)
         teacher = None
         if self.teacher is not None:
-            teacher = numbered(runtime.get(self.teacher), data)
+            teacher = numbered_pairs(
+                runtime.get(self.teacher), data.queries("train").ids, data.catalogue.ids
+            )
         pairs = TrainingPairs.of(graded, products, queries, self.context.positive_share, teacher)
         lists = [(n, runtime.get(a)) for n, a in zip(self.counts, self.negatives, strict=True)]
         size = self.schedule.batch(self.objective.batch_size)

@@ -16,7 +16,7 @@ from torch import Tensor
 from neurosearch.core.distributed import barrier, world
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.types import Dataset
+from neurosearch.core.types import Dataset, places_of
 from neurosearch.encoder.biencoder.network import TowerShape
 from neurosearch.encoder.biencoder.pairs import PairBatches
 from neurosearch.evaluation.metrics import per_query
@@ -59,7 +59,7 @@ class TrainingTexts:
             split: [query_prefix + t for t in context.query.process(data.queries(split).texts)]
             for split in ("train", "dev")
         }
-        ids = pl.DataFrame({"product_id": data.catalogue.ids}).with_row_index("row")
+        ids = places_of(data.catalogue.ids, "product_id", "row")
         judged = data.judgments("dev").frame.select("product_id").unique()
         rows = ids.join(judged, on="product_id", how="semi")["row"].to_numpy().astype(np.int64)
         others = np.setdiff1d(np.arange(len(products)), rows)

@@ -19,6 +19,7 @@ import numpy as np
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.distributed import barrier, world
+from neurosearch.core.ragged import offsets_of
 from neurosearch.core.recipe import Recipe, bounds, content
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
@@ -129,7 +130,7 @@ class TokensArtifact(Artifact[TokenEmbeddings]):
         if rank:
             return {}
         counts = [np.diff(np.load(path)["offsets"]) for path in sorted(parts.glob("*.npz"))]
-        offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+        offsets = offsets_of(np.concatenate(counts))
         width = np.load(parts / "000000.npz")["vectors"].shape[1]
         shape = (int(offsets[-1]), width)
         whole = np.lib.format.open_memmap(
@@ -201,4 +202,4 @@ def pooled(vectors: np.ndarray, offsets: np.ndarray, factor: int) -> tuple[np.nd
         length = np.linalg.norm(own, axis=1, keepdims=True)
         parts.append(own / np.maximum(length, 1e-9))
         counts.append(len(own))
-    return np.concatenate(parts), np.concatenate([[0], np.cumsum(counts)])
+    return np.concatenate(parts), offsets_of(counts)

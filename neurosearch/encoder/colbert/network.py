@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from neurosearch.core.errors import InputError
+from neurosearch.core.ragged import offsets_of
 from neurosearch.nn.ragged import Ragged
 from neurosearch.nn.text_encoder import Batch, TextTower, packed, padded
 from neurosearch.nn.tokens import Tokens, batches_by_budget, tokenize
@@ -55,7 +56,7 @@ class TokenTower(nn.Module):
             return found
         places = found.offsets[:-1] + 1
         lengths = found.lengths + 1
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        offsets = offsets_of(lengths)
         return Tokens(np.insert(found.ids, places, marker), offsets)
 
     def scored(self, tokens: Tokens, side: int) -> np.ndarray:
@@ -64,7 +65,7 @@ class TokenTower(nn.Module):
             length = self._recipe.query_max_length
             return np.full(len(tokens), length) if self._recipe.expansion else tokens.lengths
         kept = self.kept.cpu().numpy()[tokens.ids].astype(np.int64)
-        sums = np.concatenate([[0], np.cumsum(kept)])
+        sums = offsets_of(kept)
         counts: np.ndarray = sums[tokens.offsets[1:]] - sums[tokens.offsets[:-1]]
         return counts
 
@@ -78,9 +79,9 @@ class TokenTower(nn.Module):
         )
         parts = [self._vectors(tokens.take(rows), side, device, half) for rows in batches]
         order = np.concatenate(batches)
-        starts = np.concatenate([[0], np.cumsum(counts[order])])
+        starts = offsets_of(counts[order])
         back = np.argsort(order)
-        offsets = np.concatenate([[0], np.cumsum(counts)])
+        offsets = offsets_of(counts)
         shift = np.repeat(starts[back] - offsets[:-1], counts)
         places = torch.from_numpy(shift + np.arange(offsets[-1])).to(device)
         return Ragged(torch.cat(parts)[places], offsets)

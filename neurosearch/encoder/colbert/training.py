@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from neurosearch.core.distributed import world
+from neurosearch.core.ragged import offsets_of
 from neurosearch.encoder.biencoder.training import BiEncoderModule
 from neurosearch.encoder.colbert.network import TokenTower
 from neurosearch.nn.maxsim import exact_maxsim, pair_scores
@@ -38,7 +39,7 @@ class ColBERTModule(BiEncoderModule):
         sides = self._queries.take(queries), self._products.take(rows)
         counts = [tower.scored(tokens, side) for side, tokens in enumerate(sides)]
         split = int(counts[0].sum())
-        offsets = [np.concatenate([[0], np.cumsum(count)]) for count in counts]
+        offsets = [offsets_of(count) for count in counts]
         # Texts of the batch by number, queries first: chunks go through the network in order.
         order = shares(np.arange(len(queries) + len(rows)))
         count = np.concatenate(counts)

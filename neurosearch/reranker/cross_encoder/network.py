@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neurosearch.core.ragged import offsets_of
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Catalogue
 from neurosearch.nn.text_encoder import (
@@ -48,7 +49,7 @@ class CrossTower(nn.Module):
         keep = np.ones(len(found.ids), dtype=bool)
         keep[found.offsets[:-1]] = False
         lengths = found.lengths - 1
-        return Tokens(found.ids[keep], np.concatenate([[0], np.cumsum(lengths)]))
+        return Tokens(found.ids[keep], offsets_of(lengths))
 
     def forward(self, pairs: Tokens, firsts: np.ndarray, device: Any, half: bool) -> Tensor:
         """N×outputs of N pairs, the first `firsts` tokens of each being the query's."""

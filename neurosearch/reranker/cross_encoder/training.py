@@ -13,14 +13,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
 from neurosearch.core.retrieval import QueryProcessor
-from neurosearch.core.run import Run
+from neurosearch.core.run import Run, numbered_pairs
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, Queries
 from neurosearch.evaluation.metrics import per_query
 from neurosearch.loss.base import list_cross_entropy
 from neurosearch.loss.lambda_loss import lambda_cost
 from neurosearch.negatives.base import graded_pairs
-from neurosearch.reranker.base import numbered_pairs
 from neurosearch.reranker.cross_encoder.network import CLASSES, CrossTower
 from neurosearch.training.gather import in_order, shares
 from neurosearch.training.module import TrainingModule
