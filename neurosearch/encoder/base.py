@@ -60,7 +60,7 @@ class Encoder(Recipe):
         return True
 
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
-        """The loaded encoder; `weights` where it was trained (see `trained`).
+        """The loaded encoder, without prefixes; `weights` where it was trained (see `trained`).
 
         Raises InputError where its weights cannot be loaded.
         """
@@ -69,7 +69,12 @@ class Encoder(Recipe):
     def loaded(self, runtime: Runtime, data: Artifact[Dataset]) -> LiveEncoder:
         """The encoder as it is after training on `data`, for live queries."""
         trained = self.trained(data)
-        return self.live(runtime, None if trained is None else runtime.get(trained))
+        return self.prefixed(self.live(runtime, None if trained is None else runtime.get(trained)))
+
+    def prefixed(self, live: LiveEncoder) -> LiveEncoder:
+        """`live` with this encoder's prefixes before every text of its side."""
+        prefixes = self.query_prefix, self.product_prefix
+        return Prefixed(live, prefixes) if any(prefixes) else live
 
     def tower(self, weights: Path | None = None) -> Any:
         """The network of queries (a TextTower), for a model that reads on from its states."""
@@ -97,6 +102,29 @@ class Encoder(Recipe):
         return QueryEmbeddings(self, self.trained(data), view.asked(data, split), split, query)
 
 
+class Prefixed:
+    """A live encoder that puts a prefix before every text: one for queries, one for products."""
+
+    def __init__(self, live: LiveEncoder, prefixes: tuple[str, str], side: int = 0) -> None:
+        self._live, self._prefixes, self._side = live, prefixes, side
+        self.dimensions = live.dimensions
+
+    def for_products(self) -> LiveEncoder:
+        return Prefixed(self._live.for_products(), self._prefixes, 1)
+
+    def lengths(self, texts: Sequence[str]) -> np.ndarray:
+        return self._live.lengths(self._whole(texts))
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return self._live.encode(self._whole(texts))
+
+    def stream(self, collections: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
+        return self._live.stream(self._whole(texts) for texts in collections)
+
+    def _whole(self, texts: Sequence[str]) -> list[str]:
+        return [self._prefixes[self._side] + text for text in texts]
+
+
 @dataclass(frozen=True)
 class EmbeddingsArtifact(Artifact[Embeddings]):
     """vectors.npy (float32, memory-mapped) and the encoder's fingerprint."""
@@ -109,7 +137,7 @@ class EmbeddingsArtifact(Artifact[Embeddings]):
     def live(self, runtime: Runtime) -> LiveEncoder:
         """The loaded encoder."""
         weights = None if self.trained is None else runtime.get(self.trained)
-        return self.encoder.live(runtime, weights)
+        return self.encoder.prefixed(self.encoder.live(runtime, weights))
 
     def load(self, folder: Path) -> Embeddings:
         return Embeddings.load(folder)
@@ -124,7 +152,7 @@ class ProductEmbeddings(EmbeddingsArtifact):
         encoder, catalogue = self.encoder, runtime.get(self.data).catalogue
         texts: list[str] = []
         for batch in catalogue.texts(encoder.fields, encoder.separator):
-            texts.extend(encoder.product_prefix + text for text in batch)
+            texts.extend(batch)
         live = self.live(runtime).for_products()
         return encode_resumably(
             live, encoder.identity(self.data), texts, folder, runtime, "products"
@@ -139,7 +167,6 @@ class QueryEmbeddings(EmbeddingsArtifact):
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         texts = self.query.process(runtime.get(self.data).queries(self.split).texts)
-        texts = [self.encoder.query_prefix + text for text in texts]
         identity = self.encoder.identity(self.data)
         return encode_resumably(self.live(runtime), identity, texts, folder, runtime, "queries")
 

@@ -57,16 +57,15 @@ class LiveCosines:
     """The loaded encoder, and the catalogue's texts."""
 
     def __init__(self, encoder: Encoder, data: Artifact[Dataset], runtime: Runtime) -> None:
-        self._encoder = encoder
         # One encoder for each side: `for_products` switches an encoder for good.
         self._asked = encoder.loaded(runtime, data)
         self._shown = encoder.loaded(runtime, data).for_products()
-        texts = runtime.get(data).catalogue.all_texts(encoder.fields, encoder.separator)
-        self._products = [encoder.product_prefix + text for text in texts]
+        catalogue = runtime.get(data).catalogue
+        self._products = catalogue.all_texts(encoder.fields, encoder.separator)
 
     def scores(self, texts: list[str], query: np.ndarray, row: np.ndarray) -> np.ndarray:
         """P cosines; only products of the pairs are encoded."""
-        asked = self._asked.encode([self._encoder.query_prefix + text for text in texts])
+        asked = self._asked.encode(texts)
         rows, place = np.unique(row, return_inverse=True)
         products = self._shown.encode([self._products[number] for number in rows])
         return pair_cosines(asked, products, query, place)

@@ -121,7 +121,7 @@ class LambdaMART(Reranker):
         trees, names = load_trees(runtime.get(self.trained(data, request.query, first)))
         words = Lexical(runtime.get(data).catalogue.all_texts(("title",)))
         encoders = {
-            name: (encoder, encoder.loaded(runtime, data), encoder.product_embeddings(data))
+            name: (encoder.loaded(runtime, data), encoder.product_embeddings(data))
             for name, encoder in self.encoders.items()
         }
         rerankers = {
@@ -132,8 +132,8 @@ class LambdaMART(Reranker):
         def score(texts: list[str], pairs: pl.DataFrame) -> np.ndarray:
             query, row = pairs["query"].to_numpy(), pairs["row"].to_numpy()
             columns = of_first_stage(pairs) | words.features(texts, query, row)
-            for name, (encoder, live, products) in encoders.items():
-                asked = live.encode([encoder.query_prefix + text for text in texts])
+            for name, (live, products) in encoders.items():
+                asked = live.encode(texts)
                 shown = runtime.get(products).vectors
                 columns[f"cosine {name}"] = pair_cosines(asked, shown, query, row)
             for name, scorer in rerankers.items():

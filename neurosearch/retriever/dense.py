@@ -65,7 +65,7 @@ class Dense(Retriever):
     ) -> Iterator[Searcher]:
         index = runtime.get(self._index(data))
         live = self.encoder.loaded(runtime, data)
-        yield _DenseSearcher(self.encoder, self.encoder.identity(data), live, index, request.query)
+        yield _DenseSearcher(self.encoder.identity(data), live, index, request.query)
 
     @property
     def is_live(self) -> bool:
@@ -150,7 +150,6 @@ class PoolRun(RunArtifact):
 
 @dataclass(frozen=True)
 class _DenseSearcher:
-    recipe: Encoder
     identity: str
     encoder: LiveEncoder
     index: LiveIndex
@@ -158,5 +157,5 @@ class _DenseSearcher:
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         processed = self.query.process(list(texts))
-        vectors = self.encoder.encode([self.recipe.query_prefix + text for text in processed])
+        vectors = self.encoder.encode(processed)
         return self.index.search(Embeddings(vectors, self.identity), k)

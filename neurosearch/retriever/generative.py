@@ -98,9 +98,7 @@ class Generative(Retriever):
         products = runtime.get(encoder.product_embeddings(data)).vectors
         model = LiveGenerator(runtime.get(trained), runtime.get(ids), runtime)
         limits = self._limits(request)
-        yield _GenerativeSearcher(
-            limits, model, live, encoder.query_prefix, products, request.query
-        )
+        yield _GenerativeSearcher(limits, model, live, products, request.query)
 
     @property
     def is_live(self) -> bool:
@@ -186,11 +184,10 @@ class _GenerativeSearcher:
     limits: tuple[int, bool, float]
     model: LiveGenerator
     encoder: LiveEncoder
-    prefix: str
     vectors: np.ndarray
     query: QueryProcessor
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         processed = self.query.process(list(texts))
-        asked = self.encoder.encode([self.prefix + text for text in processed])
+        asked = self.encoder.encode(processed)
         return self.model.products(processed, k, *self.limits, (asked, self.vectors))

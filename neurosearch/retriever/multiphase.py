@@ -198,8 +198,7 @@ class _MultiphaseSearcher:
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         processed = self.request.query.process(list(texts))
-        prefix = self.recipe.tokenizer.encoder.query_prefix
-        vectors = self.encoder.encode([prefix + text for text in processed])
+        vectors = self.encoder.encode(processed)
         widths = self.recipe.widths
         # As many products as in a batch, or a shorter list would come from other prefixes.
         least = max(k, self.request.depth)

@@ -213,3 +213,16 @@ def test_a_bit_that_flips_between_attempts_is_noticed(
     assert details["resumed"] == 20 and "is damaged: encoding it again" in caplog.text
     whole = Failing().live(runtime).encode(texts)
     assert np.array_equal(np.load(path), whole)
+
+
+def test_a_loaded_encoder_puts_its_own_prefixes(runtime: Runtime, shop) -> None:
+    encoder = Hashing(query_prefix="query: ", product_prefix="passage: ")
+    plain = Hashing().live(runtime)
+    loaded = encoder.loaded(runtime, shop)
+    assert loaded.encode(TEXTS) == pytest.approx(plain.encode([f"query: {t}" for t in TEXTS]))
+    products = loaded.for_products()
+    wanted = plain.encode([f"passage: {t}" for t in TEXTS])
+    assert products.encode(TEXTS) == pytest.approx(wanted)
+    (streamed,) = products.stream([TEXTS])
+    assert streamed == pytest.approx(wanted)
+    assert loaded.lengths(["a"])[0] == plain.lengths(["query: a"])[0]

@@ -76,8 +76,8 @@ class Aligned(Headed):
     def loaded(self, runtime: Runtime, data: Artifact[Dataset]) -> LiveEncoder:
         if self.queries == "image":
             return self.image.loaded(runtime, data)  # says that live queries are words
-        words, prefix = self.text.loaded(runtime, data), self.text.query_prefix
-        return LiveParts(words, None, runtime.get(self.heads(data))["query"], prefix)
+        words = self.text.loaded(runtime, data)
+        return LiveParts(words, None, runtime.get(self.heads(data))["query"])
 
     def label(self) -> str:
         return f"Aligned, {told_sides(self.queries, self.products)}"
@@ -86,10 +86,8 @@ class Aligned(Headed):
 class LiveParts:
     """Live words through a tower of heads; `widths` of the parts, where the tower wants both."""
 
-    def __init__(
-        self, words: LiveEncoder, widths: tuple[int, int] | None, tower: Any, prefix: str
-    ) -> None:
-        self._words, self._widths, self._tower, self._prefix = words, widths, tower, prefix
+    def __init__(self, words: LiveEncoder, widths: tuple[int, int] | None, tower: Any) -> None:
+        self._words, self._widths, self._tower = words, widths, tower
         self.dimensions: int = self.encode(["a"]).shape[1]
 
     def for_products(self) -> LiveEncoder:
@@ -103,7 +101,7 @@ class LiveParts:
 
         from neurosearch.encoder.multimodal.network import tower_vectors
 
-        vectors = torch.from_numpy(self._words.encode([self._prefix + text for text in texts]))
+        vectors = torch.from_numpy(self._words.encode(texts))
         width = 1 if self._widths is None else self._widths[1]
         return tower_vectors(self._tower, [vectors, torch.zeros(len(texts), width)])
 

@@ -84,7 +84,7 @@ class Fused(Encoder):
         return self.text.reads_words and self.image.reads_words
 
     def loaded(self, runtime: Runtime, data: Artifact[Dataset]) -> LiveEncoder:
-        members = [(view.loaded(runtime, data), view.query_prefix) for view in self._members]
+        members = [view.loaded(runtime, data) for view in self._members]
         means = [np.zeros(1, np.float32)] * 2
         if self.centred:
             asked = self._asked(data, "train", NoProcessing())
@@ -148,19 +148,19 @@ def joined(
 
 class _LiveFused:
     def __init__(
-        self, members: list[tuple[LiveEncoder, str]], means: list[np.ndarray], text_share: float
+        self, members: list[LiveEncoder], means: list[np.ndarray], text_share: float
     ) -> None:
         self._members, self._means, self._text_share = members, means, text_share
-        self.dimensions = sum(live.dimensions for live, _ in members)
+        self.dimensions = sum(live.dimensions for live in members)
 
     def for_products(self) -> LiveEncoder:
         return self
 
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
-        return self._members[0][0].lengths(texts)
+        return self._members[0].lengths(texts)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        views = [live.encode([prefix + text for text in texts]) for live, prefix in self._members]
+        views = [live.encode(texts) for live in self._members]
         return joined(views, self._means, self._text_share)
 
     def stream(self, collections: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:

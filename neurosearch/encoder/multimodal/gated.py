@@ -65,9 +65,9 @@ class Gated(Headed):
         words, pictures = self.product_parts(data)
         assert words is not None and pictures is not None
         widths = tuple(runtime.get(part).vectors.shape[1] for part in (words, pictures))
-        live, prefix = self.text.loaded(runtime, data), self.text.query_prefix
+        live = self.text.loaded(runtime, data)
         tower = runtime.get(self.heads(data))["query"]
-        return LiveParts(live, (widths[0], widths[1]), tower, prefix)
+        return LiveParts(live, (widths[0], widths[1]), tower)
 
     def label(self) -> str:
         return f"Gated, {'words' if self.queries == 'text' else 'words and pictures'}"
