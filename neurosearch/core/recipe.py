@@ -44,11 +44,10 @@ class Recipe:
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
             object.__setattr__(self, spec.name, _checked(type(self).__name__, spec, value))
-        for spec in dataclasses.fields(self):
-            limits: Bounds | None = spec.metadata.get("bounds")
-            refusal = "" if limits is None else limits.refusal(getattr(self, spec.name))
+        for name, limits in bounds_of(cast(Any, type(self))).items():
+            refusal = limits.refusal(getattr(self, name))
             if refusal:
-                raise self.error(spec.name, refusal)
+                raise self.error(name, refusal)
 
     def error(self, field: str, reason: str) -> FieldError:
         """The error of a field's value; `reason` begins with a verb, such as `must be …`."""
@@ -119,6 +118,17 @@ def bounds(
         choices: the only values allowed.
     """
     return {"bounds": Bounds(least, most, above, below, tuple(choices))}
+
+
+@cache
+def bounds_of(kind: type) -> dict[str, Bounds]:
+    """The bounds of a recipe's fields; a field with another default keeps those of its base."""
+    found: dict[str, Bounds] = {}
+    for base in reversed(kind.__mro__):
+        for name, spec in vars(base).get("__dataclass_fields__", {}).items():
+            if "bounds" in spec.metadata:
+                found[name] = spec.metadata["bounds"]
+    return found
 
 
 def setting(default: Any, **limits: Any) -> Any:

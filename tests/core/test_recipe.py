@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import content_digest
+from neurosearch.core.recipe import FieldError, Recipe, content_digest, setting
 from neurosearch.data.beir import Beir
 from neurosearch.encoder.hashing import Hashing
 from neurosearch.fusion.rrf import RRF
@@ -117,3 +118,33 @@ def test_linked_folders_count(tmp_path: Path) -> None:
         (tmp_path / name / "qrels").symlink_to(tmp_path / f"target-{name}")
         (tmp_path / name / "self").symlink_to(tmp_path / name)  # a circle
     assert content_digest(tmp_path / "one") != content_digest(tmp_path / "two")
+
+
+@dataclass(frozen=True)
+class Bounded(Recipe):
+    count: int = setting(3, least=1, most=9)
+    share: float = setting(0.5, above=0, below=1)
+    kind: str = setting("a", choices=("a", "b"))
+
+
+@dataclass(frozen=True)
+class Wider(Bounded):
+    count: int = 5  # another default, the same bounds
+    share: float = setting(2.0, above=1)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Bounded(count=0), "Bounded.count must be at least 1 and at most 9, not 0"),
+        (lambda: Bounded(share=1.0), "Bounded.share must be above 0 and below 1, not 1.0"),
+        (lambda: Bounded(kind="c"), "Bounded.kind must be one of a, b, not 'c'"),
+        (lambda: Wider(count=10), "Wider.count must be at least 1 and at most 9, not 10"),
+        (lambda: Wider(share=0.5), "Wider.share must be above 1, not 0.5"),
+    ],
+)
+def test_bounds_are_checked_and_inherited(make, message: str) -> None:
+    with pytest.raises(FieldError) as error:
+        make()
+    assert str(error.value) == message
+    assert Bounded(count=9, share=0.999, kind="b") and Wider()
