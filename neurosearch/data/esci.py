@@ -69,7 +69,7 @@ class Esci(base.Data):
         flag = f"{self.version}_version"
         scan = _scan(file, [*needed, flag])
         mine = (pl.col("product_locale") == self.locale) & (pl.col(flag) == 1)
-        whole = _numbered(scan)
+        whole = _numbered(scan, file)
         base.require_present(file, whole, *needed, flag)
         frame = whole.filter(mine)
         if frame.is_empty():
@@ -88,7 +88,7 @@ class Esci(base.Data):
 
     def _product_ids(self, file: Path) -> pl.DataFrame:
         scan = _scan(file, ["product_id", "product_locale", *FIELDS])
-        ids = _numbered(scan.select("product_id", "product_locale"))
+        ids = _numbered(scan.select("product_id", "product_locale"), file)
         base.require_present(file, ids, "product_id", "product_locale")
         frame = ids.filter(pl.col("product_locale") == self.locale)
         base.require_unique(file, frame, "product_locale", "product_id")
@@ -141,8 +141,11 @@ def _scan(file: Path, columns: list[str]) -> pl.LazyFrame:
     return scan.select(columns)
 
 
-def _numbered(scan: pl.LazyFrame) -> pl.DataFrame:
-    frame = scan.with_row_index("row").collect()
+def _numbered(scan: pl.LazyFrame, file: Path) -> pl.DataFrame:
+    try:
+        frame = scan.with_row_index("row").collect()
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{file}: not readable as parquet: {str(error).splitlines()[0]}") from None
     return frame.with_columns(pl.col("row").cast(pl.Int64) + 1)
 
 

@@ -63,10 +63,24 @@ def read_delimited(
     lines = raw.count(b"\n")
     if lines > len(raw) // max(1, len(found)) + 1000:
         raise InputError(f"{path}: most of its {lines:,} lines are empty")
-    frame = _parsed(
-        path, text.removeprefix("\ufeff").encode(), {**options, "row_index_name": "row"}
-    )
+    body = text.removeprefix("\ufeff")
+    try:
+        frame = _parsed(path, body.encode(), {**options, "row_index_name": "row"})
+    except InputError:
+        _check_widths(path, body, len(found), separator, quote)
+        raise
     return frame.with_columns(pl.col("row").cast(pl.Int64) + 2)
+
+
+def _check_widths(path: Path, text: str, columns: int, separator: str, quote: str | None) -> None:
+    """Raise InputError naming the first row with more columns than the header, or an open quote."""
+    for row, line in enumerate(text.split("\n"), 1):
+        if quote is not None and quote in line:
+            if line.count(quote) % 2:
+                raise InputError(f"{path} row {row}: a quote that begins or ends nothing")
+        elif line.count(separator) >= columns:
+            many = line.count(separator) + 1
+            raise InputError(f"{path} row {row}: {many} columns, the header has {columns}")
 
 
 def _parsed(path: Path, content: bytes, options: dict[str, Any]) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from neurosearch.task.base import Job, Task, build
 READS = {"evaluate": {"retriever", "query", "evaluation"}, "tokenize": {"tokenizer"}}
 # Root settings that parts of a system read by interpolation.
 ROOT_SETTINGS = ("precision", "most_steps", "most_batch", "overfit")
+# Root keys of a composed config.
+ROOTS = {
+    *(*ROOT_SETTINGS, "name", "seed", "paths", "hydra", "experiment", "search", "debug"),
+    *("data", "query", "retriever", "tokenizer", "evaluation", "report", "tracking"),
+    *("runtime", "task"),
+}
 READ_BY = {
     "evaluate": "evaluate",
     "plan": "evaluate",
@@ -113,6 +120,10 @@ def check_overrides(hydra: DictConfig) -> None:
         task = "tokenize"  # a plan is of what is composed
     if task is None:
         return
+    for override in hydra.overrides.task:
+        added = re.match(r"\++(\w+)", override)
+        if added and added.group(1) not in ROOTS:
+            raise InputError(f"{override} changes nothing: no part reads {added.group(1)}")
     others = set().union(*(groups for kind, groups in READS.items() if kind != task))
     for override in hydra.overrides.task:
         if override.startswith("~"):

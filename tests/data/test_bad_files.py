@@ -397,3 +397,20 @@ def test_a_file_of_empty_lines_is_refused_soon(tmp_path: Path, monkeypatch) -> N
     folder = small_beir(tmp_path / "b", **{"queries.jsonl": "\n" * 12})
     with pytest.raises(InputError, match=r"queries\.jsonl row 11: more than 10 empty lines"):
         Runtime(tmp_path / "o", progress=False).get(Beir(str(folder)).dataset())
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\t1\t9\n", "row 3: 4 columns, the header"),
+        ("query-id\tcorpus-id\tscore\nq1\td1\t1\n", ""),
+    ],
+)
+def test_a_row_that_is_too_wide_is_named(text: str, message: str, tmp_path: Path) -> None:
+    data = Beir(str(small_beir(tmp_path / "b", **{"qrels/test.tsv": text})))
+    runtime = Runtime(tmp_path / "o", progress=False)
+    if not message:
+        assert runtime.get(data.dataset()).catalogue
+        return
+    with pytest.raises(InputError, match=message):
+        runtime.get(data.dataset())

@@ -72,3 +72,11 @@ def test_an_override_that_changes_nothing_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 1 and "changes nothing" in done.stderr, done.stderr
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
     assert not (tmp_path / "tables").exists()
+
+
+def test_a_key_that_nothing_reads_is_refused(tmp_path: Path) -> None:
+    done = run(tmp_path, "retriever=random", "+foo=1", "debug=tiny")
+    assert done.returncode == 1
+    assert done.stderr == "error: +foo=1 changes nothing: no part reads foo\n"
+    done = run(tmp_path, "~evaluation", "retriever=random", "debug=tiny")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
