@@ -39,7 +39,7 @@ class Analyzer(Recipe):
     """`stemmer`: a Snowball language ("english", "porter", "german"…) or "none"."""
 
     stemmer: str = "english"
-    stopwords: bool = True
+    keep_stopwords: bool = True
     model_numbers: bool = True
     units: bool = True
 
@@ -85,7 +85,7 @@ class Tokenizer:
         return found
 
     def _split(self, word: str) -> tuple[str, ...]:
-        if not self._recipe.stopwords and word in _STOPWORDS:
+        if not self._recipe.keep_stopwords and word in _STOPWORDS:
             return ()
         if not word.isascii():
             return _unsegmented(word)

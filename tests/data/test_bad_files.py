@@ -96,7 +96,11 @@ DEEP = '{"_id": "d", "metadata": ' + "[" * 100_000 + "]" * 100_000 + "}\n"
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq\t\t1\n", "row 2: column 'corpus-id'"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq\tz\t1\n", "row 2: product_id 'z' is not"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq\td\n", "row 2: column 'score' is empty"),
-        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq\td\t1\t2\t3\n", "test.tsv row 2: 5 columns, the header has 3"),
+        (
+            "qrels/test.tsv",
+            "query-id\tcorpus-id\tscore\nq\td\t1\t2\t3\n",
+            "test.tsv row 2: 5 columns, the header has 3",
+        ),
         ("qrels/test.tsv", "q\td\t1\n", "test.tsv: missing column 'query-id'"),
         ("qrels/test.tsv", b"query-id\tcorpus-id\tscore\nq\xff\td\t1\n", "row 2: not utf-8"),
         ("qrels/test.tsv", "", "test.tsv: not readable as a table"),

@@ -45,7 +45,9 @@ def test_a_query_finds_a_model_number_however_it_is_written() -> None:
 
 def test_stop_words_stay_unless_asked() -> None:
     assert PLAIN.tokenizer().tokens("the mug without lid") == ["the", "mug", "without", "lid"]
-    dropped = Analyzer(stemmer="none", stopwords=False).tokenizer().tokens("the mug without lid")
+    dropped = (
+        Analyzer(stemmer="none", keep_stopwords=False).tokenizer().tokens("the mug without lid")
+    )
     assert dropped == ["mug", "without", "lid"]
 
 
