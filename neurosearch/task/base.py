@@ -30,6 +30,14 @@ RECORD = "record.json"
 SWEEP = "NEUROSEARCH_SWEEP"  # set for all the jobs of a multirun, in whatever process they run
 
 
+def at_most(value: int, limit: int | None) -> int:
+    """A number of a config, or a smaller limit (debug=tiny sets some)."""
+    return value if limit is None else min(value, limit)
+
+
+OmegaConf.register_new_resolver("at_most", at_most, replace=True)
+
+
 @dataclass(frozen=True)
 class Job:
     """What a task is given.

@@ -15,7 +15,7 @@ from neurosearch.task.base import Job, Task, build
 # Which groups at the root each kind of task reads; any task reads the others.
 READS = {"evaluate": {"retriever", "query", "evaluation"}, "tokenize": {"tokenizer"}}
 # Root settings that parts of a system read by interpolation.
-ROOT_SETTINGS = ("precision", "most_steps", "most_batch", "overfit")
+ROOT_SETTINGS = ("precision", "most_steps", "most_batch", "most_candidates", "overfit")
 # Root keys of a composed config.
 ROOTS = {
     *(*ROOT_SETTINGS, "name", "seed", "paths", "hydra", "experiment", "search", "debug"),
