@@ -187,6 +187,6 @@ def test_wrong_commands_are_one_line(words: list[str], message: str, tmp_path: P
 
 
 def test_legitimate_overrides_are_taken(tmp_path: Path) -> None:
-    words = ["+x=1", "query=normalize", "evaluation=judged", "~tokenizer", "data.share=0.5"]
+    words = ["query=normalize", "evaluation=judged", "~tokenizer", "data.share=0.5"]
     done = run(tmp_path, "task=plan", "retriever=bm25", "debug=tiny", *words)
     assert done.returncode == 0, done.stderr
