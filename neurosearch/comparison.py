@@ -320,12 +320,12 @@ def _named(systems: Sequence[Retriever] | Mapping[str, Retriever]) -> dict[str, 
     for number, (_, system) in enumerate(pairs):
         label = labels[number]
         alike = [fields[i] for i, other in enumerate(labels) if other == label]
-        message = [
+        differs = [
             f"{key.rpartition('.')[2]}={value}"
             for key, value in fields[number].items()
             if any(other.get(key) != value for other in alike)
         ]
-        row = " · ".join([label, ", ".join(message)]) if message else label
+        row = " · ".join([label, ", ".join(differs)]) if differs else label
         if row in named:
             raise InputError(f"systems: {row!r} is there twice")
         named[row] = system

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("neurosearch")
 
 
+def is_running(number: str) -> bool:
+    """Whether a process of this machine with that number exists."""
+    return Path("/proc", number).exists()
+
+
 def peak_memory_mb() -> float:
     """Peak resident memory of this process and of its largest child, in MB."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -136,22 +136,11 @@ def setting(default: Any, **limits: Any) -> Any:
     return field(default=default, metadata=bounds(**limits))
 
 
-def within(
-    key: str,
-    value: float | None,
-    least: float = -math.inf,
-    most: float = math.inf,
-    above: float = -math.inf,
-    below: float = math.inf,
-) -> None:
-    """Raise InputError naming the config key unless `value` is None or within all bounds."""
-    if value is None or (least <= value <= most and above < value < below):
-        return
-    bounds = {"at least": least, "above": above, "at most": most, "below": below}
-    message = " and ".join(
-        f"{word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound)
-    )
-    raise InputError(f"{key} must be {message}, not {value}")
+def within(key: str, value: float | None, **limits: float) -> None:
+    """Raise InputError naming the config key for what no recipe holds; `limits`: see `bounds`."""
+    refusal = Bounds(**limits).refusal(value)  # type: ignore[arg-type]
+    if refusal:
+        raise InputError(f"{key} {refusal}")
 
 
 PRECISIONS = ("fp32", "bf16")  # of a network's weights and activations
@@ -159,8 +148,9 @@ PRECISIONS = ("fp32", "bf16")  # of a network's weights and activations
 
 def one_of(key: str, value: str, choices: Sequence[str]) -> None:
     """Raise InputError naming the config key unless `value` is among `choices`."""
-    if value not in choices:
-        raise InputError(f"{key} must be one of {', '.join(choices)}, not {value!r}")
+    refusal = Bounds(choices=tuple(choices)).refusal(value)
+    if refusal:
+        raise InputError(f"{key} {refusal}")
 
 
 def check_seed(key: str, value: Any) -> None:

@@ -19,7 +19,7 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.distributed import build_together
 from neurosearch.core.errors import InputError, SealedError
 from neurosearch.core.fingerprint import edited_since_start, releases
-from neurosearch.core.machine import git_commit, hardware, log, peak_memory_mb
+from neurosearch.core.machine import git_commit, hardware, is_running, log, peak_memory_mb
 from neurosearch.core.recipe import file_digest
 from neurosearch.core.seal import check_seal, is_evaluation, opens_test
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MANIFEST = "manifest.json"
-
-
 ATTEMPTS = "attempts.json"  # in the folder of a resumable build: what its killed attempts took
 
 
@@ -40,7 +38,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     stem = f".{path.name}.{_machine()}-"
     for left in path.parent.glob(f"{glob.escape(stem)}*"):
-        if not Path("/proc", left.name.removeprefix(stem)).exists():
+        if not is_running(left.name.removeprefix(stem)):
             left.unlink(missing_ok=True)
     temporary = path.with_name(f"{stem}{os.getpid()}")
     try:

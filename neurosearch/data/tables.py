@@ -56,8 +56,8 @@ class TableFiles(base.Data):
         return self.name or Path(self.products).stem
 
     def tables(self, runtime: Runtime) -> base.Tables:
-        products, catalogue = self._products()
-        judged = self._judgments(catalogue["product_id"], products)
+        catalogue, has_ids = self._products()
+        judged = self._judgments(catalogue["product_id"], has_ids)
         slices = ["split"] if "split" in judged.columns else []
         queries = judged.select("query_id", pl.col("query").alias("text"), *slices)
         queries = queries.unique("query_id", keep="first", maintain_order=True)
@@ -91,7 +91,8 @@ class TableFiles(base.Data):
         except pl.exceptions.PolarsError as error:
             raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
 
-    def _products(self) -> tuple[Path, pl.DataFrame]:
+    def _products(self) -> tuple[pl.DataFrame, bool]:
+        """The products, and whether they have ids, not titles alone."""
         frame = self._read(self.products, PRODUCT_COLUMNS, ("title",))
         path = Path(self.products)
         base.require_present(path, frame, "title")
@@ -100,22 +101,22 @@ class TableFiles(base.Data):
         if "product_id" in frame.columns:
             base.require_present(path, frame, "product_id")
             base.require_unique(path, frame, "product_id")
-            return path, frame
+            return frame, True
         frame = frame.with_columns(product_id=_title_key("title"))
-        return path, frame.unique("product_id", keep="first", maintain_order=True)
+        return frame.unique("product_id", keep="first", maintain_order=True), False
 
-    def _judgments(self, ids: pl.Series, products: Path) -> pl.DataFrame:
+    def _judgments(self, ids: pl.Series, has_ids: bool) -> pl.DataFrame:
         path = Path(self.judgments)
         frame = self._read(self.judgments, JUDGMENT_COLUMNS, ("query", "product_id", "grade"))
         base.require_present(path, frame, "query", "product_id", "grade")
-        if not self._has_ids():
+        if not has_ids:
             frame = frame.with_columns(product_id=_title_key("product_id"))
         if "query_id" not in frame.columns:
             frame = frame.with_columns(
                 query_id=pl.col("query").str.replace_all(r"\s+", " ").str.strip_chars()
             )
         base.require_present(path, frame, "query_id")
-        base.require_known(path, frame, "product_id", ids, products.name)
+        base.require_known(path, frame, "product_id", ids, Path(self.products).name)
         base.require_unique(path, frame, "query_id", "product_id")
         for column in ("query", "split"):
             if column in frame.columns:
@@ -123,11 +124,6 @@ class TableFiles(base.Data):
         if "split" in frame.columns:
             base.require_known(path, frame, "split", pl.Series(SPLITS), ", ".join(SPLITS))
         return self._graded(path, frame)
-
-    def _has_ids(self) -> bool:
-        """Whether products have ids, not titles alone."""
-        frame = self._read(self.products, ("product_id",), ())
-        return "product_id" in frame.columns
 
     def _graded(self, path: Path, frame: pl.DataFrame) -> pl.DataFrame:
         if self.grades is None:

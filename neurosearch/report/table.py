@@ -75,12 +75,6 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text("utf-8")) for path in sorted(folder.rglob("[0-9]*.json"))]
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """The record of a job's folder."""
-    record: dict[str, Any] = json.loads((folder / "record.json").read_text("utf-8"))
-    return record
-
-
 def make_tables(records: Sequence[dict[str, Any]], command: str = "") -> list[Table]:
     """One table for each data set (its folds joined), protocol, split, gain and rule for ties.
 
@@ -134,9 +128,9 @@ def _told_apart(table: Table, tables: list[Table], keys: list[tuple[str, ...]]) 
     """A table whose file name another one has, named by what it differs in."""
     alike = [other for other in tables if other.stem == table.stem]
     own = _common(table)
-    message = own.difference(*(_common(other) for other in alike if other is not table))
+    differs = own.difference(*(_common(other) for other in alike if other is not table))
     # Data sets of one name that no override tells apart: their content does.
-    name = shortened(sorted(message)) or keys[tables.index(table)][2][:6]
+    name = shortened(sorted(differs)) or keys[tables.index(table)][2][:6]
     plain = re.sub(r"[^\w=.,-]+", "-", name)
     return replace(table, variant=",".join(filter(None, [table.variant, plain])))
 
@@ -149,8 +143,8 @@ def _common(table: Table) -> set[str]:
 
 def _hole(record: dict[str, Any], shared: set[str]) -> Row:
     """The row of a job that did not finish, named by what it doesn't share with all others."""
-    message = [o for o in record["overrides"] if o not in shared]
-    name = shortened(message or record["overrides"]) or record["folder"]
+    differs = [o for o in record["overrides"] if o not in shared]
+    name = shortened(differs or record["overrides"]) or record["folder"]
     pruned = record["status"] == "pruned"
     message = record.get("error") or record["status"]
     return Row(name, failed=message if pruned else f"failed: {message}", pruned=pruned)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from neurosearch.core.command import command_line, masked
 from neurosearch.core.errors import InputError
-from neurosearch.core.machine import log
+from neurosearch.core.machine import is_running, log
 from neurosearch.core.store import write_whole
 from neurosearch.sweep.checks import check_root, is_new, preflight, study_of
 from neurosearch.task.base import SWEEP, sweep_folder
@@ -61,7 +61,7 @@ def _is_alive(folder: Path) -> bool:
         host, number = (folder / OWNER).read_text(encoding="utf-8").split()
     except (OSError, ValueError):
         return False
-    return host != socket.gethostname() or Path("/proc", number).exists()
+    return host != socket.gethostname() or is_running(number)
 
 
 class CollectTables(Callback):  # type: ignore[misc]

@@ -34,7 +34,8 @@ class Evaluate(Task):
             tracker.artifacts(outcome["artifacts"], job.runtime.store.root)
             seconds = round(time.perf_counter() - start, 2)
             memory = round(peak_memory_mb(), 1)
-            job.record(**identity, status="done", seconds=seconds, peak_memory_mb=memory, **outcome)
+            record = {**identity, "status": "done", "seconds": seconds, "peak_memory_mb": memory}
+            job.record(**record, **outcome)
         for name, values in outcome["chosen"].items():
             log.info("chosen on dev, %s: %s", name, values)
         events = outcome["artifacts"]
@@ -45,15 +46,15 @@ class Evaluate(Task):
             *(identity["label"], headline, len(events) - built, built, seconds),
         )
         if SWEEP not in os.environ:  # a sweep prints its table
-            self._print(job)
+            self._print(job, {**record, **outcome})
         return float(headline)
 
-    def _print(self, job: Job) -> None:
+    def _print(self, job: Job, record: dict[str, Any]) -> None:
         """The job's row, with intervals, and what was written."""
         from neurosearch.report.formatting import interval, number
-        from neurosearch.report.table import make_tables, read_record
+        from neurosearch.report.table import make_tables
 
-        (table,) = make_tables([read_record(job.folder)])
+        (table,) = make_tables([{**record, "folder": str(job.folder)}])
         row, columns = table.rows[0], job.config.report.columns
         for name in (column for column in columns if column in row.cells):
             ends = interval(row, name)
