@@ -10,6 +10,7 @@ from pathlib import Path
 
 from neurosearch.core.command import without_how
 from neurosearch.core.errors import InputError
+from neurosearch.core.machine import log
 from neurosearch.core.recipe import Recipe, digest
 from neurosearch.core.retrieval import SCORED
 from neurosearch.core.store import write_whole
@@ -83,6 +84,16 @@ class Report(Recipe):
                 stands = f"{table.baseline!r} stands in" if table.baseline else "nothing is tested"
                 message.append(f"{table.stem}: no row is the baseline {table.wanted!r}: {stands}")
         return message
+
+    def present(self, tables: Sequence[Table], folder: Path) -> list[Path]:
+        """Warn of what is missing, write every table, and print them; returns the files."""
+        for message in self.missing(tables):
+            log.warning(message)
+        written = self.write(tables, folder)
+        for path in written:
+            if path.suffix == ".md":
+                print(path.read_text(encoding="utf-8"))
+        return written
 
     def write(self, tables: Sequence[Table], folder: Path) -> list[Path]:
         """Write every table in every form; returns the files."""

@@ -127,13 +127,9 @@ class CollectTables(Callback):  # type: ignore[misc]
             discard()
         report, tracking = build(config, "report"), build(config, "tracking")
         tables = make_tables(records, command_line())
-        for message in report.missing(tables):
-            log.warning(message)
-        written = report.write(tables, Path(config.paths.outputs) / "tables" / config.name)
+        written = report.present(tables, Path(config.paths.outputs) / "tables" / config.name)
         for path in written:
-            if path.suffix == ".md":
-                print(path.read_text(encoding="utf-8"))
-            elif path.suffix == ".csv" and path.parent.name == config.name:
+            if path.suffix == ".csv" and path.parent.name == config.name:
                 tracking.table(config.name, path, str(sweep))
         for record in unfinished:
             log.error("failed: %s: %s", " ".join(record["overrides"]), record.get("error"))

@@ -29,13 +29,8 @@ class JoinJobs(Task):
         records = read_jobs(root, self.jobs)
         wanted = {"baseline": job.evaluation.baseline, "experiment": job.name}
         tables = make_tables([{**record, **wanted} for record in records], command_line())
-        report = build(job.config, "report")
-        for message in report.missing(tables):
-            log.warning(message)
-        written = report.write(tables, job.runtime.outputs / "tables" / job.name)
-        for path in written:
-            if path.suffix == ".md":
-                print(path.read_text(encoding="utf-8"))
+        folder = job.runtime.outputs / "tables" / job.name
+        written = build(job.config, "report").present(tables, folder)
         log.info("tables: %s", ", ".join(str(path) for path in written))
 
 
