@@ -62,6 +62,8 @@ class Data(Recipe):
     Attributes:
         share: of the products that are kept, by a hash of their ids, so smaller catalogues lie
             within larger ones; queries go with the last product that was judged for them.
+        most_products: at most so many are kept, of those that are judged; for trying things out.
+        most_queries: at most so many are kept.
         splits: shares of the queries for train, dev and test, instead of the published ones
             (see `splitting`); None for the data's own.
         folds: equal parts of the queries, of which number `fold` is test, the next one dev and the
@@ -74,6 +76,8 @@ class Data(Recipe):
     """
 
     share: float = field(default=1.0, kw_only=True, metadata=bounds(above=0, most=1))
+    most_products: int | None = field(default=None, kw_only=True, metadata=bounds(least=1))
+    most_queries: int | None = field(default=None, kw_only=True, metadata=bounds(least=1))
     splits: Mapping[str, float] | None = field(default=None, kw_only=True)
     folds: int = field(default=0, kw_only=True)
     fold: int = field(default=0, kw_only=True)
@@ -147,7 +151,16 @@ class DatasetArtifact(DataSource):
         """Write the tables; refuse what no experiment could stand on."""
         tables = _read(self.data, runtime)
         if self.data.share < 1:
-            tables = _sampled(tables, self.data.share)
+            tables = _sampled(tables, _hashed("product_id") < self.data.share)
+        if self.data.most_products is not None:
+            first = _first(tables.judgments, "product_id", self.data.most_products)
+            tables = _sampled(tables, first)
+        if self.data.most_queries is not None:
+            queries = tables.queries.filter(
+                _first(tables.queries, "query_id", self.data.most_queries)
+            )
+            judgments = tables.judgments.join(queries, on="query_id", how="semi")
+            tables = dataclasses.replace(tables, queries=queries, judgments=judgments)
         splits = self.data.splits
         if splits is None and not self.data.folds:
             splits = self.data.default_splits(tables.queries)
@@ -203,17 +216,23 @@ def _content(frame: pl.DataFrame) -> str:
     return hashlib.blake2b(stream.getbuffer(), digest_size=12).hexdigest()
 
 
-def _sampled(tables: Tables, share: float) -> Tables:
-    """The tables of a share of the products."""
+def _hashed(column: str) -> pl.Expr:
+    return pl.col(column).map_elements(hashed_fraction, pl.Float64)
 
-    def kept(frame: pl.DataFrame) -> pl.DataFrame:
-        place = pl.col("product_id").map_elements(hashed_fraction, pl.Float64)
-        return frame.filter(place < share)
 
-    judgments = kept(tables.judgments)
+def _first(frame: pl.DataFrame, column: str, count: int) -> pl.Expr:
+    """Is an id one of the frame's first `count`, in the order of their hashes?"""
+    ids = frame.select(column).unique().sort(_hashed(column), column)[column]
+    return pl.col(column).is_in(ids[:count].implode())
+
+
+def _sampled(tables: Tables, kept: pl.Expr) -> Tables:
+    """The tables of some of the products."""
+    judgments = tables.judgments.filter(kept)
     queries = tables.queries.join(judgments, on="query_id", how="semi", maintain_order="left")
-    behaviour = None if tables.behaviour is None else kept(tables.behaviour)
-    return Tables((kept(frame) for frame in tables.products), queries, judgments, behaviour)
+    behaviour = None if tables.behaviour is None else tables.behaviour.filter(kept)
+    products = (frame.filter(kept) for frame in tables.products)
+    return Tables(products, queries, judgments, behaviour)
 
 
 def _write_products(frames: Iterable[pl.DataFrame], folder: Path, name: str) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from neurosearch.report.aggregation import Row
+from neurosearch.report.charts import charts, curve_name, library
 from neurosearch.report.formatting import (
     LOWER_IS_BETTER,
     interval,
@@ -27,7 +28,6 @@ from neurosearch.report.provenance import making
 from neurosearch.report.table import Table
 
 HERE = Path(__file__).parent
-COSTS = ("p50 ms", "index MB", "bytes/product", "build s")
 QUERIES = 400  # whose lists are in the page
 
 
@@ -48,19 +48,16 @@ def write(table: Table, columns: Sequence[str]) -> str:
         for row in table.rows
     ]
     found, made = evidence(table, QUERIES), making(table)
-    panels = [panel for name in COSTS if (panel := _pareto(table, name))]
+    drawn = charts(table, made)
     titles = {"table": "Table"}
-    titles |= {"pareto": "Quality against cost"} if panels else {}
+    titles |= {"pareto": "Quality against cost"} if "pareto" in drawn else {}
     titles |= {"queries": "Query by query"} if len(found.get("systems", ())) > 1 else {}
-    titles |= {"curves": "Training curves"} if any(row["curves"] for row in made) else {}
+    titles |= {"curves": "Training curves"} if "curves" in drawn else {}
     titles |= {"made": "How each row was made"} if made else {}
     facts = {
-        "pareto": panels,
+        "charts": drawn,
         "queries": found,
         "pair": _pair(table, found),
-        "curves": [
-            {"system": row["system"], "trainings": row["curves"]} for row in made if row["curves"]
-        ],
     }
     # Nothing in a script element may look like a tag.
     data = json.dumps(facts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -78,7 +75,25 @@ def write(table: Table, columns: Sequence[str]) -> str:
         facts=Markup(data),
         style=Markup(_read("table.css")),
         script=Markup(_read("table.js")),
+        charts=drawn,
+        curves=_first_and_last(made),
+        library=Markup(library() if drawn else ""),
     )
+
+
+def _first_and_last(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The training curves in words: each training's name, and each metric's ends."""
+    return [
+        (
+            curve_name(row, training),
+            "; ".join(
+                f"{metric} {points[0][1]:.3g} to {points[-1][1]:.3g}"
+                for metric, points in training["metrics"].items()
+            ),
+        )
+        for row in rows
+        for training in row["curves"]
+    ]
 
 
 def _read(name: str) -> str:
@@ -94,24 +109,6 @@ def _pair(table: Table, found: dict[str, Any]) -> list[int]:
     first = systems.index(best) if best in systems else 1
     second = systems.index(table.baseline) if table.baseline in systems else 0
     return [first, second if second != first else int(first == 0)]
-
-
-def _pareto(table: Table, cost: str) -> dict[str, Any]:
-    """Systems as points; `front`: no other one is as good and as cheap, and better in either."""
-    rows = [r for r in table.rows if {HEADLINE, cost} <= set(r.cells) and not r.is_reference]
-    points = [(r.system, round(r.cells[cost].mean, 3), r.cells[HEADLINE].mean) for r in rows]
-    if len(points) < 2:
-        return {}
-    drawn = [
-        {
-            "system": system,
-            "x": x,
-            "y": y,
-            "front": not any(a <= x and b >= y and (a < x or b > y) for _, a, b in points),
-        }
-        for system, x, y in points
-    ]
-    return {"name": cost, "metric": HEADLINE, "points": drawn}
 
 
 def _cell(row: Row, metric: str, places: tuple[set[str], set[str]]) -> dict[str, Any]:

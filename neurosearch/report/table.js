@@ -32,97 +32,22 @@ document.querySelectorAll(".sortable").forEach(table => {
   }));
 });
 
-// Small charts in SVG. `scale` gives what maps a value to a pixel.
-const spare = make("div");
-spare.innerHTML = "<svg></svg>";  // the parser knows the name space
-const svg = (tag, attributes) => {
-  const node = document.createElementNS(spare.firstChild.namespaceURI, tag);
-  Object.entries(attributes).forEach(([name, value]) => node.setAttribute(name, value));
-  return node;
+// The charts, drawn by Vega; again when the reader changes between light and dark.
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const besideOthers = spec => {  // names that would cover a point or another name are left out
+  const find = marks => marks.flatMap(mark => [mark, ...(mark.marks ? find(mark.marks) : [])]);
+  const names = find(spec.marks).find(mark => mark.name === "labels_marks");
+  if (names) names.transform = [{type: "label", size: {signal: "[width, height]"}, offset: [5],
+    avoidMarks: ["systems_marks"], anchor: ["right", "left", "top", "bottom"]}];
+  return spec;
 };
-const scale = (values, from, to, log) => {
-  const bend = log ? value => Math.log10(Math.max(value, 1e-9)) : value => value;
-  const low = Math.min(...values.map(bend)), wide = (Math.max(...values.map(bend)) - low) || 1;
-  return value => from + (bend(value) - low) / wide * (to - from);
-};
-const frame = (title, xName, yName, xs, ys, log) => {
-  const [width, height] = [420, 260];
-  const image = svg("svg", {viewBox: `0 0 ${width} ${height}`, width, height, role: "img"});
-  image.setAttribute("aria-label", title);
-  image.append(svg("path", {class: "axis", fill: "none", d: "M46 16V224H410"}));
-  const words = (x, y, text, anchor) => {
-    const node = svg("text", {x, y, "text-anchor": anchor || "start"});
-    node.textContent = text;
-    image.append(node);
-  };
-  const told = value => Math.abs(value) >= 100 ? value.toFixed(0) : Number(value.toPrecision(3));
-  words(46, 11, yName); words(410, 252, xName + (log ? " (log)" : ""), "end");
-  words(42, 224, told(Math.min(...ys)), "end"); words(42, 26, told(Math.max(...ys)), "end");
-  words(60, 238, told(Math.min(...xs))); words(404, 238, told(Math.max(...xs)), "end");
-  return image;
-};
-
-function pareto(panel) {
-  const {name, metric, points} = panel;
-  const xs = points.map(p => p.x), ys = points.map(p => p.y);
-  const image = frame(`${metric} against ${name}`, name, metric, xs, ys, true);
-  const x = scale(xs, 60, 400, true), y = scale(ys, 214, 34, false);
-  const front = points.filter(p => p.front).sort((a, b) => a.x - b.x);
-  image.append(svg("polyline", {class: "front", points: front.map(p => `${x(p.x)},${y(p.y)}`).join(" ")}));
-  points.forEach(p => {
-    const dot = svg("circle", {cx: x(p.x), cy: y(p.y), r: 5, class: p.front ? "on" : ""});
-    const title = svg("title", {});
-    title.textContent = `${p.system}: ${share(p.y)}, ${p.x}`;
-    dot.append(title);
-    image.append(dot);
-    if (!p.front) return;
-    const left = x(p.x) > 240, name = svg("text", {x: x(p.x) + (left ? 5 : -5), y: y(p.y) - 8,
-      "text-anchor": left ? "end" : "start"});
-    name.textContent = p.system.length > 34 ? p.system.slice(0, 33) + "…" : p.system;
-    image.append(name);
-  });
-  const box = make("div"), list = make("p", "", "note");
-  list.textContent = "Front: " + front.map(p => p.system).join("; ");
-  box.append(image, list);
-  return box;
-}
-if ($("pareto")) facts.pareto.forEach(panel => document.querySelector("#pareto .charts").append(pareto(panel)));
-
-// Training curves: one metric of all rows that were trained.
-const INKS = ["#0b6bcb", "#c2410c", "#1a7f37", "#8250df", "#9a6700", "#0e7490", "#bf3989", "#57606a"];
-function curves() {
-  const metric = $("metric").value, series = [];
-  facts.curves.forEach(row => row.trainings.forEach(training => {
-    const told = row.trainings.length > 1 ? `${row.system} (${training.name})` : row.system;
-    if (training.metrics[metric]) series.push([told, training.metrics[metric]]);
+const draw = () => document.querySelectorAll("[data-chart]").forEach(node =>
+  vegaEmbed(node, facts.charts[node.dataset.chart][Number(node.dataset.number)], {
+    actions: false, renderer: "svg", patch: besideOthers, theme: dark.matches ? "dark" : undefined,
+    config: {background: "transparent", font: "system-ui, sans-serif"},
   }));
-  const xs = series.flatMap(([, points]) => points.map(p => p[0]));
-  const ys = series.flatMap(([, points]) => points.map(p => p[1]));
-  const image = frame(metric, "step", metric, xs, ys, false), list = make("ul");
-  const x = scale(xs, 60, 400, false), y = scale(ys, 214, 26, false);
-  series.forEach(([told, points], number) => {
-    const ink = INKS[number % INKS.length], dashes = number < INKS.length ? "" : "5 3";
-    const line = svg("polyline", {points: points.map(p => `${x(p[0])},${y(p[1])}`).join(" ")});
-    line.style.stroke = ink;
-    line.style.strokeDasharray = dashes;
-    image.append(line);
-    const item = make("li"), swatch = make("b", dashes ? "┄ " : "─ ");
-    swatch.style.color = ink;
-    const [low, high] = [Math.min, Math.max].map(end => end(...points.map(p => p[1])));
-    const [first, last] = [points[0][1], points[points.length - 1][1]];
-    item.append(swatch, `${told}: ${first.toPrecision(3)} to ${last.toPrecision(3)}`);
-    item.title = `from ${low.toPrecision(4)} to ${high.toPrecision(4)}`;
-    list.append(item);
-  });
-  document.querySelector("#curves .charts").replaceChildren(image, list);
-}
-if ($("curves")) {
-  const names = new Set(facts.curves.flatMap(row => row.trainings.flatMap(t => Object.keys(t.metrics))));
-  names.forEach(name => $("metric").append(make("option", name)));
-  $("metric").value = names.has("loss") ? "loss" : [...names][0];
-  $("metric").addEventListener("change", curves);
-  curves();
-}
+draw();
+dark.addEventListener("change", draw);
 
 // Any two rows, query by query.
 function compare() {

@@ -15,7 +15,7 @@ from neurosearch.task.base import Job, Task, build
 # Which groups at the root each kind of task reads; any task reads the others.
 READS = {"evaluate": {"retriever", "query", "evaluation"}, "tokenize": {"tokenizer"}}
 # Root settings that parts of a system read by interpolation.
-ROOT_SETTINGS = ("precision", "most_steps", "most_batch", "most_candidates", "overfit")
+ROOT_SETTINGS = ("precision", "limits", "overfit")
 # Root keys of a composed config.
 ROOTS = {
     *(*ROOT_SETTINGS, "name", "seed", "paths", "hydra", "experiment", "search", "debug"),
@@ -108,7 +108,9 @@ def check_read(config: DictConfig, overrides: Sequence[str]) -> None:
     read = OmegaConf.to_yaml(config, resolve=False)
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
-        if key in ROOT_SETTINGS and f"${{{key}}}" not in read:
+        root = key.partition(".")[0]
+        references = (f"${{{key}}}", f"${{{key}.")
+        if root in ROOT_SETTINGS and not any(text in read for text in references):
             raise InputError(f"{key}={value} changes nothing: no part of this system reads {key}")
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import SPLITS, Dataset
+from neurosearch.data.reading import hashed_fraction
 from neurosearch.data.shop import Shop
 from neurosearch.evaluation.opened import opened
 
@@ -30,3 +33,20 @@ def test_a_share_is_a_share() -> None:
     for share in (0.0, 1.5):
         with pytest.raises(InputError, match=r"share must be above 0 and at most 1"):
             Shop(share=share)
+
+
+def test_a_toy_keeps_few_judged_products_and_few_queries(runtime: Runtime) -> None:
+    size = {"n_products": 500, "n_queries": 40, "n_sessions": 50, "images": False}
+    whole = runtime.get(Shop(**size).dataset())
+    toy = runtime.get(Shop(**size, most_products=30, most_queries=10).dataset())
+
+    def judged(data: Dataset) -> pl.DataFrame:
+        parts = [split for split in SPLITS if data.has(split)]
+        return pl.concat([opened(data).judgments(split).frame for split in parts])
+
+    by_hash = sorted(set(judged(whole)["product_id"]), key=hashed_fraction)
+    assert set(toy.catalogue.ids) == set(by_hash[:30])
+    near = judged(whole).filter(pl.col("product_id").is_in(by_hash[:30]))
+    queries = sorted(set(near["query_id"]), key=hashed_fraction)[:10]
+    expected = near.filter(pl.col("query_id").is_in(queries))
+    assert set(judged(toy).rows()) == set(expected.rows()) and len(queries) == 10

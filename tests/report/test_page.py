@@ -15,6 +15,7 @@ from neurosearch.core.types import Dataset
 from neurosearch.evaluation.opened import opened
 from neurosearch.report import html, markdown
 from neurosearch.report.aggregation import Cell, Row
+from neurosearch.report.charts import quality_against
 from neurosearch.report.per_query import evidence
 from neurosearch.report.provenance import making
 from neurosearch.report.slices import slices_of
@@ -146,8 +147,11 @@ def test_the_front_is_what_nothing_dominates() -> None:
     )
     said = {"experiment": "e", "data": "d", "variant": "", "protocol": "catalogue", "split": "test"}
     table = Table(**said, gain="g", gain_choice="d", baseline="", resamples=1, rows=rows)
-    panel = html._pareto(table, "p50 ms")
-    assert {p["system"] for p in panel["points"] if p["front"]} == {"A", "C", "E"}
+    spec = quality_against(table, "p50 ms")
+    points = spec["data"]["values"]
+    assert {p["system"] for p in points if p["front"]} == {"A", "C", "E"}
+    assert spec["description"].endswith("On the Pareto front: C; A; E")  # the cheapest first
+    assert quality_against(table, "index MB") == {}  # no row has it
 
 
 @pytest.fixture(scope="module")
@@ -220,13 +224,19 @@ def test_slices_and_charts_and_makings(page: Any, table: Table) -> None:
     rows = page.locator("#kinds tbody tr").count()
     found = evidence(table, html.QUERIES)
     assert rows == 1 + sum(len(set(s["of"])) for s in found["slices"])
-    assert page.locator("#pareto circle").count() == len(table.rows)  # one chart: of latency
-    assert page.locator("#pareto circle.on").count() >= 1
+    points = page.locator("#pareto .mark-symbol path")
+    assert points.count() == len(table.rows)  # one chart: of latency
+    filled = [points.nth(n).get_attribute("fill-opacity") != "0" for n in range(points.count())]
+    assert any(filled)
     page.locator("#made summary", has_text=NAMES[1]).click()
-    assert page.locator("#curves svg polyline").count() == 1
-    assert f"{NAMES[1]}: 4.50 to 2.50" in page.locator("#curves li").inner_text()
-    page.select_option("#metric", label="dev nDCG@10")
-    assert "0.250 to 0.250" in page.locator("#curves li").inner_text()
+    assert page.locator("#curves .mark-line path").count() == 1
+    ends = page.locator("#curves li").inner_text()
+    assert ends == f"{NAMES[1]}: loss 4.5 to 2.5; dev nDCG@10 0.25 to 0.25"
+    assert page.locator("#curves .mark-symbol.role-mark path").count() == 2
+    page.locator("#curves .vega-bindings select").select_option("dev nDCG@10")
+    page.wait_for_function(
+        "document.querySelectorAll('#curves .role-mark.mark-symbol path').length == 1"
+    )
     assert "retriever.k1" in page.locator("#made details[open] .differences").inner_text()
     assert "coverage" in page.locator("#made details[open] .importance").inner_text()
 
