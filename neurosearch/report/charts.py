@@ -17,6 +17,7 @@ from neurosearch.report.per_query import HEADLINE
 from neurosearch.report.table import Table
 
 COSTS = ("p50 ms", "index MB", "bytes/product", "build s")
+INK = "#4c78a8"
 HEIGHT = 260  # pixels of a plot; its width is the page's
 
 
@@ -26,7 +27,8 @@ def library() -> str:
     import vl_convert
 
     # Its names stay its own; nothing in a script element may look like its end.
-    return f"(() => {{{vl_convert.javascript_bundle()}}})();".replace("</script", "<\\/script")
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return f"(() => {{{bundle}}})();".replace("</script", "<\\/script")
 
 
 def charts(table: Table, rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -61,7 +63,7 @@ def quality_against(table: Table, cost: str) -> dict[str, Any]:
     points = [(r.system, round(r.cells[cost].mean, 3), r.cells[HEADLINE].mean) for r in rows]
     if len(points) < 2:
         return {}
-    values = [
+    values: list[dict[str, Any]] = [
         {
             "system": system,
             "cost": x,
@@ -84,7 +86,7 @@ def quality_against(table: Table, cost: str) -> dict[str, Any]:
             {"mark": {"type": "line", "strokeDash": [4, 3]}, "transform": on_front},
             {
                 "name": "systems",
-                "mark": {"type": "point", "size": 70, "filled": True, "tooltip": True},
+                "mark": {"type": "point", "size": 70, "fill": INK, "stroke": INK, "tooltip": True},
                 "encoding": {
                     "fillOpacity": {"condition": {"test": "datum.front", "value": 1}, "value": 0},
                     "tooltip": [

@@ -37,14 +37,15 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const besideOthers = spec => {  // names that would cover a point or another name are left out
   const find = marks => marks.flatMap(mark => [mark, ...(mark.marks ? find(mark.marks) : [])]);
   const names = find(spec.marks).find(mark => mark.name === "labels_marks");
-  if (names) names.transform = [{type: "label", size: {signal: "[width, height]"}, offset: [5],
+  if (names) names.transform = [{type: "label", size: {signal: "[width, height]"}, offset: [8],
     avoidMarks: ["systems_marks"], anchor: ["right", "left", "top", "bottom"]}];
   return spec;
 };
 const draw = () => document.querySelectorAll("[data-chart]").forEach(node =>
   vegaEmbed(node, facts.charts[node.dataset.chart][Number(node.dataset.number)], {
     actions: false, renderer: "svg", patch: besideOthers, theme: dark.matches ? "dark" : undefined,
-    config: {background: "transparent", font: "system-ui, sans-serif"},
+    config: {background: "transparent", font: "system-ui, sans-serif",
+      axis: {gridOpacity: 0.25, tickCount: 5}},
   }));
 draw();
 dark.addEventListener("change", draw);
