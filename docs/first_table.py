@@ -2,6 +2,11 @@
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -19,6 +24,7 @@
 
 # %%
 import tempfile
+from pathlib import Path
 
 import neurosearch as ns
 
@@ -28,7 +34,7 @@ import neurosearch as ns
 # folder.
 
 # %%
-outputs = tempfile.mkdtemp()
+runtime = ns.Runtime(Path(tempfile.mkdtemp()), progress=False)
 shop = ns.Shop(n_products=500, n_queries=60, n_sessions=100, images=False)
 
 # %% [markdown]
@@ -49,7 +55,7 @@ hybrid
 # baseline: paired randomisation tests, corrected by Holm's method.
 
 # %%
-table = ns.compare([bm25, dense, hybrid], shop, baseline=bm25, outputs=outputs)
+table = ns.compare([bm25, dense, hybrid], shop, baseline=bm25, runtime=runtime, progress=False)
 table
 
 # %% [markdown]
@@ -72,4 +78,4 @@ table.page()
 # ## Use the winner
 
 # %%
-print(ns.search(hybrid, shop, "red mixer", k=5, outputs=outputs))
+ns.search(hybrid, shop, "red mixer", k=5, runtime=runtime, progress=False)

@@ -26,6 +26,7 @@ from torch.nn.functional import normalize, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.utils import logging
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
@@ -227,12 +228,18 @@ def load_tokenizer(source: str) -> Any:
 def found(key: str, model: str) -> Iterator[str]:
     """Where transformers finds `model`; what it raises where it doesn't becomes an InputError."""
     folder = local_folder(model)
+    bars = logging.is_progress_bar_enabled()
     try:
+        if folder is not None:  # read in a moment; what is downloaded shows how far it is
+            logging.disable_progress_bar()
         yield str(folder) if folder is not None else hub_name(model)
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]
         places = "no such folder, no package carries it, and the hub did not give it"
         raise InputError(f"{key}={model!r}: {places} ({first})") from None
+    finally:
+        if bars:
+            logging.enable_progress_bar()
 
 
 class LiveText:
