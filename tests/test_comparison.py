@@ -11,7 +11,7 @@ import pytest
 
 import neurosearch as ns
 from neurosearch.comparison import _seeded
-from neurosearch.core.recipe import values_of
+from neurosearch.core.bounds import values_of
 from tests.commands import run
 
 SHOP = {"n_products": 500, "n_queries": 60, "n_sessions": 100, "images": False}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neurosearch.collisions.base import Moving
-from neurosearch.core.recipe import setting
+from neurosearch.core.bounds import setting
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurosearch.collisions.base import Moving
-from neurosearch.core.recipe import setting
+from neurosearch.core.bounds import setting
 
 CELLS = 16_000_000  # of a padded block of groups × products × codes
 

@@ -14,8 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from neurosearch.core.digests import digest
 from neurosearch.core.fingerprint import code_digest
-from neurosearch.core.recipe import describe, digest
+from neurosearch.core.recipe import describe
 
 if TYPE_CHECKING:
     from neurosearch.core.runtime import Runtime

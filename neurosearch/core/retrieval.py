@@ -13,8 +13,9 @@ import polars as pl
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe, setting
+from neurosearch.core.recipe import Recipe
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, Queries, places_of

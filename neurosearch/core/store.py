@@ -16,11 +16,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.digests import file_digest
 from neurosearch.core.distributed import build_together
 from neurosearch.core.errors import InputError, SealedError
 from neurosearch.core.fingerprint import edited_since_start, releases
 from neurosearch.core.machine import git_commit, hardware, is_running, log, peak_memory_mb
-from neurosearch.core.recipe import file_digest
 from neurosearch.core.seal import check_seal, is_evaluation, opens_test
 
 if TYPE_CHECKING:

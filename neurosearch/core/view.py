@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.digests import digest
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import digest
 from neurosearch.core.types import PRODUCTS, Dataset, judgments_of, pool_of, queries_of
 
 

@@ -27,10 +27,11 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from neurosearch.core.bounds import setting
+from neurosearch.core.digests import content, content_digest
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import content, content_digest, setting
 from neurosearch.core.runtime import Runtime
-from neurosearch.data import base
+from neurosearch.data import base, requirements
 from neurosearch.data.reading import (
     hashed_fraction,
     id_of,
@@ -139,7 +140,7 @@ def _behaviour(events: pl.DataFrame) -> pl.DataFrame:
 def _compact(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     items, sequences = (
         folder / "items.parquet",
-        base.require_file(folder / "sequences.parquet", "user_id and item_ids"),
+        requirements.require_file(folder / "sequences.parquet", "user_id and item_ids"),
     )
     products, users = (read_parquet(file) for file in (items, sequences))
     require_columns(items, products.columns, ("item_id", "title"))
@@ -148,12 +149,12 @@ def _compact(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
         kind = users.schema["item_ids"]
         raise InputError(f"{sequences}: column 'item_ids' holds {kind}, not lists")
     numbered = users.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64) + 1)
-    base.require_present(sequences, numbered, "user_id", "item_ids")
+    requirements.require_present(sequences, numbered, "user_id", "item_ids")
     products = products.rename({"item_id": "product_id"}).with_row_index("row")
     products = products.with_columns(
         pl.col("row").cast(pl.Int64) + 1, pl.col("product_id").cast(pl.String)
     )
-    base.require_unique(items, products, "product_id")
+    requirements.require_unique(items, products, "product_id")
     texts = [name for name in ("title", "description", "brand") if name in products.columns]
     products = products.select("product_id", *(base.clean_text(name) for name in texts))
     # The compact form keeps published lists as they were printed: ['one', 'two'].
@@ -172,7 +173,7 @@ def _compact(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
             pl.lit("").alias("text"),
         )
     )
-    base.require_known(sequences, events, "product_id", products["product_id"], items.name)
+    requirements.require_known(sequences, events, "product_id", products["product_id"], items.name)
     return products.with_columns(lists), events.drop("row")
 
 

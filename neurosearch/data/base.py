@@ -15,8 +15,10 @@ from typing import Any, ClassVar
 import polars as pl
 
 from neurosearch.core.artifact import NO_IDENTITY
+from neurosearch.core.bounds import bounds
+from neurosearch.core.digests import file_digest
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe, bounds, file_digest
+from neurosearch.core.recipe import Recipe
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import (
     BEHAVIOUR,
@@ -29,12 +31,11 @@ from neurosearch.core.types import (
     queries_of,
 )
 from neurosearch.core.view import DataSource
-from neurosearch.data.reading import LONGEST_ID, hashed_fraction
+from neurosearch.data.checks import check_ids, check_judgments, check_lengths, checked_queries
+from neurosearch.data.sampling import first_by_hash, hashed
 from neurosearch.data.splitting import check_splits, resplit
 
 PARTS = "parts.json"
-LONGEST_TEXT = 1_000_000  # characters of a product's field: what all engines index whole
-LONGEST_QUERY = 10_000
 ROW_GROUP = 50_000
 
 
@@ -151,13 +152,13 @@ class DatasetArtifact(DataSource):
         """Write the tables; refuse what no experiment could stand on."""
         tables = _read(self.data, runtime)
         if self.data.share < 1:
-            tables = _sampled(tables, _hashed("product_id") < self.data.share)
+            tables = _sampled(tables, hashed("product_id") < self.data.share)
         if self.data.most_products is not None:
-            first = _first(tables.judgments, "product_id", self.data.most_products)
+            first = first_by_hash(tables.judgments, "product_id", self.data.most_products)
             tables = _sampled(tables, first)
         if self.data.most_queries is not None:
             queries = tables.queries.filter(
-                _first(tables.queries, "query_id", self.data.most_queries)
+                first_by_hash(tables.queries, "query_id", self.data.most_queries)
             )
             judgments = tables.judgments.join(queries, on="query_id", how="semi")
             tables = dataclasses.replace(tables, queries=queries, judgments=judgments)
@@ -216,16 +217,6 @@ def _content(frame: pl.DataFrame) -> str:
     return hashlib.blake2b(stream.getbuffer(), digest_size=12).hexdigest()
 
 
-def _hashed(column: str) -> pl.Expr:
-    return pl.col(column).map_elements(hashed_fraction, pl.Float64)
-
-
-def _first(frame: pl.DataFrame, column: str, count: int) -> pl.Expr:
-    """Is an id one of the frame's first `count`, in the order of their hashes?"""
-    ids = frame.select(column).unique().sort(_hashed(column), column)[column]
-    return pl.col(column).is_in(ids[:count].implode())
-
-
 def _sampled(tables: Tables, kept: pl.Expr) -> Tables:
     """The tables of some of the products."""
     judgments = tables.judgments.filter(kept)
@@ -249,7 +240,7 @@ def _write_products(frames: Iterable[pl.DataFrame], folder: Path, name: str) -> 
                 path = folder / "products.parquet"
                 writer = pq.ParquetWriter(path, table.schema, compression="zstd")
             writer.write_table(table, row_group_size=ROW_GROUP)
-            _check_lengths(full, name)
+            check_lengths(full, name)
             count += frame.height
     finally:
         if writer is not None:
@@ -257,16 +248,6 @@ def _write_products(frames: Iterable[pl.DataFrame], folder: Path, name: str) -> 
     if count == 0:
         raise InputError(f"data={name}: the source has no products")
     return count
-
-
-def _check_lengths(frame: pl.DataFrame, name: str) -> None:
-    for column in (c for c, kind in PRODUCT_SCHEMA.items() if kind == pl.String()):
-        text = pl.col(column).cast(pl.String)
-        long = frame.filter(text.str.len_chars() > LONGEST_TEXT)
-        if long.height:
-            message = f"longer than {LONGEST_TEXT:,} characters (LONGEST_TEXT)"
-            product = long[0, "product_id"]
-            raise InputError(f"data {name!r}: the {column} of product {product!r} is {message}")
 
 
 def _read(data: Data, runtime: Runtime) -> Tables:
@@ -284,113 +265,6 @@ def _unreadable(data: Data, error: Exception) -> InputError:
     what = f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
     where = getattr(data, "path", data.choice)
     return InputError(f"data={data.choice}: {where} can't be read ({what})")
-
-
-def check_ids(frame: pl.DataFrame, name: str, what: str, *columns: str) -> None:
-    """Raise InputError for ids that are missing, blank, too long or, together, there twice."""
-    for column in columns:
-        value = pl.col(column)
-        bad = frame.filter(
-            value.is_null()
-            | (value.str.strip_chars().str.len_chars() == 0)
-            | (value.str.len_chars() > LONGEST_ID)
-        )
-        if bad.height:
-            shown = str(bad[0, column])[:60]
-            raise InputError(f"data {name!r}: a {what} has the {column} {shown!r}, which is no id")
-    again = frame.filter(~pl.struct(columns).is_first_distinct())
-    if again.height:
-        shown = "/".join(str(again[0, column]) for column in columns)
-        raise InputError(f"data {name!r}: the {what} {shown!r} is there twice")
-
-
-def checked_queries(queries: pl.DataFrame, name: str) -> pl.DataFrame:
-    """The queries. Raises InputError where they are none, or not all named, worded and split."""
-    if queries.is_empty():
-        raise InputError(f"data {name!r}: the source has no queries")
-    check_ids(queries, name, "query", "query_id")
-    seen = pl.col("text").str.contains(r"[^\s\p{C}]")
-    blank = queries.filter(~seen.fill_null(False))
-    if blank.height:
-        raise InputError(f"data {name!r}: query {blank[0, 'query_id']!r} has no text")
-    long = queries.filter(pl.col("text").str.len_chars() > LONGEST_QUERY)
-    if long.height:
-        message = f"is longer than {LONGEST_QUERY:,} characters (LONGEST_QUERY)"
-        raise InputError(f"data {name!r}: query {long[0, 'query_id']!r} {message}")
-    unknown = queries.filter(~pl.col("split").is_in(SPLITS).fill_null(False))
-    if unknown.height:
-        raise InputError(f"data {name!r}: query {unknown[0, 'query_id']!r} is in no known split")
-    return queries
-
-
-def check_judgments(
-    judgments: pl.DataFrame, queries: pl.DataFrame, products: pl.Series, name: str
-) -> None:
-    """Raise InputError for judgments without a label, of nothing that is there, or made twice."""
-    check_ids(judgments, name, "judgment", "query_id", "product_id")
-    blank = judgments.filter(pl.col("label").is_null())
-    if blank.height:
-        pair = f"{blank[0, 'query_id']}/{blank[0, 'product_id']}"
-        raise InputError(f"data {name!r}: the judgment {pair!r} has no label")
-    for column, known in (("query_id", queries["query_id"]), ("product_id", products)):
-        strange = judgments.filter(~pl.col(column).is_in(known.implode()))
-        if strange.height:
-            shown = strange[0, column]
-            raise InputError(
-                f"data {name!r}: a judgment names the {column} {shown!r}, unknown here"
-            )
-
-
-def require_file(path: Path, role: str) -> Path:
-    """`path`, which must exist; `role` says what it holds and where it is published."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file ({role})")
-    return path
-
-
-def is_there(path: Path) -> bool:
-    """Whether a file that may be missing exists. Raises InputError for a broken link, a folder."""
-    if path.is_symlink() and not path.exists():
-        raise InputError(f"{path}: a link to a file that does not exist")
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: not a file")
-    return path.exists()
-
-
-def require_unique(path: Path, frame: pl.DataFrame, *key: str) -> None:
-    """Raise InputError naming the first row whose `key` an earlier row has.
-
-    `frame` has a column `row` with the row's number in the file.
-    """
-    again = frame.filter(~pl.struct(key).is_first_distinct())
-    if again.height:
-        row, value = again[0, "row"], "/".join(str(again[0, column]) for column in key)
-        same = [pl.col(column) == again[0, column] for column in key]
-        first = frame.filter(pl.all_horizontal(same))[0, "row"]
-        what = "/".join(key)
-        raise InputError(f"{path} row {row}: duplicate {what} {value!r}, first at row {first}")
-
-
-def require_present(path: Path, frame: pl.DataFrame, *columns: str) -> None:
-    """Raise InputError naming the first row with nothing in one of these columns."""
-    for column in columns:
-        value = pl.col(column)
-        blank = value.is_null()
-        if frame.schema[column] == pl.String:
-            blank = blank | (value.str.strip_chars().str.len_chars() == 0)
-        empty = frame.filter(blank)
-        if empty.height:
-            raise InputError(f"{path} row {empty[0, 'row']}: column {column!r} is empty")
-
-
-def require_known(
-    path: Path, frame: pl.DataFrame, column: str, known: pl.Series, where: str
-) -> None:
-    """Raise InputError naming the first row whose `column` is not among `known`."""
-    other = frame.filter(~pl.col(column).is_in(known.implode()).fill_null(False))
-    if other.height:
-        value = other[0, column]
-        raise InputError(f"{path} row {other[0, 'row']}: {column} {value!r} is not in {where}")
 
 
 def clean_text(column: str) -> pl.Expr:

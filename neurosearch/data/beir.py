@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from neurosearch.core.digests import content, content_digest
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import content, content_digest
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import SPLITS
-from neurosearch.data import base
+from neurosearch.data import base, requirements
 from neurosearch.data.reading import hashed_fraction, id_of, json_lines, read_delimited
 
 SHAPE = "a BEIR folder has corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
@@ -38,13 +38,13 @@ class Beir(base.Data):
 
     def tables(self, runtime: Runtime) -> base.Tables:
         folder = Path(self.path)
-        corpus = base.require_file(folder / "corpus.jsonl", SHAPE)
-        queries_file = base.require_file(folder / "queries.jsonl", SHAPE)
+        corpus = requirements.require_file(folder / "corpus.jsonl", SHAPE)
+        queries_file = requirements.require_file(folder / "queries.jsonl", SHAPE)
         numbered = [(n, id_of(corpus, n, x, "_id")) for n, x in json_lines(corpus)]
         ids = pl.DataFrame(numbered, {"row": pl.Int64, "product_id": pl.String}, orient="row")
         if ids.is_empty():
             raise InputError(f"{corpus}: no products")
-        base.require_unique(corpus, ids, "product_id")
+        requirements.require_unique(corpus, ids, "product_id")
         known = [
             {
                 "row": number,
@@ -57,8 +57,8 @@ class Beir(base.Data):
         queries = pl.DataFrame(known, schema)
         if queries.is_empty():
             raise InputError(f"{queries_file}: no queries")
-        base.require_present(queries_file, queries, "text")
-        base.require_unique(queries_file, queries, "query_id")
+        requirements.require_present(queries_file, queries, "text")
+        requirements.require_unique(queries_file, queries, "query_id")
         judgments = self._judgments(folder, ids["product_id"], queries)
         splits = judgments.select("query_id", "split").unique(maintain_order=True)
         torn = splits.filter(~pl.col("query_id").is_unique())
@@ -68,25 +68,27 @@ class Beir(base.Data):
         return base.Tables(_products(corpus), used, judgments)
 
     def _judgments(self, folder: Path, ids: pl.Series, queries: pl.DataFrame) -> pl.DataFrame:
-        found = [s for s in SPLITS if base.is_there(folder / "qrels" / f"{s}.tsv")]
+        found = [s for s in SPLITS if requirements.is_there(folder / "qrels" / f"{s}.tsv")]
         if not found:
             raise InputError(f"{folder}/qrels: none of train.tsv, dev.tsv, test.tsv ({SHAPE})")
         frames = []
         for split in found:
             file = folder / "qrels" / f"{split}.tsv"
-            base.require_file(file, SHAPE)
+            requirements.require_file(file, SHAPE)
             needed = ("query-id", "corpus-id", "score")
             frame = read_delimited(file, needed, separator="\t", quote=None)
-            base.require_present(file, frame, *needed)
+            requirements.require_present(file, frame, *needed)
             frame = frame.rename({"query-id": "query_id", "corpus-id": "product_id"})
             score = pl.col("score").cast(pl.Float64, strict=False)
             wrong = frame.filter(~score.is_finite().fill_null(False) | (score.abs() > LARGEST))
             if wrong.height:
                 row, value = wrong[0, "row"], wrong[0, "score"]
                 raise InputError(f"{file} row {row}, column 'score': unknown label {value!r}")
-            base.require_known(file, frame, "product_id", ids, "corpus.jsonl")
-            base.require_known(file, frame, "query_id", queries["query_id"], "queries.jsonl")
-            base.require_unique(file, frame, "query_id", "product_id")
+            requirements.require_known(file, frame, "product_id", ids, "corpus.jsonl")
+            requirements.require_known(
+                file, frame, "query_id", queries["query_id"], "queries.jsonl"
+            )
+            requirements.require_unique(file, frame, "query_id", "product_id")
             if frame.is_empty():
                 raise InputError(f"{file}: no judgments")
             frames.append(

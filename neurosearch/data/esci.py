@@ -15,10 +15,10 @@ from typing import ClassVar
 
 import polars as pl
 
+from neurosearch.core.digests import content, content_digest
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import content, content_digest
 from neurosearch.core.runtime import Runtime
-from neurosearch.data import base
+from neurosearch.data import base, requirements
 from neurosearch.data.reading import hashed_fraction, read_delimited, require_columns
 
 STEM = "shopping_queries_dataset"
@@ -53,12 +53,12 @@ class Esci(base.Data):
             if getattr(self, key) not in allowed:
                 raise InputError(f"data.{key} must be one of {', '.join(allowed)}")
         folder = Path(self.path)
-        examples_file = base.require_file(folder / f"{STEM}_examples.parquet", PUBLISHED)
-        products_file = base.require_file(folder / f"{STEM}_products.parquet", PUBLISHED)
+        examples_file = requirements.require_file(folder / f"{STEM}_examples.parquet", PUBLISHED)
+        products_file = requirements.require_file(folder / f"{STEM}_products.parquet", PUBLISHED)
         examples = self._examples(examples_file)
         ids = self._product_ids(products_file)
         found = ids["product_id"]
-        base.require_known(examples_file, examples, "product_id", found, products_file.name)
+        requirements.require_known(examples_file, examples, "product_id", found, products_file.name)
         queries = self._queries(examples, folder)
         judgments = examples.select("query_id", "product_id", label="esci_label")
         wanted = judgments["product_id"].unique() if self.corpus == "judged" else None
@@ -70,16 +70,20 @@ class Esci(base.Data):
         scan = _scan(file, [*needed, flag])
         mine = (pl.col("product_locale") == self.locale) & (pl.col(flag) == 1)
         whole = _numbered(scan, file)
-        base.require_present(file, whole, *needed, flag)
+        requirements.require_present(file, whole, *needed, flag)
         frame = whole.filter(mine)
         if frame.is_empty():
             raise InputError(f"{file}: no judgments of locale {self.locale!r}, {flag} 1")
         # The release has changed letters to words before now: refuse rather than guess.
-        base.require_known(file, frame, "esci_label", pl.Series(LABELS), "E, S, C, I (labels)")
-        base.require_known(file, frame, "split", pl.Series(["train", "test"]), "train, test")
-        base.require_present(file, frame, "query")
+        requirements.require_known(
+            file, frame, "esci_label", pl.Series(LABELS), "E, S, C, I (labels)"
+        )
+        requirements.require_known(
+            file, frame, "split", pl.Series(["train", "test"]), "train, test"
+        )
+        requirements.require_present(file, frame, "query")
         frame = frame.with_columns(pl.col("query_id").cast(pl.String))
-        base.require_unique(file, frame, "query_id", "product_id")
+        requirements.require_unique(file, frame, "query_id", "product_id")
         texts = frame.filter(pl.col("query").n_unique().over("query_id") > 1)
         if texts.height:
             message = f"query_id {texts[0, 'query_id']} has two texts"
@@ -89,9 +93,9 @@ class Esci(base.Data):
     def _product_ids(self, file: Path) -> pl.DataFrame:
         scan = _scan(file, ["product_id", "product_locale", *FIELDS])
         ids = _numbered(scan.select("product_id", "product_locale"), file)
-        base.require_present(file, ids, "product_id", "product_locale")
+        requirements.require_present(file, ids, "product_id", "product_locale")
         frame = ids.filter(pl.col("product_locale") == self.locale)
-        base.require_unique(file, frame, "product_locale", "product_id")
+        requirements.require_unique(file, frame, "product_locale", "product_id")
         return frame
 
     def _queries(self, examples: pl.DataFrame, folder: Path) -> pl.DataFrame:
@@ -112,7 +116,7 @@ class Esci(base.Data):
         if not sources.is_file():
             return queries
         table = read_delimited(sources, ("query_id", "source"))
-        base.require_unique(sources, table, "query_id")
+        requirements.require_unique(sources, table, "query_id")
         return queries.join(table.select("query_id", "source"), on="query_id", how="left")
 
     def _products(self, file: Path, wanted: pl.Series | None) -> Iterator[pl.DataFrame]:

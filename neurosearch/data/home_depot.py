@@ -16,10 +16,10 @@ from typing import ClassVar
 
 import polars as pl
 
+from neurosearch.core.digests import content, content_digest
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import content, content_digest
 from neurosearch.core.runtime import Runtime
-from neurosearch.data import base
+from neurosearch.data import base, requirements
 from neurosearch.data.reading import read_delimited
 
 COLUMNS = ("product_uid", "product_title", "search_term", "relevance")
@@ -42,7 +42,7 @@ class HomeDepot(base.Data):
             row, value = wrong[0, "row"], wrong[0, "relevance"]
             message = f"unknown label {value!r} (a number from 1 to 3 is expected)"
             raise InputError(f"{file} row {row}, column 'relevance': {message}")
-        base.require_unique(file, pairs, "text", "product_id")
+        requirements.require_unique(file, pairs, "text", "product_id")
         # Fifteen products of the publication have two spellings of their title: the first counts.
         titles = pairs.select("product_id", "product_title").unique(
             "product_id", keep="first", maintain_order=True
@@ -79,32 +79,34 @@ def _split(sha1: str) -> str:
 def _published(folder: Path, name: str) -> Path:
     zipped = folder / f"{name}.zip"
     role = "the Home Depot Product Search Relevance competition publishes it, plain or .zip"
-    if base.is_there(folder / name):
+    if requirements.is_there(folder / name):
         return folder / name
-    return zipped if base.is_there(zipped) else base.require_file(folder / name, role)
+    return (
+        zipped if requirements.is_there(zipped) else requirements.require_file(folder / name, role)
+    )
 
 
 def _read(file: Path, columns: tuple[str, ...] = COLUMNS) -> pl.DataFrame:
     frame = read_delimited(file, columns, encoding="latin-1")
-    base.require_present(file, frame, *columns)
+    requirements.require_present(file, frame, *columns)
     return frame
 
 
 def _with_descriptions(products: pl.DataFrame, folder: Path) -> pl.DataFrame:
     names = ("product_descriptions.csv", "product_descriptions.csv.zip")
-    if not any(base.is_there(folder / name) for name in names):
+    if not any(requirements.is_there(folder / name) for name in names):
         return products
     file = _published(folder, names[0])
     frame = _read(file, ("product_uid", "product_description"))
     frame = frame.rename({"product_uid": "product_id", "product_description": "description"})
-    base.require_unique(file, frame, "product_id")
+    requirements.require_unique(file, frame, "product_id")
     described = frame.select("product_id", base.clean_text("description"))
     return products.join(described, on="product_id", how="left", maintain_order="left")
 
 
 def _with_attributes(products: pl.DataFrame, folder: Path) -> pl.DataFrame:
     names = ("attributes.csv", "attributes.csv.zip")
-    if not any(base.is_there(folder / name) for name in names):
+    if not any(requirements.is_there(folder / name) for name in names):
         return products
     file = _published(folder, names[0])
     frame = read_delimited(file, ("product_uid", "name", "value"), encoding="latin-1")

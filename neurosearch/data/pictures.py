@@ -20,10 +20,11 @@ from typing import ClassVar
 
 import polars as pl
 
+from neurosearch.core.bounds import setting
+from neurosearch.core.digests import content, content_digest
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import content, content_digest, setting
 from neurosearch.core.runtime import Runtime
-from neurosearch.data import base
+from neurosearch.data import base, requirements
 from neurosearch.data.reading import check_picture, hashed_fraction, read_parquet, require_columns
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -69,7 +70,7 @@ class Pictures(base.Data):
         return base.Tables([_canonical(kept)], queries.drop("type"), _judgments(queries, kept))
 
     def _table(self, file: Path) -> pl.DataFrame:
-        base.require_file(file, "a parquet file of products and their pictures")
+        requirements.require_file(file, "a parquet file of products and their pictures")
         frame = read_parquet(file)
         require_columns(file, frame.columns, tuple(self.columns.values()))
         named = {theirs: ours for ours, theirs in self.columns.items()}
@@ -79,8 +80,8 @@ class Pictures(base.Data):
         frame = frame.select(list(named)).rename(named).with_row_index("row")
         texts = [name for name in frame.columns if name not in ("image", "row")]
         frame = frame.with_columns(pl.col("row").cast(pl.Int64) + 1, pl.col(texts).cast(pl.String))
-        base.require_present(file, frame, "product_id", "type")
-        base.require_unique(file, frame, "product_id")
+        requirements.require_present(file, frame, "product_id", "type")
+        requirements.require_unique(file, frame, "product_id")
         kind = frame.schema["image"]
         if isinstance(kind, pl.Struct) and any(f.name == "bytes" for f in kind.fields):
             frame = frame.with_columns(pl.col("image").struct.field("bytes"))
@@ -171,7 +172,7 @@ def _folder(folder: Path) -> pl.DataFrame:
         }
     ).with_row_index("row")
     frame = frame.with_columns(pl.col("row").cast(pl.Int64) + 1)
-    base.require_unique(folder, frame, "product_id")
+    requirements.require_unique(folder, frame, "product_id")
     _check_pictures(folder, frame)
     return frame
 

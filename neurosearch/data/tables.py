@@ -14,11 +14,11 @@ from typing import ClassVar
 
 import polars as pl
 
+from neurosearch.core.digests import content, content_digest
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import content, content_digest
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import PRODUCT_SCHEMA, SPLITS
-from neurosearch.data import base
+from neurosearch.data import base, requirements
 from neurosearch.data.reading import read_delimited, read_parquet
 
 PRODUCT_COLUMNS = tuple(PRODUCT_SCHEMA)
@@ -69,7 +69,7 @@ class TableFiles(base.Data):
 
     def _read(self, file: str, wanted: tuple[str, ...], needed: tuple[str, ...]) -> pl.DataFrame:
         """The wanted columns under our names, as String, with `row`."""
-        path = base.require_file(Path(file), "a CSV, TSV or parquet file of your own")
+        path = requirements.require_file(Path(file), "a CSV, TSV or parquet file of your own")
         yours = {name: self.columns.get(name, name) for name in wanted}
         if path.suffix == ".parquet":
             frame = read_parquet(path).with_row_index("row", 1)
@@ -95,12 +95,12 @@ class TableFiles(base.Data):
         """The products, and whether they have ids, not titles alone."""
         frame = self._read(self.products, PRODUCT_COLUMNS, ("title",))
         path = Path(self.products)
-        base.require_present(path, frame, "title")
+        requirements.require_present(path, frame, "title")
         texts = [c for c in frame.columns if c not in ("row", "product_id", "attributes")]
         frame = frame.with_columns(base.clean_text(c) for c in texts)
         if "product_id" in frame.columns:
-            base.require_present(path, frame, "product_id")
-            base.require_unique(path, frame, "product_id")
+            requirements.require_present(path, frame, "product_id")
+            requirements.require_unique(path, frame, "product_id")
             return frame, True
         frame = frame.with_columns(product_id=_title_key("title"))
         return frame.unique("product_id", keep="first", maintain_order=True), False
@@ -108,28 +108,28 @@ class TableFiles(base.Data):
     def _judgments(self, ids: pl.Series, has_ids: bool) -> pl.DataFrame:
         path = Path(self.judgments)
         frame = self._read(self.judgments, JUDGMENT_COLUMNS, ("query", "product_id", "grade"))
-        base.require_present(path, frame, "query", "product_id", "grade")
+        requirements.require_present(path, frame, "query", "product_id", "grade")
         if not has_ids:
             frame = frame.with_columns(product_id=_title_key("product_id"))
         if "query_id" not in frame.columns:
             frame = frame.with_columns(
                 query_id=pl.col("query").str.replace_all(r"\s+", " ").str.strip_chars()
             )
-        base.require_present(path, frame, "query_id")
-        base.require_known(path, frame, "product_id", ids, Path(self.products).name)
-        base.require_unique(path, frame, "query_id", "product_id")
+        requirements.require_present(path, frame, "query_id")
+        requirements.require_known(path, frame, "product_id", ids, Path(self.products).name)
+        requirements.require_unique(path, frame, "query_id", "product_id")
         for column in ("query", "split"):
             if column in frame.columns:
                 _require_one(path, frame, column)
         if "split" in frame.columns:
-            base.require_known(path, frame, "split", pl.Series(SPLITS), ", ".join(SPLITS))
+            requirements.require_known(path, frame, "split", pl.Series(SPLITS), ", ".join(SPLITS))
         return self._graded(path, frame)
 
     def _graded(self, path: Path, frame: pl.DataFrame) -> pl.DataFrame:
         if self.grades is None:
             return frame
         known = pl.Series([str(name) for name in self.grades])
-        base.require_known(path, frame, "grade", known, "data.grades")
+        requirements.require_known(path, frame, "grade", known, "data.grades")
         numbers = {str(name): f"{value:g}" for name, value in self.grades.items()}
         return frame.with_columns(grade=pl.col("grade").replace_strict(numbers))
 

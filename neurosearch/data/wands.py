@@ -13,9 +13,9 @@ from typing import ClassVar
 
 import polars as pl
 
-from neurosearch.core.recipe import content, content_digest
+from neurosearch.core.digests import content, content_digest
 from neurosearch.core.runtime import Runtime
-from neurosearch.data import base
+from neurosearch.data import base, requirements
 from neurosearch.data.reading import read_delimited
 
 PUBLISHED = "published at wayfair/WANDS, folder dataset"
@@ -41,18 +41,20 @@ class Wands(base.Data):
     def tables(self, runtime: Runtime) -> base.Tables:
         folder = Path(self.path)
         products_file, products = _table(folder, "product.csv", PRODUCT)
-        base.require_present(products_file, products, "product_name")
-        base.require_unique(products_file, products, "product_id")
+        requirements.require_present(products_file, products, "product_name")
+        requirements.require_unique(products_file, products, "product_id")
         queries_file, queries = _table(folder, "query.csv", ("query_id", "query"))
-        base.require_present(queries_file, queries, "query")
-        base.require_unique(queries_file, queries, "query_id")
+        requirements.require_present(queries_file, queries, "query")
+        requirements.require_unique(queries_file, queries, "query_id")
         labels_file, labels = _table(folder, "label.csv", ("query_id", "product_id", "label"))
-        base.require_known(labels_file, labels, "label", pl.Series(LABELS), "Exact, Partial…")
+        requirements.require_known(
+            labels_file, labels, "label", pl.Series(LABELS), "Exact, Partial…"
+        )
         for frame, file, key in (
             (products, products_file, "product_id"),
             (queries, queries_file, "query_id"),
         ):
-            base.require_known(labels_file, labels, key, frame[key], file.name)
+            requirements.require_known(labels_file, labels, key, frame[key], file.name)
         # The same pair was sometimes labelled twice; the publication's code keeps the first.
         labels = labels.unique(["query_id", "product_id"], keep="first", maintain_order=True)
         slices = [c for c in ("query_class",) if c in queries.columns]
@@ -65,9 +67,11 @@ class Wands(base.Data):
 
 
 def _table(folder: Path, name: str, columns: tuple[str, ...]) -> tuple[Path, pl.DataFrame]:
-    file = base.require_file(folder / name, PUBLISHED)
+    file = requirements.require_file(folder / name, PUBLISHED)
     frame = read_delimited(file, columns, separator="\t", quote=None)
-    base.require_present(file, frame, *(c for c in columns if c.endswith("_id") or c == "label"))
+    requirements.require_present(
+        file, frame, *(c for c in columns if c.endswith("_id") or c == "label")
+    )
     return file, frame
 
 

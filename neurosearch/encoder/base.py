@@ -12,8 +12,9 @@ import numpy as np
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.digests import digest
 from neurosearch.core.distributed import world
-from neurosearch.core.recipe import Recipe, digest
+from neurosearch.core.recipe import Recipe
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.shards import SHARD, Shards

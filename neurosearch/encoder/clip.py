@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.digests import content
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import content
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset

@@ -16,8 +16,10 @@ import numpy as np
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
+from neurosearch.core.digests import content
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import PRECISIONS, content, setting
+from neurosearch.core.recipe import PRECISIONS
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.shards import SHARD, Shards

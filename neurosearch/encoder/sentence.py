@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from neurosearch.core.recipe import PRECISIONS, content, setting
+from neurosearch.core.bounds import setting
+from neurosearch.core.digests import content
+from neurosearch.core.recipe import PRECISIONS
 from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.base import Encoder, LiveEncoder
 from neurosearch.nn.pretrained import check_modules, local_folder, weights_digest

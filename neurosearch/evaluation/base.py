@@ -10,9 +10,10 @@ import polars as pl
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import hardware
-from neurosearch.core.recipe import Recipe, setting
+from neurosearch.core.recipe import Recipe
 from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime

@@ -20,7 +20,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.core.artifact import NO_IDENTITY, Artifact
-from neurosearch.core.recipe import Recipe, setting
+from neurosearch.core.bounds import setting
+from neurosearch.core.recipe import Recipe
 from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from neurosearch.core.recipe import setting
+from neurosearch.core.bounds import setting
 from neurosearch.core.run import Run
 from neurosearch.core.types import Queries
 from neurosearch.fusion import base

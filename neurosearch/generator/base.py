@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
 from neurosearch.core.distributed import world
-from neurosearch.core.recipe import Recipe, setting
+from neurosearch.core.recipe import Recipe
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.semantic_ids import SemanticIds

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neurosearch.core.artifact import Artifact
-from neurosearch.core.recipe import setting
+from neurosearch.core.bounds import setting
 from neurosearch.core.types import Dataset
 from neurosearch.encoder.base import Encoder
 from neurosearch.encoder.sentence import Sentence

@@ -11,8 +11,10 @@ import numpy as np
 import polars as pl
 
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
+from neurosearch.core.digests import content
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe, content, setting
+from neurosearch.core.recipe import Recipe
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.nn.pretrained import weights_digest

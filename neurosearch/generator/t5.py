@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neurosearch.core.recipe import content
+from neurosearch.core.digests import content
 from neurosearch.generator.base import Generator
 from neurosearch.generator.decoder_config import Shape
 from neurosearch.nn.pretrained import local_folder, weights_digest

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import setting
 from neurosearch.index.base import Index, LiveIndex
 
 

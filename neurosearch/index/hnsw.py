@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosearch.core.recipe import setting
+from neurosearch.core.bounds import setting
 from neurosearch.index.base import Index, LiveIndex
 
 

@@ -17,8 +17,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe, setting
+from neurosearch.core.recipe import Recipe
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.vectors import TokenEmbeddings
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from neurosearch.core.recipe import Bounds, Recipe
+from neurosearch.core.bounds import Bounds
+from neurosearch.core.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

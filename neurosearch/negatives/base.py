@@ -12,9 +12,10 @@ import numpy as np
 import polars as pl
 
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
 from neurosearch.core.ragged import offsets_of
-from neurosearch.core.recipe import Recipe, setting
+from neurosearch.core.recipe import Recipe
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, Judgments, places_of

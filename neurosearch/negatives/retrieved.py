@@ -16,8 +16,8 @@ from typing import Any
 import polars as pl
 
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import setting
 from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.run import Run, numbered_pairs
 from neurosearch.core.runtime import Runtime

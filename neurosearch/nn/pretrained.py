@@ -11,8 +11,8 @@ import json
 from functools import cache
 from pathlib import Path
 
+from neurosearch.core.digests import content_digest
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import content_digest
 
 # Packages known to carry a model whole: name of the model, module, folder within it.
 _CARRIED = {

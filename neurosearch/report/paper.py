@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neurosearch.core.command import without_how
+from neurosearch.core.digests import digest
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log
-from neurosearch.core.recipe import Recipe, digest
+from neurosearch.core.recipe import Recipe
 from neurosearch.core.retrieval import SCORED
 from neurosearch.core.store import write_whole
 from neurosearch.evaluation import generation

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import setting
 from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime

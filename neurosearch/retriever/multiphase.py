@@ -20,8 +20,8 @@ import numpy as np
 import polars as pl
 
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import setting
 from neurosearch.core.retrieval import SCORED, RetrievalRequest, Retriever, RunArtifact, Searcher
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime

@@ -19,8 +19,8 @@ import polars as pl
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import setting
 from neurosearch.core.retrieval import (
     QueryProcessor,
     RetrievalRequest,

@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.digests import content, content_digest
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import content, content_digest
 from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime

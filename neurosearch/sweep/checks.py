@@ -9,9 +9,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from neurosearch.core.bounds import check_seed, one_of, within
 from neurosearch.core.command import masked
+from neurosearch.core.digests import digest
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import PRECISIONS, check_seed, digest, one_of, within
+from neurosearch.core.recipe import PRECISIONS
 from neurosearch.task.base import build
 from neurosearch.task.jobs import check_jobs, check_overrides
 

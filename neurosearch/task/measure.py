@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import values_of
 from neurosearch.core.machine import git_commit, hardware
-from neurosearch.core.recipe import values_of
 from neurosearch.core.retrieval import QueryProcessor, Retriever
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.store import write_whole

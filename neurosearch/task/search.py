@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neurosearch.core.recipe import setting
+from neurosearch.core.bounds import setting
 from neurosearch.task.answer import answer
 from neurosearch.task.base import Job, Task
 

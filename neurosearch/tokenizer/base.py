@@ -13,9 +13,10 @@ import numpy as np
 from neurosearch.collisions.base import Collisions
 from neurosearch.collisions.keep import Keep
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log
-from neurosearch.core.recipe import Recipe, setting
+from neurosearch.core.recipe import Recipe
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.semantic_ids import SemanticIds
 from neurosearch.core.types import Dataset

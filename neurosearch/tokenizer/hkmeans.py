@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from neurosearch.core.bounds import setting
 from neurosearch.core.ragged import offsets_of
-from neurosearch.core.recipe import setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.tokenizer.base import Quantizer, SemanticTokenizer
 from neurosearch.tokenizer.kmeans import balanced_labels, kmeans

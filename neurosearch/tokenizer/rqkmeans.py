@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosearch.core.recipe import setting
+from neurosearch.core.bounds import setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.tokenizer import residual
 from neurosearch.tokenizer.base import Quantizer, SemanticTokenizer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neurosearch.core.recipe import Recipe, setting
+from neurosearch.core.bounds import setting
+from neurosearch.core.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neurosearch.core.bounds import setting
 from neurosearch.core.command import masked
-from neurosearch.core.recipe import setting
 from neurosearch.tracking.base import Tracker, Tracking
 from neurosearch.tracking.csv import CsvTracker
 from neurosearch.training.progress import curves_of

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from neurosearch.core.digests import file_digest
 from neurosearch.core.machine import log
-from neurosearch.core.recipe import file_digest
 from neurosearch.core.runtime import Runtime
 from neurosearch.training.schedule import Schedule
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from neurosearch.core.recipe import PRECISIONS, Recipe, setting
+from neurosearch.core.bounds import setting
+from neurosearch.core.recipe import PRECISIONS, Recipe
 
 DECAYS = ("linear", "cosine", "constant")
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from neurosearch.core.bounds import setting
+from neurosearch.core.digests import content_digest
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import FieldError, Recipe, content_digest, setting
+from neurosearch.core.recipe import FieldError, Recipe
 from neurosearch.data.beir import Beir
 from neurosearch.encoder.hashing import Hashing
 from neurosearch.fusion.rrf import RRF

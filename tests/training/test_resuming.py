@@ -147,7 +147,7 @@ def test_a_flipped_bit_is_a_warning_and_a_new_start(
 
 
 def test_no_code_runs_from_a_resume_point(tmp_path: Path, caplog) -> None:
-    from neurosearch.core.recipe import file_digest
+    from neurosearch.core.digests import file_digest
 
     class Evil:
         def __reduce__(self):

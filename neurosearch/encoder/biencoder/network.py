@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neurosearch.core.recipe import Recipe, bounds, content
+from neurosearch.core.bounds import bounds
+from neurosearch.core.digests import content
+from neurosearch.core.recipe import Recipe
 from neurosearch.encoder.sentence import POOLINGS
 from neurosearch.nn.pretrained import weights_digest
 from neurosearch.training.weights import save_weights

@@ -15,9 +15,11 @@ from typing import Any, ClassVar
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
+from neurosearch.core.digests import content
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import PRECISIONS, Recipe, content, setting
+from neurosearch.core.recipe import PRECISIONS, Recipe
 from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
 from neurosearch.core.run import Run, numbered_pairs
 from neurosearch.core.runtime import Runtime

@@ -18,9 +18,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import bounds
+from neurosearch.core.digests import content
 from neurosearch.core.distributed import barrier, world
 from neurosearch.core.ragged import offsets_of
-from neurosearch.core.recipe import Recipe, bounds, content
+from neurosearch.core.recipe import Recipe
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.shards import SHARD

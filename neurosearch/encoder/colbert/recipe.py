@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
-from neurosearch.core.recipe import PRECISIONS, Recipe, content, digest, setting
+from neurosearch.core.bounds import setting
+from neurosearch.core.digests import content, digest
+from neurosearch.core.recipe import PRECISIONS, Recipe
 from neurosearch.core.retrieval import QueryProcessor, Retriever
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, check_fields

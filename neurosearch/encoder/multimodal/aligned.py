@@ -14,7 +14,7 @@ import numpy as np
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
-from neurosearch.core.recipe import digest
+from neurosearch.core.digests import digest
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset

@@ -11,7 +11,8 @@ from typing import ClassVar
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
-from neurosearch.core.recipe import digest, setting
+from neurosearch.core.bounds import setting
+from neurosearch.core.digests import digest
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset

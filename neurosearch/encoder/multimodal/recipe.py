@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import bounds
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe, bounds
+from neurosearch.core.recipe import Recipe
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset

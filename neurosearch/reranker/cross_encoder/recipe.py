@@ -17,9 +17,11 @@ import polars as pl
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
+from neurosearch.core.digests import content
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import PRECISIONS, content, setting
+from neurosearch.core.recipe import PRECISIONS
 from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime

@@ -21,8 +21,8 @@ import numpy as np
 from neurosearch.collisions.keep import Keep
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.tokenizer.base import Quantizer

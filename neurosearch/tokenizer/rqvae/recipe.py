@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.tokenizer import residual
 from neurosearch.tokenizer.base import Quantizer, SemanticTokenizer
