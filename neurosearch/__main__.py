@@ -86,13 +86,13 @@ def _check_groups() -> None:
     conf = files("neurosearch.conf")
     roots = set(re.findall(r"^  - (?:override )?(\w+)(?=[:/])", _root(), flags=re.M))
     for word in sys.argv[1:]:
-        found = re.match(r"(\w+)=([\w/]+)$", word)
-        group = found.group(1) if found else ""
-        if not found or group in roots or not conf.joinpath(group).is_dir():
+        match = re.match(r"(\w+)=([\w/]+)$", word)
+        group = match.group(1) if match else ""
+        if not match or group in roots or not conf.joinpath(group).is_dir():
             continue
         others = [w for w in sys.argv[1:] if "=" in w and w != word and "," not in w]
         held = [key for key in _choices(others) if key.startswith(f"{group}@")]
-        value = found.group(2)
+        value = match.group(2)
         hint = " or ".join(f"{key}={value}" for key in held) or f"{group}@<its place>={value}"
         sys.exit(f"error: {word}: the group {group} is part of another one; say {hint}")
 

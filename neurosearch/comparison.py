@@ -289,10 +289,10 @@ def _seeded(value: Any, seed: int) -> Any:
 def _baseline(named: Mapping[str, Retriever], baseline: str | Retriever | None) -> str:
     if baseline is None:
         return next(iter(named))
-    found = [row for row, system in named.items() if baseline in (row, system)]
-    if not found:
+    matches = [row for row, system in named.items() if baseline in (row, system)]
+    if not matches:
         raise InputError(f"baseline: {baseline!r} is none of the rows {', '.join(named)}")
-    return found[0]
+    return matches[0]
 
 
 def _protocol(

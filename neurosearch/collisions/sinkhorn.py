@@ -64,5 +64,5 @@ def log_transport(costs: np.ndarray, epsilon: float, iterations: int) -> np.ndar
     for _ in range(iterations):
         log_q = log_q - log_q.logsumexp(dim=1, keepdim=True) + column
         log_q = log_q - log_q.logsumexp(dim=2, keepdim=True) + masses
-    found: np.ndarray = log_q[:, :rows].float().numpy()
-    return found
+    plan: np.ndarray = log_q[:, :rows].float().numpy()
+    return plan

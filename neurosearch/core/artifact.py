@@ -88,7 +88,7 @@ class Artifact(Generic[T]):
     def inputs(self) -> list[Artifact[Any]]:
         """Input artifacts, in field order, those in tuples, mappings and dataclasses included."""
         values = (getattr(self, spec.name) for spec in dataclasses.fields(self))
-        return [found for value in values for found in _artifacts_in(value)]
+        return [artifact for value in values for artifact in _artifacts_in(value)]
 
 
 def _artifacts_in(value: Any) -> Iterator[Artifact[Any]]:

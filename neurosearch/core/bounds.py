@@ -58,12 +58,12 @@ def bounds(
 @cache
 def bounds_of(kind: type) -> dict[str, Bounds]:
     """The bounds of a recipe's fields; a field with another default keeps those of its base."""
-    found: dict[str, Bounds] = {}
+    declared: dict[str, Bounds] = {}
     for base in reversed(kind.__mro__):
         for name, spec in vars(base).get("__dataclass_fields__", {}).items():
             if "bounds" in spec.metadata:
-                found[name] = spec.metadata["bounds"]
-    return found
+                declared[name] = spec.metadata["bounds"]
+    return declared
 
 
 def setting(default: Any, **limits: Any) -> Any:
@@ -93,13 +93,13 @@ def check_seed(key: str, value: Any) -> None:
 
 def values_of(value: Any, name: str) -> list[Any]:
     """All values of a field of this name in a recipe and its parts."""
-    found = []
+    values_found = []
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         for spec in dataclasses.fields(value):
             item = getattr(value, spec.name)
-            found += [item] if spec.name == name else values_of(item, name)
+            values_found += [item] if spec.name == name else values_of(item, name)
     elif isinstance(value, Mapping):
-        found = [x for item in value.values() for x in values_of(item, name)]
+        values_found = [x for item in value.values() for x in values_of(item, name)]
     elif isinstance(value, list | tuple):
-        found = [x for item in value for x in values_of(item, name)]
-    return found
+        values_found = [x for item in value for x in values_of(item, name)]
+    return values_found

@@ -106,14 +106,14 @@ def _one(
     if device == "cuda":
         torch.cuda.set_device(rank)
     dist.init_process_group("nccl" if device == "cuda" else "gloo", rank=rank, world_size=processes)
-    own = replace(
+    single = replace(
         runtime,
         device=f"cuda:{rank}" if device == "cuda" else device,
         threads=max(1, runtime.cpu_threads // processes),
         progress=runtime.progress and rank == 0,
     )
     try:
-        outcome = artifact.build(folder, own)
+        outcome = artifact.build(folder, single)
     except InputError as error:
         Path(made, FAULT).write_text(str(error), encoding="utf-8")
         sys.exit(1)

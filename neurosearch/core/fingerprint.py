@@ -91,8 +91,10 @@ def _normalised(source: bytes) -> str:
 @cache
 def code_digest(cls: type) -> str:
     """Hex digest of the code behind `cls`; classes outside this package digest to their name."""
-    found = _reached(cls)
-    text = "\n".join(f"{module}:{name}\n{found[module, name]}" for module, name in sorted(found))
+    definitions = _reached(cls)
+    text = "\n".join(
+        f"{module}:{name}\n{definitions[module, name]}" for module, name in sorted(definitions)
+    )
     text += "".join(f"\n{name} {version}" for name, version in releases(cls).items())
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -104,9 +106,9 @@ def reached(cls: type) -> list[str]:
 
 @cache
 def _reached(cls: type) -> dict[tuple[str, str], str]:
-    found: dict[tuple[str, str], str] = {}
-    _reach(cls.__module__, cls.__qualname__.split(".")[0], found)
-    return found
+    definitions: dict[tuple[str, str], str] = {}
+    _reach(cls.__module__, cls.__qualname__.split(".")[0], definitions)
+    return definitions
 
 
 @cache
@@ -247,14 +249,14 @@ def _parsed(module: str) -> _Module | None:
     return None if path is None else _Module(path)
 
 
-def _reach(module: str, name: str, found: dict[tuple[str, str], str]) -> None:
+def _reach(module: str, name: str, definitions: dict[tuple[str, str], str]) -> None:
     pending = [(module, name)]
     while pending:
         module, name = pending.pop()
-        if (module, name) in found or module in INFRASTRUCTURE:
+        if (module, name) in definitions or module in INFRASTRUCTURE:
             continue
         if not module.startswith(PACKAGE):
-            found[module, name] = ""
+            definitions[module, name] = ""
             continue
         source = _parsed(module)
         if source is None:
@@ -265,7 +267,7 @@ def _reach(module: str, name: str, found: dict[tuple[str, str], str]) -> None:
                 pending.append((imported[0], imported[1]))
             continue
         stripped = [_stripped(statement) for statement in source.definitions[name]]
-        found[module, name] = "\n".join(ast.unparse(node) for node in stripped)
+        definitions[module, name] = "\n".join(ast.unparse(node) for node in stripped)
         for node in stripped:
             for used_module, used_name in _uses(node, module, source):
                 pending.append((used_module, used_name))

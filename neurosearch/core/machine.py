@@ -26,10 +26,10 @@ def is_running(number: str) -> bool:
 
 def peak_memory_mb() -> float:
     """Peak resident memory of this process and of its largest child, in MB."""
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    this_process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     unit = 1024 if sys.platform != "darwin" else 1024**2
-    return max(own, children) / unit
+    return max(this_process, children) / unit
 
 
 @cache

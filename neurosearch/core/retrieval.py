@@ -53,7 +53,7 @@ class RetrievalRequest(Recipe):
 
     def view(self, data: Artifact[Dataset]) -> Artifact[Dataset]:
         """What an answer is made of: products, queries, and which products were judged."""
-        return view.asked(data, self.split, pool=self.pool == "judged")
+        return view.with_queries(data, self.split, pool=self.pool == "judged")
 
     def queries(self, data: Dataset) -> Queries:
         """The split's queries with processed texts."""

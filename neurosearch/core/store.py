@@ -244,13 +244,13 @@ class Store:
 
     def flags(self) -> list[str]:
         """What artifacts of this process say of themselves that a table must repeat."""
-        found = (self.root / e["kind"] / e["fingerprint"] for e in self.events)
-        manifests = [manifest for path in found if (manifest := read_manifest(path))]
+        folders = (self.root / e["kind"] / e["fingerprint"] for e in self.events)
+        manifests = [manifest for path in folders if (manifest := read_manifest(path))]
         return sorted({m["details"]["flag"] for m in manifests if "flag" in m["details"]})
 
     def chosen(self, artifact: Artifact[Any]) -> dict[str, Any]:
         """What tuning chose for an artifact, by kind: details named `chosen` of all below it."""
-        found: dict[str, Any] = {}
+        parameters: dict[str, Any] = {}
         seen: set[str] = set()
         pending = [artifact]
         while pending:
@@ -261,12 +261,12 @@ class Store:
             manifest = self.manifest(part)
             facts = (manifest or {}).get("details", {}).get("chosen")
             if facts:
-                taken = part.kind in found
-                found[f"{part.kind} {part.artifact_fingerprint[:6]}" if taken else part.kind] = (
-                    facts
-                )
+                taken = part.kind in parameters
+                parameters[
+                    f"{part.kind} {part.artifact_fingerprint[:6]}" if taken else part.kind
+                ] = facts
             pending += part.inputs()
-        return found
+        return parameters
 
     def cost(self, artifacts: list[Artifact[Any]]) -> tuple[int, float]:
         """Bytes of these artifacts, and seconds to build them and all that they stand on."""

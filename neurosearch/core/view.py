@@ -73,7 +73,7 @@ def products(data: Artifact[Dataset]) -> Artifact[Dataset]:
     return only(data, PRODUCTS)
 
 
-def asked(data: Artifact[Dataset], split: str, pool: bool = False) -> Artifact[Dataset]:
+def with_queries(data: Artifact[Dataset], split: str, pool: bool = False) -> Artifact[Dataset]:
     """What answers to a split's queries are made of; `pool`: which products were judged, too."""
     return only(data, PRODUCTS, queries_of(split), *([pool_of(split)] if pool else []))
 

@@ -118,12 +118,12 @@ def _reviews(events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     said = events.filter(pl.col("text").str.len_chars() > 0).with_row_index("number")
     share = pl.col("user_id").map_elements(hashed_fraction, pl.Float64)
     split = pl.when(share < 0.2).then(pl.lit("test")).when(share < 0.3).then(pl.lit("dev"))
-    asked = said.with_columns(
+    queries = said.with_columns(
         split=split.otherwise(pl.lit("train")),
         query_id=pl.concat_str(pl.lit("R"), pl.col("number").cast(pl.String)),
     ).unique(["product_id", "split"], keep="first", maintain_order=True)
-    judgments = asked.select("query_id", "product_id", label=pl.lit("bought"))
-    return asked.select("query_id", "text", "split"), judgments
+    judgments = queries.select("query_id", "product_id", label=pl.lit("bought"))
+    return queries.select("query_id", "text", "split"), judgments
 
 
 def _behaviour(events: pl.DataFrame) -> pl.DataFrame:

@@ -68,11 +68,11 @@ class Beir(base.Data):
         return base.Tables(_products(corpus), used, judgments)
 
     def _judgments(self, folder: Path, ids: pl.Series, queries: pl.DataFrame) -> pl.DataFrame:
-        found = [s for s in SPLITS if requirements.is_there(folder / "qrels" / f"{s}.tsv")]
-        if not found:
+        splits = [s for s in SPLITS if requirements.is_there(folder / "qrels" / f"{s}.tsv")]
+        if not splits:
             raise InputError(f"{folder}/qrels: none of train.tsv, dev.tsv, test.tsv ({SHAPE})")
         frames = []
-        for split in found:
+        for split in splits:
             file = folder / "qrels" / f"{split}.tsv"
             requirements.require_file(file, SHAPE)
             needed = ("query-id", "corpus-id", "score")
@@ -95,7 +95,7 @@ class Beir(base.Data):
                 frame.select("query_id", "product_id", label="score", split=pl.lit(split))
             )
         judgments = pl.concat(frames)
-        if "dev" in found or "train" not in found:
+        if "dev" in splits or "train" not in splits:
             return judgments
         carved = pl.col("query_id").map_elements(hashed_fraction, pl.Float64)
         is_dev = (pl.col("split") == "train") & (carved < self.dev_fraction)

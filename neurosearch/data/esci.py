@@ -57,8 +57,10 @@ class Esci(base.Data):
         products_file = requirements.require_file(folder / f"{STEM}_products.parquet", PUBLISHED)
         examples = self._examples(examples_file)
         ids = self._product_ids(products_file)
-        found = ids["product_id"]
-        requirements.require_known(examples_file, examples, "product_id", found, products_file.name)
+        product_ids = ids["product_id"]
+        requirements.require_known(
+            examples_file, examples, "product_id", product_ids, products_file.name
+        )
         queries = self._queries(examples, folder)
         judgments = examples.select("query_id", "product_id", label="esci_label")
         wanted = judgments["product_id"].unique() if self.corpus == "judged" else None
@@ -137,11 +139,11 @@ class Esci(base.Data):
 def _scan(file: Path, columns: list[str]) -> pl.LazyFrame:
     try:
         scan = pl.scan_parquet(file)
-        found = scan.collect_schema().names()
+        there = scan.collect_schema().names()
     except pl.exceptions.PolarsError as error:
         reason = "Git LFS left a pointer here?" if _is_pointer(file) else str(error)
         raise InputError(f"{file}: not a parquet file ({reason})") from None
-    require_columns(file, found, columns)
+    require_columns(file, there, columns)
     return scan.select(columns)
 
 

@@ -24,8 +24,8 @@ def history_rows(frame: pl.DataFrame, catalogue: Catalogue, longest: int = 20) -
     ids = places_of(catalogue.ids, "history", "row")
     flat = frame.select("history").with_row_index("query")
     flat = flat.explode("history")
-    found = flat.join(ids, on="history", how="inner", maintain_order="left")
-    query, row = found["query"].to_numpy(), found["row"].to_numpy().astype(np.int64)
+    joined = flat.join(ids, on="history", how="inner", maintain_order="left")
+    query, row = joined["query"].to_numpy(), joined["row"].to_numpy().astype(np.int64)
     count = np.bincount(query, minlength=frame.height)
     # The place of each product, counted from its history's end.
     back = np.cumsum(count)[query] - np.arange(len(query)) - 1

@@ -59,11 +59,11 @@ class Pictures(base.Data):
         if len(files) > 1:
             raise InputError(f"{path}: several parquet files; say which one in data.path")
         products = self._table(files[0]) if files else _folder(path)
-        asked = pl.col("product_id").map_elements(
+        is_source = pl.col("product_id").map_elements(
             lambda text: hashed_fraction(text, "asked"), pl.Float64
         )
-        held = products.filter(asked < self.held_out)
-        kept = products.filter(asked >= self.held_out)
+        held = products.filter(is_source < self.held_out)
+        kept = products.filter(is_source >= self.held_out)
         queries = self._queries(held)
         if queries.is_empty():
             raise InputError(f"{path}: no product was drawn to make a query of (data.held_out)")

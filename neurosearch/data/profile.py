@@ -61,11 +61,13 @@ def _gap(data: Dataset, queries: pl.DataFrame, judged: pl.DataFrame, titles: pl.
         .select("query_id", word="shown")
         .unique()
     )
-    asked = queries.select("query_id", word=_words(queries["text"])).explode("word").drop_nulls()
-    if asked.is_empty():
+    query_words = (
+        queries.select("query_id", word=_words(queries["text"])).explode("word").drop_nulls()
+    )
+    if query_words.is_empty():
         return 0.0
-    missed = asked.join(shown, on=["query_id", "word"], how="anti")
-    return missed.height / asked.height
+    missed = query_words.join(shown, on=["query_id", "word"], how="anti")
+    return missed.height / query_words.height
 
 
 def _words(texts: pl.Series) -> pl.Series:

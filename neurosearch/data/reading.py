@@ -54,20 +54,20 @@ def read_delimited(
     options: dict[str, Any] = {"separator": separator, "quote_char": quote, "infer_schema": False}
     # First the header alone: a file of another shape need not be parsed whole.
     head = text[: text.find("\n") + 1 or None].removeprefix("\ufeff")
-    found = _parsed(path, head.encode(), options).columns
-    again = [name for name in needed if f"{name}_duplicated_0" in found]
+    names = _parsed(path, head.encode(), options).columns
+    again = [name for name in needed if f"{name}_duplicated_0" in names]
     if again:
         raise InputError(f"{path} row 1: the column {again[0]!r} is there twice")
-    require_columns(path, [name.removeprefix("\ufeff") for name in found], needed)
+    require_columns(path, [name.removeprefix("\ufeff") for name in names], needed)
     # A row has a separator for each column but one; what has none is hardly a row.
     lines = raw.count(b"\n")
-    if lines > len(raw) // max(1, len(found)) + 1000:
+    if lines > len(raw) // max(1, len(names)) + 1000:
         raise InputError(f"{path}: most of its {lines:,} lines are empty")
     body = text.removeprefix("\ufeff")
     try:
         frame = _parsed(path, body.encode(), {**options, "row_index_name": "row"})
     except InputError:
-        _check_widths(path, body, len(found), separator, quote)
+        _check_widths(path, body, len(names), separator, quote)
         raise
     return frame.with_columns(pl.col("row").cast(pl.Int64) + 2)
 
@@ -167,12 +167,12 @@ def _no_number(name: str) -> float:
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object's values. Raises ValueError for a key that is there twice: which one is meant?"""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         keys = [key for key, _ in pairs]
         again = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"the key {again!r} is there twice")
-    return found
+    return mapping
 
 
 def _check_text(value: Any) -> None:
@@ -228,11 +228,11 @@ def check_picture(where: str, content: bytes) -> None:
         raise InputError(f"{where}: no picture ({_reason(error)})") from None
 
 
-def require_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> None:
+def require_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
     """Raise InputError naming the columns that `path` lacks."""
-    missing = [column for column in needed if column not in found]
+    missing = [column for column in needed if column not in columns]
     if missing:
-        has = ", ".join(repr(str(name))[1:-1][:60] for name in found[:20])
+        has = ", ".join(repr(str(name))[1:-1][:60] for name in columns[:20])
         raise InputError(f"{path}: missing column {', '.join(map(repr, missing))} (it has {has})")
 
 

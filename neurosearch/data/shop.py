@@ -61,8 +61,8 @@ class Shop(base.Data):
             for number, intent in enumerate(intents)
         ]
         if self.images:  # the same attributes, seen otherwise
-            asked = codes.take(np.array([intent.source for intent in intents]))
-            drawn = images.draw(world, asked, self.seed, ASKED)
+            sources = codes.take(np.array([intent.source for intent in intents]))
+            drawn = images.draw(world, sources, self.seed, ASKED)
             frame = frame.with_columns(pl.Series("image", drawn, pl.Binary))
         query_ids = frame["query_id"].to_list()
         ids = pl.Series([f"P{row:08d}" for row in range(self.n_products)])

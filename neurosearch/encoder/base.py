@@ -100,7 +100,9 @@ class Encoder(Recipe):
         self, data: Artifact[Dataset], split: str, query: QueryProcessor
     ) -> Artifact[Embeddings]:
         """Q×D vectors of a split's processed queries."""
-        return QueryEmbeddings(self, self.trained(data), view.asked(data, split), split, query)
+        return QueryEmbeddings(
+            self, self.trained(data), view.with_queries(data, split), split, query
+        )
 
 
 class Prefixed:
@@ -192,8 +194,8 @@ def encode_resumably(
         advance(kept)
         todo = [n for n in range(rank, len(rows), processes) if n not in shards.done]
         encoded = live.stream([texts[row] for row in rows[n]] for n in todo)
-        for number, found in zip(todo, encoded, strict=True):
-            shards.write(number, found)
+        for number, vectors in zip(todo, encoded, strict=True):
+            shards.write(number, vectors)
             advance(len(rows[number]))
     shards.close()
     if not np.isfinite(shards.vectors).all():
@@ -206,11 +208,11 @@ def encode_resumably(
 
 
 def pair_cosines(
-    asked: np.ndarray, shown: np.ndarray, query: np.ndarray, row: np.ndarray
+    queries: np.ndarray, shown: np.ndarray, query: np.ndarray, row: np.ndarray
 ) -> np.ndarray:
     """P float32 inner products of Q×D and N×D vectors' rows, in slices."""
-    found = np.empty(len(query), dtype=np.float32)
+    cosines = np.empty(len(query), dtype=np.float32)
     for start in range(0, len(query), 65_536):
         part = slice(start, start + 65_536)
-        found[part] = np.einsum("nd,nd->n", asked[query[part]], shown[row[part]])
-    return found
+        cosines[part] = np.einsum("nd,nd->n", queries[query[part]], shown[row[part]])
+    return cosines

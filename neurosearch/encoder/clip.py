@@ -93,11 +93,11 @@ class LiveWords:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
-        from neurosearch.nn.text_encoder import found
+        from neurosearch.nn.text_encoder import model_source
         from neurosearch.nn.vision import pooled
 
         self._device, self._pooled = runtime.torch_device(), pooled
-        with found("encoder.model", model) as source:
+        with model_source("encoder.model", model) as source:
             self._network = AutoModel.from_pretrained(source).to(self._device).eval()
             self._tokenizer = AutoTokenizer.from_pretrained(source)
         if not hasattr(self._network, "get_text_features"):
@@ -130,8 +130,8 @@ class LiveWords:
             with self._inference():
                 vectors = self._pooled(self._network.get_text_features(**batch))
                 parts.append(normalize(vectors.float(), dim=-1))
-        found: np.ndarray = torch.cat(parts).cpu().numpy()
-        return found
+        array: np.ndarray = torch.cat(parts).cpu().numpy()
+        return array
 
     def stream(self, collections: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
         return (self.encode(texts) for texts in collections)

@@ -66,7 +66,7 @@ class ImageEncoder(Encoder):
     def query_embeddings(
         self, data: Artifact[Dataset], split: str, query: QueryProcessor
     ) -> Artifact[Embeddings]:
-        return QueryPictures(self, None, view.asked(data, split), split)
+        return QueryPictures(self, None, view.with_queries(data, split), split)
 
     def label(self) -> str:
         return f"{model_label(self.model)} pictures"

@@ -78,7 +78,7 @@ class Evaluation(Recipe):
             )
 
     def request(self, query: QueryProcessor) -> RetrievalRequest:
-        """What is asked of a retriever under this protocol."""
+        """The request to a retriever under this protocol."""
         return RetrievalRequest(query, self.split, self.depth, self.pool)
 
     def metrics(
@@ -86,9 +86,9 @@ class Evaluation(Recipe):
     ) -> Artifact[pl.DataFrame]:
         """Per-query metrics of a system's run, those of its own included, as an artifact."""
         request = self.request(query)
-        run, own = retriever.run(data, request), retriever.diagnosis(data, request)
+        run, diagnosis = retriever.run(data, request), retriever.diagnosis(data, request)
         judged = view.only(data, queries_of(self.split), judgments_of(self.split))
-        return PerQueryMetrics(judged, run, own, self.split, self.gain, self.by, self.ties)
+        return PerQueryMetrics(judged, run, diagnosis, self.split, self.gain, self.by, self.ties)
 
     def latency_of(
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
@@ -98,8 +98,8 @@ class Evaluation(Recipe):
             return None
         request = self.request(query)
         serving = tuple(retriever.serving(data, request))
-        asked = view.asked(data, self.split)
-        return Latency(data, asked, retriever, request, self.latency, hardware(), serving)
+        source = view.with_queries(data, self.split)
+        return Latency(data, source, retriever, request, self.latency, hardware(), serving)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
     kind: ClassVar[str] = "metrics"
     data: Artifact[Dataset]
     run: Artifact[Run]
-    own: Artifact[pl.DataFrame] | None
+    diagnosis: Artifact[pl.DataFrame] | None
     split: str
     gain: Gain
     by: str | None
@@ -135,9 +135,9 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
         frame = frame.hstack(tie_range(run, queries, judgments, self.gain))
         if self.by is not None:
             frame = frame.hstack(sliced(frame[HEADLINE], queries, self.by))
-        if self.own is not None:
-            own = runtime.get(self.own)
-            frame = frame.join(own, on="query_id", how="left", maintain_order="left")
+        if self.diagnosis is not None:
+            diagnosis = runtime.get(self.diagnosis)
+            frame = frame.join(diagnosis, on="query_id", how="left", maintain_order="left")
         frame.write_parquet(folder / "metrics.parquet")
         graded = judgments.frame.hstack(self.gain.values(judgments.frame["label"]))
         graded.select("query_id", "product_id", "label", "relevant").write_parquet(folder / JUDGED)

@@ -68,8 +68,8 @@ class GenerationMetrics(Artifact[pl.DataFrame]):
         )["hit"]
         for name, those in (("seen", seen), ("unseen", ~seen)):
             among = np.bincount(query[those], minlength=len(queries))
-            found = hits.fill_null(0.0).to_numpy()[those]
-            columns[f"Recall@10 {name}"] = _means(found, query[those], among)
+            hit_shares = hits.fill_null(0.0).to_numpy()[those]
+            columns[f"Recall@10 {name}"] = _means(hit_shares, query[those], among)
         frame = pl.DataFrame({"query_id": queries.ids, **columns}).fill_nan(None)
         frame.write_parquet(folder / "generation.parquet")
         means = frame.drop("query_id").mean().row(0, named=True)

@@ -85,7 +85,7 @@ class Latency(Artifact[dict[str, float]]):
 
     kind: ClassVar[str] = "latency"
     data: Artifact[Dataset] = field(metadata=NO_IDENTITY)  # that `retriever` is bound to
-    asked: Artifact[Dataset]  # products and queries, which are all that counts here
+    source: Artifact[Dataset]  # products and queries, which are all that counts here
     retriever: Retriever
     request: RetrievalRequest
     protocol: LatencyProtocol
@@ -95,14 +95,14 @@ class Latency(Artifact[dict[str, float]]):
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         from filelock import FileLock
 
-        data = runtime.get(self.asked)
+        data = runtime.get(self.source)
         texts = data.queries(self.request.split).texts
         wanted = self.protocol.queries + self.protocol.warmup
-        asked = [texts[n % len(texts)] for n in range(wanted)]
+        workload = [texts[n % len(texts)] for n in range(wanted)]
         # Two measurements at once would measure each other, and be flagged for it.
         with FileLock(str(runtime.outputs / "artifacts" / ".latency.lock")):
             load, before = _busy_cores(), _calibrated()
-            singles, batch = self._timed(asked, runtime)
+            singles, batch = self._timed(workload, runtime)
             after = _calibrated()
         drift = max(before, after) / min(before, after)
         points = np.percentile(singles * 1000, [50, 95, 99])
@@ -115,11 +115,11 @@ class Latency(Artifact[dict[str, float]]):
             noise["flag"] = "timed under load"
         return {**measured, **noise}
 
-    def _timed(self, asked: list[str], runtime: Runtime) -> tuple[np.ndarray, float]:
+    def _timed(self, workload: list[str], runtime: Runtime) -> tuple[np.ndarray, float]:
         """Seconds of each query after the warm-up, and of all of them in one call."""
-        timed, k = asked[self.protocol.warmup :], self.protocol.k
+        timed, k = workload[self.protocol.warmup :], self.protocol.k
         with self.retriever.searcher(self.data, self.request, runtime) as live:
-            for text in asked[: self.protocol.warmup]:
+            for text in workload[: self.protocol.warmup]:
                 live.search([text], k)
             singles = np.empty(len(timed))
             for number, text in enumerate(timed):

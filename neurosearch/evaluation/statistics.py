@@ -67,10 +67,10 @@ def crossed_intervals(
         kept = drawn
         if freedom:
             kept = drawn + rng.standard_t(freedom, (len(drawn), 1)) * np.sqrt(variance)
-        found = np.full((2, kept.shape[1]), np.nan)
+        intervals = np.full((2, kept.shape[1]), np.nan)
         known = np.isfinite(kept).any(axis=0)  # a system need not have every metric
-        found[:, known] = np.nanquantile(kept[:, known], [tail, 1 - tail], axis=0)
-        ends.append((found[0], found[1]))
+        intervals[:, known] = np.nanquantile(kept[:, known], [tail, 1 - tail], axis=0)
+        ends.append((intervals[0], intervals[1]))
     return ends
 
 
@@ -147,5 +147,5 @@ def nan_mean(values: np.ndarray, axis: int) -> np.ndarray:
     """The mean of what is defined; NaN, without a warning, where nothing is."""
     count = np.isfinite(values).sum(axis=axis)
     sums = np.nansum(values, axis=axis)
-    found: np.ndarray = np.where(count > 0, sums / np.maximum(count, 1), np.nan)
-    return found
+    means: np.ndarray = np.where(count > 0, sums / np.maximum(count, 1), np.nan)
+    return means

@@ -55,13 +55,13 @@ def tie_range(run: Run, queries: Queries, judgments: Judgments, gain: Gain) -> p
     """nDCG@10 of each query with its ties in the worst and in the best order."""
     lists = _Lists.of(run.frame, graded_values(judgments, gain), queries)
     gains = lists.values["gain"]
-    found = {}
+    ranges = {}
     for name, sign in ((WORST, 1.0), (BEST, -1.0)):
         order = np.lexsort((sign * gains, lists.group))
         alone = np.arange(len(order))  # no ties are left
         ordered = replace(lists, group=alone, values={"gain": gains[order]})
-        found[name] = _ndcg(ordered, "gain", 10)
-    return pl.DataFrame(found)
+        ranges[name] = _ndcg(ordered, "gain", 10)
+    return pl.DataFrame(ranges)
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ class _Lists:
         """Each entry's value, as the mean of its tie."""
         sums = np.bincount(self.group, weights=self.values[judged_as])
         sizes = np.bincount(self.group)
-        found: np.ndarray = (sums / np.maximum(sizes, 1))[self.group]
-        return found
+        means: np.ndarray = (sums / np.maximum(sizes, 1))[self.group]
+        return means
 
     def ties(self, judged_as: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Of each entry's tie: size, relevant entries, those above it; the entry's place in it."""
@@ -134,8 +134,8 @@ class _Lists:
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """0 where nothing is below."""
-    found: np.ndarray = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
-    return found
+    ratio: np.ndarray = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    return ratio
 
 
 def _ndcg(lists: _Lists, judged_as: str, cut: int | None) -> np.ndarray:
@@ -156,8 +156,8 @@ def _recall(lists: _Lists, judged_as: str, cut: int | None) -> np.ndarray:
 
 def _precision(lists: _Lists, judged_as: str, cut: int | None) -> np.ndarray:
     assert cut is not None
-    found: np.ndarray = lists.summed(lists.means(judged_as) * (lists.rank <= cut)) / cut
-    return found
+    precision: np.ndarray = lists.summed(lists.means(judged_as) * (lists.rank <= cut)) / cut
+    return precision
 
 
 def _map(lists: _Lists, judged_as: str, cut: int | None) -> np.ndarray:
@@ -176,8 +176,8 @@ def _first_relevant(lists: _Lists, judged_as: str) -> np.ndarray:
     n, r, t = size[possible], inside[possible], place[possible]
 
     def log_choose(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        found: np.ndarray = gammaln(a + 1) - gammaln(b + 1) - gammaln(a - b + 1)
-        return found
+        value: np.ndarray = gammaln(a + 1) - gammaln(b + 1) - gammaln(a - b + 1)
+        return value
 
     chances = np.zeros(len(place))
     chances[possible] = np.exp(log_choose(n - t, r - 1) - log_choose(n, r))

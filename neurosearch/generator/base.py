@@ -87,7 +87,7 @@ class Generator(Recipe):
         """What goes before every text that is read."""
         return ""
 
-    def asked(self, queries: Queries, catalogue: Catalogue, ids: SemanticIds) -> list[str]:
+    def query_texts(self, queries: Queries, catalogue: Catalogue, ids: SemanticIds) -> list[str]:
         """What is read of queries: their texts."""
         return queries.texts
 

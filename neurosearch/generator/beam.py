@@ -79,11 +79,11 @@ def grown(level: Level, logp: Tensor, scores: Tensor, nodes: Tensor) -> tuple[Te
     """Q×W×C sums of the beams' children, -inf where there is none, and their nodes."""
     if level.table is not None:
         children = level.table[nodes]  # Q×W×K
-        valid, found = children >= 0, logp
+        valid, totals = children >= 0, logp
     else:
         children, valid = level.children(nodes)  # Q×W×C
-        found = logp.gather(2, level.code[children])
-    return (found + scores[..., None]).masked_fill_(~valid, -torch.inf), children
+        totals = logp.gather(2, level.code[children])
+    return (totals + scores[..., None]).masked_fill_(~valid, -torch.inf), children
 
 
 def free_search(model: Stepper, sizes: tuple[int, ...], width: int) -> Beams:

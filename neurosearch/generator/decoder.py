@@ -53,8 +53,8 @@ class Attention(nn.Module):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         """B×H×T×d to B×T×width."""
         mask = None if bias is None else bias.to(q.dtype)
-        found = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-        output: Tensor = self.o(found.transpose(1, 2).flatten(2))
+        mixed = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+        output: Tensor = self.o(mixed.transpose(1, 2).flatten(2))
         return output
 
 
@@ -73,14 +73,14 @@ class Feed(nn.Module):
             if self.gate is None
             else gelu(self.gate(x), approximate="tanh") * self.wi(x)
         )
-        found: Tensor = self.wo(inner)
-        return found
+        outputs: Tensor = self.wo(inner)
+        return outputs
 
 
 class Block(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.own, self.cross, self.feed = Attention(shape), Attention(shape), Feed(shape)
+        self.self_attention, self.cross, self.feed = Attention(shape), Attention(shape), Feed(shape)
         self.norms = nn.ModuleList(Norm(shape.width) for _ in range(3))
 
 
@@ -121,9 +121,13 @@ class CodeDecoder(nn.Module):
         states = dropout(states, drop)
         for block in self._blocks():
             x = block.norms[0](states)
-            own = block.own
-            q, k, v = own.split(own.q(x)), own.split(own.k(x)), own.split(own.v(x))
-            states = states + dropout(own.attend(q, k, v, bias[None]), drop)
+            self_attention = block.self_attention
+            q, k, v = (
+                self_attention.split(self_attention.q(x)),
+                self_attention.split(self_attention.k(x)),
+                self_attention.split(self_attention.v(x)),
+            )
+            states = states + dropout(self_attention.attend(q, k, v, bias[None]), drop)
             states = states + dropout(self._read(block, states, memory, beyond), drop)
             states = states + dropout(block.feed(block.norms[2](states)), drop)
         states = dropout(self.norm(states), drop)
@@ -147,8 +151,8 @@ class CodeDecoder(nn.Module):
         cross = block.cross
         q = cross.split(cross.q(block.norms[1](states)))
         k, v = cross.split(cross.k(memory)), cross.split(cross.v(memory))
-        found: Tensor = cross.attend(q, k, v, beyond)
-        return found
+        outputs: Tensor = cross.attend(q, k, v, beyond)
+        return outputs
 
 
 class Decoding:
@@ -192,13 +196,13 @@ class Decoding:
         back = torch.arange(level, -1, -1, device=states.device)
         bias = decoder.distance[:, back][None, :, None, :]
         for number, block in enumerate(self._blocks):
-            own = block.own
+            self_attention = block.self_attention
             x = block.norms[0](states)
-            for which, matrix in enumerate((own.k, own.v)):
+            for which, matrix in enumerate((self_attention.k, self_attention.v)):
                 kept[number, which, ..., level, :] = matrix(x).unflatten(-1, (shape.heads, -1))
-            q = own.q(x).view(queries * beams, shape.heads, 1, shape.head_width)
+            q = self_attention.q(x).view(queries * beams, shape.heads, 1, shape.head_width)
             k, v = kept[number].flatten(1, 2)
-            states = states + own.attend(q, k, v, bias).view_as(states)
+            states = states + self_attention.attend(q, k, v, bias).view_as(states)
             cross = block.cross
             q = cross.split(cross.q(block.norms[1](states)))
             states = states + cross.attend(q, *self._texts[number], self._beyond)
@@ -223,7 +227,7 @@ def take_t5(decoder: CodeDecoder, t5: Any) -> None:
         decoder.norm.weight.copy_(stack.final_layer_norm.weight)
         decoder.start.copy_(t5.shared.weight[t5.config.decoder_start_token_id])
         for block, theirs in zip(decoder._blocks(), stack.block, strict=True):
-            pairs = ((block.own, "SelfAttention"), (block.cross, "EncDecAttention"))
+            pairs = ((block.self_attention, "SelfAttention"), (block.cross, "EncDecAttention"))
             for number, (attention, name) in enumerate(pairs):
                 source = getattr(theirs.layer[number], name)
                 for matrix in ("q", "k", "v", "o"):

@@ -50,12 +50,12 @@ class PseudoQueries(Artifact[pl.DataFrame]):
         import torch
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-        from neurosearch.nn.text_encoder import found
+        from neurosearch.nn.text_encoder import model_source
 
         catalogue = runtime.get(self.data).catalogue
         texts = catalogue.all_texts(self.fields, self.separator)
         device = runtime.torch_device()
-        with found("generator.doc2query.model", self.recipe.model) as source:
+        with model_source("generator.doc2query.model", self.recipe.model) as source:
             tokenizer = AutoTokenizer.from_pretrained(source)
             model = AutoModelForSeq2SeqLM.from_pretrained(source).to(device).eval()
         torch.manual_seed(self.seed)

@@ -150,7 +150,7 @@ class ExampleBatches:
         indexing = self.indexing
         chosen = self._next("pairs", len(query), self.batch_size - indexing, step)
         parts = [self.queries.take(query[chosen])]
-        rows, asked = [row[chosen]], [query[chosen]]
+        rows, queries = [row[chosen]], [query[chosen]]
         generated = 0
         if self.pseudo is not None:
             shares = self.crops
@@ -159,18 +159,18 @@ class ExampleBatches:
             places = self._next("pseudo", len(self.pseudo[1]), generated, step)
             parts.append(self.pseudo[0].take(places))
             rows.append(self.pseudo[1][places])
-        own = self._next("words", len(self.words.tokens), indexing - generated, step)
-        parts.append(self.words.crop(own, self.crops, rng))
-        rows.append(own)
-        asked.append(np.full(indexing, -1, dtype=np.int64))
-        return Tokens.joined(*parts), np.concatenate(rows), np.concatenate(asked)
+        titles = self._next("words", len(self.words.tokens), indexing - generated, step)
+        parts.append(self.words.crop(titles, self.crops, rng))
+        rows.append(titles)
+        queries.append(np.full(indexing, -1, dtype=np.int64))
+        return Tokens.joined(*parts), np.concatenate(rows), np.concatenate(queries)
 
     def _next(self, what: str, total: int, count: int, step: int) -> np.ndarray:
         """`count` of `total` numbers: a permutation is gone through before the next begins."""
         places = np.arange(step * count, (step + 1) * count)
         epochs = places // total
-        found = np.empty(count, dtype=np.int64)
+        numbers = np.empty(count, dtype=np.int64)
         for epoch in np.unique(epochs):
             order = np.random.default_rng([self.seed, len(what), int(epoch)]).permutation(total)
-            found[epochs == epoch] = order[places[epochs == epoch] % total]
-        return found
+            numbers[epochs == epoch] = order[places[epochs == epoch] % total]
+        return numbers

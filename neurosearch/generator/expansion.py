@@ -28,26 +28,26 @@ def expand(
     before = np.cumsum(size) - size
     first = np.searchsorted(query, np.arange(len(leaves)))  # of each query
     if len(query) and cosine_weight <= IN_BUCKETS:  # IDs after the first k products can't matter
-        own = np.minimum(first, len(query) - 1)
-        needed = before - before[own][query] < k
+        query_of = np.minimum(first, len(query) - 1)
+        needed = before - before[query_of][query] < k
         query, place, leaf, size = (x[needed] for x in (query, place, leaf, size))
-    asked = np.repeat(query, size)
-    within = np.arange(len(asked)) - np.repeat(np.cumsum(size) - size, size)
-    found = rows[np.repeat(begin[leaf], size) + within]
+    queries = np.repeat(query, size)
+    within = np.arange(len(queries)) - np.repeat(np.cumsum(size) - size, size)
+    product_rows = rows[np.repeat(begin[leaf], size) + within]
     # In double precision: a ten thousandth of a cosine is lost beside a long sum in single.
     score = np.repeat(scores[query, place].astype(np.float64), size)
     if vectors is not None:
         texts, products = vectors
-        for start in range(0, len(asked), 65_536):
+        for start in range(0, len(queries), 65_536):
             part = slice(start, start + 65_536)
-            cosine = np.einsum("nd,nd->n", texts[asked[part]], products[found[part]])
+            cosine = np.einsum("nd,nd->n", texts[queries[part]], products[product_rows[part]])
             score[part] += cosine_weight * cosine
-    order = np.lexsort((-score, asked))
-    asked, found, score = asked[order], found[order], score[order]
-    rank = np.arange(len(asked)) - np.searchsorted(asked, asked)
+    order = np.lexsort((-score, queries))
+    queries, product_rows, score = queries[order], product_rows[order], score[order]
+    rank = np.arange(len(queries)) - np.searchsorted(queries, queries)
     kept = rank < k
     result = np.full((len(leaves), k), -1, dtype=np.int64)
     marks = np.full((len(leaves), k), -np.inf)
-    result[asked[kept], rank[kept]] = found[kept]
-    marks[asked[kept], rank[kept]] = score[kept]
+    result[queries[kept], rank[kept]] = product_rows[kept]
+    marks[queries[kept], rank[kept]] = score[kept]
     return result, marks

@@ -45,7 +45,7 @@ class HistoryGenerator(Generator):
         if self.index_ratio:
             raise self.error("index_ratio", "must be 0: histories have no texts to index")
 
-    def asked(self, queries: Queries, catalogue: Catalogue, ids: SemanticIds) -> list[str]:
+    def query_texts(self, queries: Queries, catalogue: Catalogue, ids: SemanticIds) -> list[str]:
         codes = np.asarray(ids.codes)
         levels = codes.shape[1]
         rows = history_rows(queries.frame, catalogue, max(1, self.max_length // levels))

@@ -30,15 +30,15 @@ class LiveGenerator:
         self.trie = Trie.of(ids).to(self.device)
         self._ids = ids
 
-    def asked(self, queries: Queries, catalogue: Catalogue) -> list[str]:
+    def query_texts(self, queries: Queries, catalogue: Catalogue) -> list[str]:
         """What is read of a split's processed queries."""
-        return self.recipe.asked(queries, catalogue, self._ids)
+        return self.recipe.query_texts(queries, catalogue, self._ids)
 
     def tokens(self, texts: Sequence[str]) -> Tokens:
         """Of processed queries."""
         recipe = self.recipe
-        asked = [recipe.prefix + text for text in texts]
-        return tokenize(self.network.reader.tokenizer, asked, self.recipe.max_length)
+        prompts = [recipe.prefix + text for text in texts]
+        return tokenize(self.network.reader.tokenizer, prompts, self.recipe.max_length)
 
     def search(
         self,
@@ -63,6 +63,6 @@ class LiveGenerator:
         vectors: tuple[np.ndarray, np.ndarray],
     ) -> tuple[np.ndarray, np.ndarray]:
         """Q×k rows and scores; `vectors` of the queries and of all products."""
-        found = self.search(texts, beam, constrained)
+        sequences = self.search(texts, beam, constrained)
         buckets = self.trie.bucket_begin, self.trie.bucket_rows
-        return expand(found.scores, found.nodes, buckets, k, vectors, cosine_weight)
+        return expand(sequences.scores, sequences.nodes, buckets, k, vectors, cosine_weight)

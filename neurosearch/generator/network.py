@@ -14,7 +14,14 @@ from neurosearch.core.errors import InputError
 from neurosearch.generator.beam import Beams, beam_search, free_search
 from neurosearch.generator.decoder import CodeDecoder
 from neurosearch.generator.trie import Trie
-from neurosearch.nn.text_encoder import Batch, TextTower, found, load_tokenizer, packed, padded
+from neurosearch.nn.text_encoder import (
+    Batch,
+    TextTower,
+    load_tokenizer,
+    model_source,
+    packed,
+    padded,
+)
 from neurosearch.nn.tokens import Tokens, batches_by_budget
 
 
@@ -171,8 +178,8 @@ def path_scores(
         wanted = torch.from_numpy(codes[pairs].astype(np.int64)).to(device)
         logits = model.decoder(memory.float()[again], mask[again], wanted)
         for level, values in enumerate(logits):
-            own = values.log_softmax(-1).gather(1, wanted[:, level : level + 1])
-            scores[pairs, level] = own[:, 0].cpu().numpy()
+            log_probability = values.log_softmax(-1).gather(1, wanted[:, level : level + 1])
+            scores[pairs, level] = log_probability[:, 0].cpu().numpy()
     return scores
 
 
@@ -180,7 +187,7 @@ def pretrained_t5(model: str) -> tuple[Any, Any]:
     """A transformers T5 and its tokenizer. Raises InputError where `model` is no T5."""
     from transformers import AutoConfig, T5ForConditionalGeneration
 
-    with found("generator.model", model) as source:
+    with model_source("generator.model", model) as source:
         kind = AutoConfig.from_pretrained(source).model_type
         if kind != "t5":
             raise InputError(f"generator.model={model!r} is a {kind}, not a T5")

@@ -21,9 +21,9 @@ class ScratchT5(Generator):
     reader_rate: float = 1.0
 
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
-        from neurosearch.nn.text_encoder import found, load_tokenizer
+        from neurosearch.nn.text_encoder import load_tokenizer, model_source
 
-        with found("generator.vocabulary", self.vocabulary) as source:
+        with model_source("generator.vocabulary", self.vocabulary) as source:
             tokenizer = load_tokenizer(source)
         return untrained_model(self.shape, tokenizer, sizes, self.schedule.seed)
 

@@ -56,8 +56,8 @@ class GeneratorModule(TrainingModule):
         tokenizer, longest = self.model.reader.tokenizer, recipe.max_length
         queries = {}
         for split in ("train", "dev"):
-            asked_of = data.queries(split).processed(recipe.query.process)
-            texts = recipe.asked(asked_of, data.catalogue, ids)
+            split_queries = data.queries(split).processed(recipe.query.process)
+            texts = recipe.query_texts(split_queries, data.catalogue, ids)
             queries[split] = [recipe.prefix + text for text in texts]
         self._dev = tokenize(tokenizer, queries["dev"], longest)
         texts = data.catalogue.all_texts(recipe.fields, recipe.separator)
@@ -84,10 +84,10 @@ class GeneratorModule(TrainingModule):
             index_ratio=recipe.index_ratio,
             seed=recipe.schedule.seed,
         )
-        asked = len(queries["train"])
-        self._positives = NegativeLists.of(*pairs, asked)
+        count = len(queries["train"])
+        self._positives = NegativeLists.of(*pairs, count)
         worse = graded.filter(pl.col("share") < recipe.positive_share)
-        self._worse = NegativeLists.of(worse["query"].to_numpy(), worse["row"].to_numpy(), asked)
+        self._worse = NegativeLists.of(worse["query"].to_numpy(), worse["row"].to_numpy(), count)
         self.schedule = recipe.schedule
         self.steps = recipe.schedule.steps(len(texts) / recipe.batch_size)
 
@@ -102,28 +102,28 @@ class GeneratorModule(TrainingModule):
     def training_step(self, step: int, batch_idx: int) -> None:
         recipe = self._recipe
         self.seed_step(step)
-        tokens, rows, asked = self._batches.draw(step)
+        tokens, rows, query_rows = self._batches.draw(step)
         # Processes share the examples; their parts of a mean add up to it.
-        own = shares(np.arange(len(rows)))[world()[0]]
-        memory, mask = self.model.read(tokens.take(own), self.device)
-        path = self._codes[self._on(rows[own])]
+        share = shares(np.arange(len(rows)))[world()[0]]
+        memory, mask = self.model.read(tokens.take(share), self.device)
+        path = self._codes[self._on(rows[share])]
         logits = self.model.decoder(memory, mask, path)
-        losses = self._by_level(logits, path, asked[own]) * (len(own) / len(rows))
+        losses = self._by_level(logits, path, query_rows[share]) * (len(share) / len(rows))
         loss = losses.mean()
         for level, value in enumerate(summed(losses), 1):
             self.log(f"cross-entropy {level}", value)
         if recipe.ranking:
-            retrieval = int((asked >= 0).sum())
-            other = self._others(asked[:retrieval], step)[own[own < retrieval]]
+            retrieval = int((query_rows >= 0).sum())
+            other = self._others(query_rows[:retrieval], step)[share[share < retrieval]]
             ranked = self._ranking(memory, mask, logits, path, other) / (retrieval * len(logits))
             self.log("ranking", summed(ranked))
             loss = loss + recipe.ranking * ranked
         self.optimize(loss, self.model.parameters(), logged=summed(loss))
 
-    def _by_level(self, logits: list[Tensor], path: Tensor, asked: np.ndarray) -> Tensor:
+    def _by_level(self, logits: list[Tensor], path: Tensor, query_rows: np.ndarray) -> Tensor:
         """L losses."""
         smoothing = self._recipe.label_smoothing
-        retrieval = int((asked >= 0).sum())
+        retrieval = int((query_rows >= 0).sum())
         if not self._recipe.soft_targets or not retrieval:
             return torch.stack(
                 [
@@ -131,7 +131,9 @@ class GeneratorModule(TrainingModule):
                     for level, values in enumerate(logits)
                 ]
             )
-        shares = self._shares(asked[:retrieval], path[:retrieval], [x.shape[1] for x in logits])
+        shares = self._shares(
+            query_rows[:retrieval], path[:retrieval], [x.shape[1] for x in logits]
+        )
         losses = []
         for level, (values, share) in enumerate(zip(logits, shares, strict=True)):
             target = torch.zeros_like(values).scatter_(1, path[:, level : level + 1], 1.0)
@@ -139,11 +141,13 @@ class GeneratorModule(TrainingModule):
             losses.append(cross_entropy(values, target, label_smoothing=smoothing))
         return torch.stack(losses)
 
-    def _shares(self, asked: np.ndarray, path: Tensor, sizes: list[int]) -> list[Tensor]:
+    def _shares(self, query_rows: np.ndarray, path: Tensor, sizes: list[int]) -> list[Tensor]:
         """For each level B×K shares of the codes among the query's positives below the prefix."""
         begin = self._positives.indptr
-        count = begin[asked + 1] - begin[asked]
-        places = np.minimum(np.arange(count.max()), (count - 1)[:, None]) + begin[asked][:, None]
+        count = begin[query_rows + 1] - begin[query_rows]
+        places = (
+            np.minimum(np.arange(count.max()), (count - 1)[:, None]) + begin[query_rows][:, None]
+        )
         known = self._on(np.arange(count.max()) < count[:, None])
         codes = self._codes[self._on(self._positives.rows[places])]  # B×P×L
         shares = []
@@ -155,11 +159,11 @@ class GeneratorModule(TrainingModule):
             known = known & (codes[:, :, level] == path[:, level : level + 1])
         return shares
 
-    def _others(self, asked: np.ndarray, step: int) -> np.ndarray:
+    def _others(self, query_rows: np.ndarray, step: int) -> np.ndarray:
         """A worse product for each query: one that was judged so, else one of the catalogue."""
         rng = np.random.default_rng([self._recipe.schedule.seed, 1, step])
-        drawn = self._worse.draw(asked, 1, rng)[:, 0]
-        return np.where(drawn >= 0, drawn, rng.integers(0, len(self._codes), len(asked)))
+        drawn = self._worse.draw(query_rows, 1, rng)[:, 0]
+        return np.where(drawn >= 0, drawn, rng.integers(0, len(self._codes), len(query_rows)))
 
     def _ranking(
         self, memory: Tensor, mask: Tensor, logits: list[Tensor], path: Tensor, rows: np.ndarray
@@ -170,14 +174,14 @@ class GeneratorModule(TrainingModule):
         """
         retrieval, other = len(rows), self._codes[self._on(rows)]
         theirs = self.model.decoder(memory[:retrieval], mask[:retrieval], other)
-        own = torch.zeros(retrieval, device=self.device)
-        worse, same, terms = own, own == 0, []
+        losses = torch.zeros(retrieval, device=self.device)
+        worse, same, terms = losses, losses == 0, []
         for level, (good, bad) in enumerate(zip(logits, theirs, strict=True)):
             right, wrong = path[:retrieval, level], other[:, level]
-            own = own + good[:retrieval].log_softmax(-1).gather(1, right[:, None])[:, 0]
+            losses = losses + good[:retrieval].log_softmax(-1).gather(1, right[:, None])[:, 0]
             worse = worse + bad.log_softmax(-1).gather(1, wrong[:, None])[:, 0]
             same = same & (right == wrong)
-            terms.append(softplus(worse - own).masked_fill(same, 0.0))
+            terms.append(softplus(worse - losses).masked_fill(same, 0.0))
         return torch.stack(terms).sum()
 
     def _on(self, values: np.ndarray) -> Tensor:
@@ -194,11 +198,11 @@ class GeneratorModule(TrainingModule):
         trie = self._trie.to(self.device)
         kind = self.device.type
         with torch.autocast(kind, enabled=False):
-            found = search(self.model, self._dev, trie, self._recipe.beam, self.device)
+            sequences = search(self.model, self._dev, trie, self._recipe.beam, self.device)
         self.model.train()
         queries = self._data.queries("dev")
         buckets = trie.bucket_begin, trie.bucket_rows
-        rows, scores = expand(found.scores, found.nodes, buckets, 10, None)
+        rows, scores = expand(sequences.scores, sequences.nodes, buckets, 10, None)
         run = Run.from_arrays(rows, scores, queries, self._data.catalogue)
         judgments = self._data.judgments("dev")
         metrics = per_query(run, queries, judgments, self._recipe.gain, ("nDCG@10",))

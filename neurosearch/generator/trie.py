@@ -119,11 +119,11 @@ class Trie:
 
     def codes(self, nodes: Tensor, depth: int) -> Tensor:
         """…×depth int64 codes of nodes of level `depth`."""
-        found = []
+        columns = []
         for level in reversed(self.levels[:depth]):
-            found.append(level.code[nodes])
+            columns.append(level.code[nodes])
             nodes = level.parent[nodes]
-        return torch.stack(found[::-1], dim=-1)
+        return torch.stack(columns[::-1], dim=-1)
 
     def find(self, codes: Tensor) -> Tensor:
         """…: the leaf of …×L codes, -1 where the catalogue has no such ID."""
@@ -148,5 +148,5 @@ def _level(parent: np.ndarray, code: np.ndarray, nodes: int, size: int, cells: i
         filled[parent, code] = np.arange(len(code))
         table = torch.from_numpy(filled)
     bounds = np.stack([begin[:-1], begin[1:]], axis=1)
-    edges, own, above = (torch.from_numpy(np.array(x)) for x in (bounds, code, parent))
-    return Level(edges, own, above, torch.arange(int(counts.max())), table)
+    edges, codes, above = (torch.from_numpy(np.array(x)) for x in (bounds, code, parent))
+    return Level(edges, codes, above, torch.arange(int(counts.max())), table)

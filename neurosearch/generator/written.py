@@ -39,7 +39,7 @@ class Written(Artifact[WrittenIds]):
         data, ids = runtime.get(self.data), runtime.get(self.ids)
         queries = self.request.queries(data)
         model = LiveGenerator(runtime.get(self.trained), ids, runtime)
-        texts = model.asked(queries, data.catalogue)
+        texts = model.query_texts(queries, data.catalogue)
         free = model.search(texts, BEAM, constrained=False)
         constrained = model.search(texts, BEAM)
         pool = judged_rows(queries, data)

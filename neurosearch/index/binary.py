@@ -62,8 +62,10 @@ class LiveBinary(LiveIndex):
         thresholds = faiss.vector_to_array(inner.thresholds)
         centred = vectors - thresholds
         scores = np.empty(rows.shape, dtype=np.float32)
-        for query, found in enumerate(rows):
-            bits = np.unpackbits(codes[found], axis=1, bitorder="little")[:, : vectors.shape[1]]
+        for query, candidates in enumerate(rows):
+            bits = np.unpackbits(codes[candidates], axis=1, bitorder="little")[
+                :, : vectors.shape[1]
+            ]
             scores[query] = (2.0 * bits - 1.0) @ centred[query]
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(rows, best, 1), np.take_along_axis(scores, best, 1)

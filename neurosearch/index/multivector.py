@@ -114,9 +114,9 @@ class MultiVectorIndex(Artifact[Any]):
         with runtime.progressing("compressing tokens", total) as advance:
             for start in range(0, total, 65_536):
                 part = np.asarray(tokens.vectors[start : start + 65_536], dtype=np.float32)
-                own = nearest.search(part, 1)[1][:, 0]
-                codes[start : start + len(part)] = own
-                residuals = part - centroids[own]
+                centroids_of = nearest.search(part, 1)[1][:, 0]
+                codes[start : start + len(part)] = centroids_of
+                residuals = part - centroids[centroids_of]
                 buckets = np.zeros(residuals.shape, dtype=np.uint8)
                 for cut in cuts:
                     buckets += residuals > cut
@@ -149,8 +149,8 @@ def unpack(packed: np.ndarray, bits: int, width: int) -> np.ndarray:
     """The N×width bucket numbers of `pack`."""
     shifts = np.arange(8 // bits, dtype=np.uint8) * bits
     buckets = (packed[:, :, None] >> shifts) & (2**bits - 1)
-    found: np.ndarray = buckets.reshape(len(packed), -1)[:, :width]
-    return found
+    codes: np.ndarray = buckets.reshape(len(packed), -1)[:, :width]
+    return codes
 
 
 class LiveTokensIndex:
@@ -220,8 +220,10 @@ class LiveCompressed(LiveTokensIndex):
         assert self._recipe.bits is not None
         width = self.centroids.shape[1]
         buckets = unpack(np.asarray(self._packed[places]), self._recipe.bits, width)
-        found = self.centroids[self.codes[places]] + self._middles[buckets, np.arange(width)]
-        unit: np.ndarray = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
+        decoded = self.centroids[self.codes[places]] + self._middles[buckets, np.arange(width)]
+        unit: np.ndarray = decoded / np.maximum(
+            np.linalg.norm(decoded, axis=1, keepdims=True), 1e-9
+        )
         return unit
 
     def search(
@@ -234,14 +236,14 @@ class LiveCompressed(LiveTokensIndex):
         counts = np.zeros(len(queries), dtype=np.int64)
         with runtime.progressing("late interaction", len(queries)) as advance:
             for query in range(len(queries)):
-                found, values, counts[query] = self._one(queries.of(query), k)
-                rows[query, : len(found)], scores[query, : len(found)] = found, values
+                documents, values, counts[query] = self._one(queries.of(query), k)
+                rows[query, : len(documents)], scores[query, : len(documents)] = documents, values
                 advance(1)
         return rows, scores, counts
 
-    def _one(self, asked: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, int]:
+    def _one(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, int]:
         recipe = self._recipe
-        near = asked @ self.centroids.T  # L×C
+        near = query @ self.centroids.T  # L×C
         probes = min(recipe.probes, near.shape[1])
         probed = np.unique(np.argpartition(-near, probes - 1, axis=1)[:, :probes])
         sizes = self._begin[probed + 1] - self._begin[probed]
@@ -257,7 +259,7 @@ class LiveCompressed(LiveTokensIndex):
             kept = candidates[best]
         lengths = self.offsets[kept + 1] - self.offsets[kept]
         places = _places(self.offsets, kept, lengths)
-        similar = self.vectors(places) @ asked.T
+        similar = self.vectors(places) @ query.T
         bounds = np.cumsum(lengths) - lengths
         exact = np.maximum.reduceat(similar, bounds, axis=0).mean(axis=1) if len(kept) else lengths
         order = np.lexsort((kept, -exact))[:k]
@@ -268,12 +270,12 @@ class LiveCompressed(LiveTokensIndex):
         lengths = self.offsets[products + 1] - self.offsets[products]
         places = _places(self.offsets, products, lengths)
         bounds = np.cumsum(lengths) - lengths
-        found: np.ndarray = np.maximum.reduceat(near[codes[places]], bounds, axis=0).sum(axis=1)
-        return found
+        sums: np.ndarray = np.maximum.reduceat(near[codes[places]], bounds, axis=0).sum(axis=1)
+        return sums
 
 
 def _places(offsets: np.ndarray, products: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Rows of all vectors of these products."""
     starts = np.repeat(offsets[products] - (np.cumsum(lengths) - lengths), lengths)
-    found: np.ndarray = starts + np.arange(int(lengths.sum()))
-    return found
+    places: np.ndarray = starts + np.arange(int(lengths.sum()))
+    return places

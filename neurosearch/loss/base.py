@@ -73,11 +73,11 @@ def cosines(queries: Any, documents: Any) -> Tensor:
     if hasattr(queries, "late_interaction"):
         scores: Tensor = queries.late_interaction(documents)
         return scores
-    found: Tensor = queries.float() @ documents.float().T
-    return found
+    similarity: Tensor = queries.float() @ documents.float().T
+    return similarity
 
 
-def own(scores: Tensor) -> Tensor:
+def own_scores(scores: Tensor) -> Tensor:
     """B: each query's score of its own positive."""
     return scores.diagonal()[: len(scores)]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from neurosearch.core.errors import InputError
-from neurosearch.loss.base import Loss, Targets, cosines, functional, mean_of, own
+from neurosearch.loss.base import Loss, Targets, cosines, functional, mean_of, own_scores
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,11 +29,13 @@ class MarginMSE(Loss):
         def loss(queries: Tensor, documents: Tensor, targets: Targets) -> Tensor:
             teacher = teacher_of(targets)
             scores = cosines(queries, documents)
-            known = ~teacher.isnan() & ~own(teacher).isnan()[:, None]
+            known = ~teacher.isnan() & ~own_scores(teacher).isnan()[:, None]
             known.fill_diagonal_(False)
-            student_margin = own(scores)[:, None] - scores
+            student_margin = own_scores(scores)[:, None] - scores
             filled = teacher.nan_to_num() / self.scale
-            return mean_of((student_margin - (own(filled)[:, None] - filled)).square(), known)
+            return mean_of(
+                (student_margin - (own_scores(filled)[:, None] - filled)).square(), known
+            )
 
         return functional(loss)
 

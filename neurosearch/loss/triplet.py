@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from neurosearch.loss.base import Loss, Targets, cosines, functional, masked, mean_of, own
+from neurosearch.loss.base import Loss, Targets, cosines, functional, masked, mean_of, own_scores
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,7 +24,7 @@ class Triplet(Loss):
     def objective(self) -> nn.Module:
         def loss(queries: Tensor, documents: Tensor, targets: Targets) -> Tensor:
             scores = cosines(queries, documents)
-            positive, negative = own(scores), targets.negative
+            positive, negative = own_scores(scores), targets.negative
             if self.hardest:
                 closest = masked(scores, negative).max(dim=1).values
                 some = negative.any(dim=1)

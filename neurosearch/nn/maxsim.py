@@ -35,7 +35,7 @@ def exact_maxsim(queries: Ragged, documents: Ragged, k: int) -> tuple[np.ndarray
     device = documents.vectors.device
     tile = TILE[device.type]
     rows = np.empty((len(queries.offsets) - 1, k), dtype=np.int64)
-    found = np.empty((len(rows), k), dtype=np.float32)
+    top_scores = np.empty((len(rows), k), dtype=np.float32)
     # As many queries at once as leave room for their scores of all documents.
     per_query = max(1, int(np.diff(queries.offsets).max(initial=1)))
     size = max(1, min(len(rows), 4 * tile // max(1, count), tile // (64 * per_query)))
@@ -43,17 +43,17 @@ def exact_maxsim(queries: Ragged, documents: Ragged, k: int) -> tuple[np.ndarray
     for start in range(0, len(rows), size):
         part = slice(start, min(start + size, len(rows)))
         begin, end = queries.offsets[part.start], queries.offsets[part.stop]
-        asked = queries.vectors[begin:end].to(device, documents.vectors.dtype)
+        query_tokens = queries.vectors[begin:end].to(device, documents.vectors.dtype)
         offsets = queries.offsets[part.start : part.stop + 1] - begin
-        scores = scores_of_all(asked, offsets, documents, groups, tile)
+        scores = scores_of_all(query_tokens, offsets, documents, groups, tile)
         best = torch.topk(scores, k, dim=1)
         rows[part] = best.indices.cpu().numpy()
-        found[part] = best.values.float().cpu().numpy()
-    return rows, found
+        top_scores[part] = best.values.float().cpu().numpy()
+    return rows, top_scores
 
 
 def scores_of_all(
-    asked: Tensor, offsets: np.ndarray, documents: Ragged, groups: list[Any], tile: int
+    query_tokens: Tensor, offsets: np.ndarray, documents: Ragged, groups: list[Any], tile: int
 ) -> Tensor:
     """Q×N scores of S×D query vectors; documents without vectors score -1."""
     import torch
@@ -64,18 +64,20 @@ def scores_of_all(
     owner = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)
     scores = torch.full((len(lengths), count), -1.0, device=device)
     for length, rows in groups:
-        step = max(1, tile // max(1, len(asked) * length))
+        step = max(1, tile // max(1, len(query_tokens) * length))
         for first in range(0, len(rows), step):
-            own = rows[first : first + step]
-            places = documents.offsets[own][:, None] + np.arange(length)
-            if (np.diff(own) == 1).all():  # one stretch: no copy
+            tile_rows = rows[first : first + step]
+            places = documents.offsets[tile_rows][:, None] + np.arange(length)
+            if (np.diff(tile_rows) == 1).all():  # one stretch: no copy
                 block = documents.vectors[places[0, 0] : places[-1, -1] + 1]
             else:
                 block = documents.vectors[torch.from_numpy(places.ravel()).to(device)]
-            best = (block @ asked.T).view(len(own), length, len(asked)).amax(dim=1)
-            sums = torch.zeros(len(lengths), len(own), device=device)
+            best = (
+                (block @ query_tokens.T).view(len(tile_rows), length, len(query_tokens)).amax(dim=1)
+            )
+            sums = torch.zeros(len(lengths), len(tile_rows), device=device)
             sums.index_add_(0, owner, best.T.float())
-            scores[:, torch.from_numpy(own).to(device)] = sums / lengths.clamp(min=1)[:, None]
+            scores[:, torch.from_numpy(tile_rows).to(device)] = sums / lengths.clamp(min=1)[:, None]
     return scores
 
 
@@ -90,22 +92,22 @@ def by_length(offsets: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def pair_scores(
-    queries: Ragged, documents: Ragged, asked: np.ndarray, shown: np.ndarray
+    queries: Ragged, documents: Ragged, query_of: np.ndarray, shown: np.ndarray
 ) -> np.ndarray:
     """P float32 scores of P (query, document) pairs."""
     import torch
 
     from neurosearch.nn.ragged import Ragged
 
-    scores = np.empty(len(asked), dtype=np.float32)
-    order = np.argsort(asked, kind="stable")
-    bounds = np.searchsorted(asked[order], np.arange(len(queries.offsets)))
+    scores = np.empty(len(query_of), dtype=np.float32)
+    order = np.argsort(query_of, kind="stable")
+    bounds = np.searchsorted(query_of[order], np.arange(len(queries.offsets)))
     device = documents.vectors.device
-    for query in np.unique(asked):
+    for query in np.unique(query_of):
         pairs = order[bounds[query] : bounds[query + 1]]
         rows = shown[pairs]
         begin, end = queries.offsets[query], queries.offsets[query + 1]
-        own = queries.vectors[begin:end].to(device, documents.vectors.dtype)
+        query_tokens = queries.vectors[begin:end].to(device, documents.vectors.dtype)
         lengths = documents.offsets[rows + 1] - documents.offsets[rows]
         offsets = offsets_of(lengths)
         shift = np.repeat(documents.offsets[rows] - offsets[:-1], lengths)
@@ -113,7 +115,7 @@ def pair_scores(
         few = Ragged(documents.vectors[places], offsets)
         groups = list(by_length(offsets))
         width = np.array([0, end - begin])
-        scores[pairs] = scores_of_all(own, width, few, groups, 10**9)[0].cpu().numpy()
+        scores[pairs] = scores_of_all(query_tokens, width, few, groups, 10**9)[0].cpu().numpy()
     return scores
 
 

@@ -36,9 +36,9 @@ def local_folder(model: str) -> Path | None:
         raise InputError(f"{model}: no such folder (a model was looked for there)")
     carried = _CARRIED.get(_SHORT.get(model, model))
     if carried is not None:
-        found = importlib.util.find_spec(carried[0])
-        if found is not None and found.origin is not None:
-            return Path(found.origin).parent / carried[1]
+        spec = importlib.util.find_spec(carried[0])
+        if spec is not None and spec.origin is not None:
+            return Path(spec.origin).parent / carried[1]
     return None
 
 
@@ -74,14 +74,18 @@ def check_modules(folder: Path, model: str, pooling: str) -> None:
         modules = json.loads(path.read_text(encoding="utf-8"))
         kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
         place = next(m["path"] for m, kind in zip(modules, kinds, strict=True) if kind == "Pooling")
-        own = json.loads((folder / place / "config.json").read_text(encoding="utf-8"))
+        pooling_config = json.loads((folder / place / "config.json").read_text(encoding="utf-8"))
     except StopIteration:
         return
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"encoder.model={model!r}: {path} can't be read ({error})") from None
-    named = own.get("pooling_mode")
+    named = pooling_config.get("pooling_mode")
     flag = "pooling_mode_"
-    flags = [k.removeprefix(flag) for k, on in own.items() if k.startswith(flag) and on is True]
+    flags = [
+        k.removeprefix(flag)
+        for k, on in pooling_config.items()
+        if k.startswith(flag) and on is True
+    ]
     ours = {"mean_tokens": "mean", "cls_token": "cls"}
     modes = [ours.get(mode, mode) for mode in ([named] if isinstance(named, str) else flags)]
     if modes != [pooling]:

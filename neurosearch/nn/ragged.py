@@ -33,10 +33,10 @@ class Ragged:
 
         The mean, not the sum: temperatures then are those of cosines. Empty documents score -1.
         """
-        asked, asks = self.padded()
+        query_tokens, asks = self.padded()
         shown, shows = documents.padded()
-        scores = torch.einsum("qid,mjd->qmij", asked.float(), shown.float())
+        scores = torch.einsum("qid,mjd->qmij", query_tokens.float(), shown.float())
         best = scores.masked_fill(~shows[None, :, None, :], -1.0).amax(dim=3)
         weights = asks.float() / asks.sum(dim=1, keepdim=True).clamp(min=1)
-        found: Tensor = (best * weights[:, None, :]).sum(dim=2)
-        return found
+        scores_: Tensor = (best * weights[:, None, :]).sum(dim=2)
+        return scores_

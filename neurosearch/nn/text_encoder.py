@@ -163,10 +163,10 @@ def attention(
     """Attention within each text: B×H×T×D states and a mask, or 1×H×S×D states and bounds."""
     bounds = options.get("cu_seq_lens_q")
     if bounds is None:
-        found: tuple[Tensor, None] = sdpa_attention_forward(
+        outputs: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, mask, **options
         )
-        return found
+        return outputs
     if query.is_cuda:
         from torch.nn.attention.varlen import varlen_attn
 
@@ -192,7 +192,7 @@ def load_pretrained(model: str, key: str = "encoder.model") -> tuple[Any, Any]:
 
     Raises InputError, naming the config `key`, where none of them has it.
     """
-    with found(key, model) as source:
+    with model_source(key, model) as source:
         config = AutoConfig.from_pretrained(source)
         if hasattr(config, "attention_probs_dropout_prob"):
             config.attention_probs_dropout_prob = 0.0
@@ -207,7 +207,7 @@ def downloaded(model: str) -> Path:
     from huggingface_hub import snapshot_download
 
     wanted = ["modules.json", "*_Pooling/config.json"]
-    with found("encoder.model", model) as source:
+    with model_source("encoder.model", model) as source:
         return Path(snapshot_download(source, allow_patterns=wanted))
 
 
@@ -225,7 +225,7 @@ def load_tokenizer(source: str) -> Any:
 
 
 @contextmanager
-def found(key: str, model: str) -> Iterator[str]:
+def model_source(key: str, model: str) -> Iterator[str]:
     """Where transformers finds `model`; what it raises where it doesn't becomes an InputError."""
     folder = local_folder(model)
     bars = logging.is_progress_bar_enabled()
@@ -292,5 +292,5 @@ class LiveText:
         tower = self._towers[self._side]
         with torch.inference_mode():
             vectors = tower.encode(tokens, self._budget, self._device, self._half)
-            found: np.ndarray = vectors.cpu().numpy()
-        return found
+            array: np.ndarray = vectors.cpu().numpy()
+        return array

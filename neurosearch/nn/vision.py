@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
-from neurosearch.nn.text_encoder import found
+from neurosearch.nn.text_encoder import model_source
 
 EFFICIENTNET = "efficientnet-lite0"  # carried by a package
 
@@ -61,7 +61,7 @@ class PretrainedVision(nn.Module):
         super().__init__()
         from transformers import AutoImageProcessor, AutoModel
 
-        with found("encoder.model", model) as source:
+        with model_source("encoder.model", model) as source:
             self.network = AutoModel.from_pretrained(source)
             self.processor = AutoImageProcessor.from_pretrained(source)
         with torch.inference_mode():

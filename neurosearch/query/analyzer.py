@@ -73,16 +73,16 @@ class Tokenizer:
 
     def tokens(self, text: str) -> list[str]:
         lowered = fold(text.lower())
-        found: list[str] = []
+        tokens: list[str] = []
         cache = self._cache
         for word in _WORD.findall(lowered):
             known = cache.get(word)
             if known is None:
                 known = cache[word] = self._split(word)
-            found.extend(known)
+            tokens.extend(known)
         if self._recipe.units:
-            found.extend(number + unit for number, unit in _UNIT.findall(lowered))
-        return found
+            tokens.extend(number + unit for number, unit in _UNIT.findall(lowered))
+        return tokens
 
     def _split(self, word: str) -> tuple[str, ...]:
         if not self._recipe.keep_stopwords and word in _STOPWORDS:

@@ -78,8 +78,8 @@ class Row:
     @property
     def chosen(self) -> dict[str, Any]:
         """What tuning chose on dev, by what was tuned: of the row's first job."""
-        found: dict[str, Any] = self.records[0].get("chosen", {}) if self.records else {}
-        return found
+        parameters: dict[str, Any] = self.records[0].get("chosen", {}) if self.records else {}
+        return parameters
 
 
 def baseline_of(records: list[dict[str, Any]]) -> str:

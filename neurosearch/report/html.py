@@ -47,17 +47,17 @@ def write(table: Table, columns: Sequence[str]) -> str:
         }
         for row in table.rows
     ]
-    found, made = evidence(table, QUERIES), making(table)
+    comparison, made = evidence(table, QUERIES), making(table)
     drawn = charts(table, made)
     titles = {"table": "Table"}
     titles |= {"pareto": "Quality against cost"} if "pareto" in drawn else {}
-    titles |= {"queries": "Query by query"} if len(found.get("systems", ())) > 1 else {}
+    titles |= {"queries": "Query by query"} if len(comparison.get("systems", ())) > 1 else {}
     titles |= {"curves": "Training curves"} if "curves" in drawn else {}
     titles |= {"made": "How each row was made"} if made else {}
     facts = {
         "charts": drawn,
-        "queries": found,
-        "pair": _pair(table, found),
+        "queries": comparison,
+        "pair": _pair(table, comparison),
     }
     # Nothing in a script element may look like a tag.
     data = json.dumps(facts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -70,8 +70,8 @@ def write(table: Table, columns: Sequence[str]) -> str:
         making=made,
         sections=list(titles.items()),
         ids=titles,
-        listed=len(found.get("listed", ())),
-        asked=len(found.get("queries", ())),
+        listed=len(comparison.get("listed", ())),
+        total=len(comparison.get("queries", ())),
         facts=Markup(data),
         style=Markup(_read("table.css")),
         script=Markup(_read("table.js")),
@@ -100,9 +100,9 @@ def _read(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
 
 
-def _pair(table: Table, found: dict[str, Any]) -> list[int]:
+def _pair(table: Table, comparison: dict[str, Any]) -> list[int]:
     """The best system and the baseline, by number: what is compared first."""
-    systems = found.get("systems", [])
+    systems = comparison.get("systems", [])
     if len(systems) < 2:
         return [0, 0]
     best = next((s for s in table.ranked(HEADLINE) if s in systems and s != table.baseline), "")

@@ -73,12 +73,12 @@ class Report(Recipe):
 
     def missing(self, tables: Sequence[Table]) -> list[str]:
         """What was asked for and is not in these tables: slices, and the baseline."""
-        found = {name for table in tables for row in table.rows for name in row.cells}
+        measured = {name for table in tables for row in table.rows for name in row.cells}
         sliced = [name for name in self.columns if name.startswith(f"{HEADLINE} ")]
         message = [
             f"report.columns: no row has {name!r} (evaluation.by says what queries are sliced by)"
             for name in sliced
-            if name not in found and name not in METRICS
+            if name not in measured and name not in METRICS
         ]
         for table in tables:
             if table.protocol != "tokenizer" and not table.as_wanted and len(table.rows) > 1:

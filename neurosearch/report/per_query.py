@@ -32,29 +32,29 @@ def evidence(table: Table, queries: int) -> dict[str, Any]:
     rows = [row for row in table.rows if HEADLINE in row.cells and _runs(row)]
     if not rows or not (source := _dataset(rows[0])):
         return {}
-    asked = source.queries(table.split).frame
+    queries_frame = source.queries(table.split).frame
     judged = pl.concat(_judged(record) for record in rows[0].records).unique(maintain_order=True)
-    scores = np.full((len(rows), asked.height), np.nan)
+    scores = np.full((len(rows), queries_frame.height), np.nan)
     for number, row in enumerate(rows):
         parts = pl.concat(
             pl.read_parquet(record["metrics"], columns=["query_id", HEADLINE])
             for record in row.records
         )
         means = parts.group_by("query_id").agg(pl.col(HEADLINE).mean())
-        placed = asked.join(means, on="query_id", how="left", maintain_order="left")
+        placed = queries_frame.join(means, on="query_id", how="left", maintain_order="left")
         scores[number] = placed[HEADLINE].fill_null(np.nan).to_numpy()
     evaluated = np.isfinite(scores).any(axis=0)
-    asked, scores = asked.filter(pl.Series(evaluated)), scores[:, evaluated]
+    queries_frame, scores = queries_frame.filter(pl.Series(evaluated)), scores[:, evaluated]
     spread = np.nanmax(scores, axis=0) - np.nanmin(scores, axis=0)
     listed = np.sort(np.argsort(-spread, kind="stable")[:queries])
     return {
         "metric": HEADLINE,
         "systems": [row.system for row in rows],
-        "queries": asked["text"].to_list(),
-        "scores": [[_rounded(value) for value in own] for own in scores],
-        "slices": slices_of(asked, source, judged),
+        "queries": queries_frame["text"].to_list(),
+        "scores": [[_rounded(value) for value in row_scores] for row_scores in scores],
+        "slices": slices_of(queries_frame, source, judged),
         "listed": listed.tolist(),
-        **_lists(rows, asked[listed], source, judged),
+        **_lists(rows, queries_frame[listed], source, judged),
     }
 
 
@@ -94,7 +94,7 @@ def _dataset(row: Row) -> Dataset | None:
 
 
 def _lists(
-    rows: Sequence[Row], asked: pl.DataFrame, source: Dataset, judged: pl.DataFrame
+    rows: Sequence[Row], queries: pl.DataFrame, source: Dataset, judged: pl.DataFrame
 ) -> dict[str, Any]:
     """`lists`: by system, by listed query, numbers of titles; `grades`: label and relevance."""
     tops = []
@@ -104,7 +104,7 @@ def _lists(
             return {"lists": [], "titles": [], "grades": []}
         run = pl.read_parquet(path, columns=["query_id", "product_id", "rank"])
         tops.append(run.filter(pl.col("rank") <= SHOWN).sort("rank"))
-    wanted = asked.select("query_id")
+    wanted = queries.select("query_id")
     tops = [top.join(wanted, on="query_id", how="semi", maintain_order="left") for top in tops]
     shown = pl.concat([top.select("product_id") for top in tops]).unique().sort("product_id")
     titles = pl.read_parquet(source.catalogue.path, columns=["product_id", "title"])
@@ -115,10 +115,10 @@ def _lists(
         numbered = top.join(numbers, on="product_id", maintain_order="left")
         grouped = numbered.group_by("query_id", maintain_order=True).agg("number")
         placed = wanted.join(grouped, on="query_id", how="left", maintain_order="left")
-        lists.append([found or [] for found in placed["number"].to_list()])
+        lists.append([listed or [] for listed in placed["number"].to_list()])
     graded = judged.join(numbers, on="product_id")
-    own = graded.group_by("query_id", maintain_order=True).agg("number", "label", "relevant")
-    placed = wanted.join(own, on="query_id", how="left", maintain_order="left")
+    by_query = graded.group_by("query_id", maintain_order=True).agg("number", "label", "relevant")
+    placed = wanted.join(by_query, on="query_id", how="left", maintain_order="left")
     grades = [
         {str(n): [label, good] for n, label, good in zip(*parts, strict=True)} if parts[0] else {}
         for parts in placed.select("number", "label", "relevant").iter_rows()

@@ -65,26 +65,26 @@ def _flat(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
         yield prefix, repr(node) if blank else str(node)
 
 
-def _differences(own: dict[str, str], reference: dict[str, str]) -> list[list[str]]:
+def _differences(config: dict[str, str], reference: dict[str, str]) -> list[list[str]]:
     """Key, the baseline's value, its own."""
-    keys = [*reference, *(key for key in own if key not in reference)]
-    pairs = [[key, reference.get(key, ABSENT), own.get(key, ABSENT)] for key in keys]
+    keys = [*reference, *(key for key in config if key not in reference)]
+    pairs = [[key, reference.get(key, ABSENT), config.get(key, ABSENT)] for key in keys]
     return [pair for pair in pairs if pair[1] != pair[2]]
 
 
 def _files(row: Row, name: str) -> list[Path]:
-    own = Path(row.records[0].get("folder", "")) / name
-    found = [folder / name for folder in folders_of(row)]
+    in_job = Path(row.records[0].get("folder", "")) / name
+    paths = [folder / name for folder in folders_of(row)]
     if name == "health.json":  # a job of task=tokenize keeps it beside its record
-        found.append(own)
-    return [path for path in found if path.is_file()]
+        paths.append(in_job)
+    return [path for path in paths if path.is_file()]
 
 
 def _curve(path: Path) -> dict[str, Any]:
     """Points by metric, thinned; the last one stays."""
     thinned = {
-        name: [*own[: -1 : -(-len(own) // POINTS)], own[-1]]
-        for name, own in curves_of(path).items()
+        name: [*points[: -1 : -(-len(points) // POINTS)], points[-1]]
+        for name, points in curves_of(path).items()
     }
     name = f"{path.parent.parent.name} {path.parent.name[:8]}"
     return {"name": name, "metrics": thinned} if thinned else {}

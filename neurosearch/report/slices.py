@@ -14,7 +14,7 @@ GIVEN = ("source", "popularity")  # columns of the queries that are slices alrea
 MOST = 12  # values of such a column
 
 
-def slices_of(asked: pl.DataFrame, source: Dataset, judged: pl.DataFrame) -> list[dict[str, Any]]:
+def slices_of(queries: pl.DataFrame, source: Dataset, judged: pl.DataFrame) -> list[dict[str, Any]]:
     """For each kind of slice its name, its values, and the value's number of every query.
 
     Words of the query (1-2, 3-4, 5 or more), negation, whether it names a brand of the catalogue
@@ -32,28 +32,28 @@ def slices_of(asked: pl.DataFrame, source: Dataset, judged: pl.DataFrame) -> lis
     negated = (
         pl.when(text.str.contains(NEGATION)).then(pl.lit("negation")).otherwise(pl.lit("none"))
     )
-    frame = asked.with_columns(
+    frame = queries.with_columns(
         length.alias("query length"),
         negated.alias("negation"),
-        _named(asked, source).alias("brand or model"),
-        _mix(asked, judged).alias("label mix"),
+        _named(queries, source).alias("brand or model"),
+        _mix(queries, judged).alias("label mix"),
     )
     names = ["query length", "negation", "brand or model", "label mix"]
-    names += [c for c in GIVEN if c in asked.columns and asked[c].n_unique() <= MOST]
-    found = []
+    names += [c for c in GIVEN if c in queries.columns and queries[c].n_unique() <= MOST]
+    slices = []
     for name in names:
         column = frame[name].cast(pl.String).fill_null("unknown")
         values = sorted(column.unique().to_list())
         if len(values) > 1:
             numbers = {value: number for number, value in enumerate(values)}
             numbered = column.replace_strict(numbers, return_dtype=pl.Int32)
-            found.append({"name": name, "values": values, "of": numbered.to_list()})
-    return found
+            slices.append({"name": name, "values": values, "of": numbered.to_list()})
+    return slices
 
 
-def _named(asked: pl.DataFrame, source: Dataset) -> pl.Series:
+def _named(queries: pl.DataFrame, source: Dataset) -> pl.Series:
     """Whether a word of the query is a brand, or looks like a model's number (and no measure)."""
-    words = asked.select("query_id", word=pl.col("text").str.to_lowercase().str.split(" "))
+    words = queries.select("query_id", word=pl.col("text").str.to_lowercase().str.split(" "))
     words = words.explode("word")
     columns = pl.read_parquet_schema(source.catalogue.path)
     brand = pl.lit(False)
@@ -64,7 +64,7 @@ def _named(asked: pl.DataFrame, source: Dataset) -> pl.Series:
     model = pl.col("word").str.contains(r"\d") & pl.col("word").str.contains(r"[a-z]")
     model &= (pl.col("word").str.len_chars() >= 4) & ~pl.col("word").str.contains(MEASURE)
     by_query = words.group_by("query_id").agg(brand=brand.any(), model=model.any())
-    placed = asked.select("query_id").join(
+    placed = queries.select("query_id").join(
         by_query, on="query_id", how="left", maintain_order="left"
     )
     named = (
@@ -77,10 +77,10 @@ def _named(asked: pl.DataFrame, source: Dataset) -> pl.Series:
     return placed.select(named.alias("named"))["named"]
 
 
-def _mix(asked: pl.DataFrame, judged: pl.DataFrame) -> pl.Series:
+def _mix(queries: pl.DataFrame, judged: pl.DataFrame) -> pl.Series:
     """The label that most of a query's judged products have."""
     counts = judged.group_by("query_id", "label").len()
     ordered = counts.sort(["len", "label"], descending=[True, False])
     top = ordered.group_by("query_id", maintain_order=True).agg(pl.col("label").first())
-    placed = asked.select("query_id").join(top, on="query_id", how="left", maintain_order="left")
+    placed = queries.select("query_id").join(top, on="query_id", how="left", maintain_order="left")
     return ("mostly " + placed["label"].fill_null("unjudged")).alias("mix")

@@ -82,17 +82,17 @@ function listing(a, b, gap) {
     .filter(([n]) => Number.isFinite(gap(n)) && queries.queries[n].toLowerCase().includes(words));
   const sign = $("order").value === "won" ? -1 : 1;
   places.sort((x, y) => sign * (gap(x[0]) - gap(y[0])));
-  $("asked").replaceChildren();
+  $("listing").replaceChildren();
   places.forEach(([n, place], number) => {
     const item = make("li"), button = make("button", queries.queries[n]);
     button.append(make("i", (gap(n) > 0 ? "+" : "") + share(gap(n))));
     button.addEventListener("click", () => {
-      document.querySelectorAll("#asked [aria-current]").forEach(other => other.removeAttribute("aria-current"));
+      document.querySelectorAll("#listing [aria-current]").forEach(other => other.removeAttribute("aria-current"));
       button.setAttribute("aria-current", "true");
       sides(place, a, b);
     });
     item.append(button);
-    $("asked").append(item);
+    $("listing").append(item);
     if (!number) button.click();
   });
   if (!places.length) $("lists").replaceChildren(make("p", "no such query among those listed"));

@@ -127,8 +127,8 @@ def _table(members: list[dict[str, Any]], failed: list[dict[str, Any]], command:
 def _told_apart(table: Table, tables: list[Table], keys: list[tuple[str, ...]]) -> Table:
     """A table whose file name another one has, named by what it differs in."""
     alike = [other for other in tables if other.stem == table.stem]
-    own = _common(table)
-    differs = own.difference(*(_common(other) for other in alike if other is not table))
+    shared = _common(table)
+    differs = shared.difference(*(_common(other) for other in alike if other is not table))
     # Data sets of one name that no override tells apart: their content does.
     name = shortened(sorted(differs)) or keys[tables.index(table)][2][:6]
     plain = re.sub(r"[^\w=.,-]+", "-", name)

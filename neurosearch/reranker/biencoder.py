@@ -65,7 +65,7 @@ class LiveCosines:
 
     def scores(self, texts: list[str], query: np.ndarray, row: np.ndarray) -> np.ndarray:
         """P cosines; only products of the pairs are encoded."""
-        asked = self._asked.encode(texts)
+        query_vectors = self._asked.encode(texts)
         rows, place = np.unique(row, return_inverse=True)
         products = self._shown.encode([self._products[number] for number in rows])
-        return pair_cosines(asked, products, query, place)
+        return pair_cosines(query_vectors, products, query, place)

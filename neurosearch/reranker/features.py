@@ -48,18 +48,18 @@ class Features(Artifact[pl.DataFrame]):
         query, row = pairs["query"].to_numpy(), pairs["row"].to_numpy()
         columns: dict[str, Any] = of_first_stage(pairs)
         columns |= Lexical(data.catalogue.all_texts(("title",))).features(queries.texts, query, row)
-        for name, (asked, shown) in self.cosines.items():
-            vectors = runtime.get(asked).vectors, runtime.get(shown).vectors
+        for name, (query_side, shown) in self.cosines.items():
+            vectors = runtime.get(query_side).vectors, runtime.get(shown).vectors
             columns[f"cosine {name}"] = pair_cosines(*vectors, query, row)
         frame = pairs.select("query_id", "product_id").with_columns(
             pl.Series(name, values, pl.Float32) for name, values in columns.items()
         )
         keys = ["query_id", "product_id"]
         for name, scored in self.scored.items():
-            own = runtime.get(scored).frame.select(
+            scores = runtime.get(scored).frame.select(
                 *keys, pl.col("score").cast(pl.Float32).alias(f"score {name}")
             )
-            frame = frame.join(own, on=keys, how="left", maintain_order="left")
+            frame = frame.join(scores, on=keys, how="left", maintain_order="left")
         frame.write_parquet(folder / "features.parquet")
         facts = [name for name in frame.columns if name not in keys]
         (folder / "features.json").write_text(json.dumps(facts), encoding="utf-8")

@@ -133,9 +133,9 @@ class LambdaMART(Reranker):
             query, row = pairs["query"].to_numpy(), pairs["row"].to_numpy()
             columns = of_first_stage(pairs) | words.features(texts, query, row)
             for name, (live, products) in encoders.items():
-                asked = live.encode(texts)
+                query_vectors = live.encode(texts)
                 shown = runtime.get(products).vectors
-                columns[f"cosine {name}"] = pair_cosines(asked, shown, query, row)
+                columns[f"cosine {name}"] = pair_cosines(query_vectors, shown, query, row)
             for name, scorer in rerankers.items():
                 columns[f"score {name}"] = scorer(texts, pairs)
             inputs = np.stack([columns[name].astype(np.float32) for name in names], axis=1)
@@ -146,11 +146,11 @@ class LambdaMART(Reranker):
     def serving(
         self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever
     ) -> list[Any]:
-        own: list[Any] = [self.trained(data, request.query, first)]
-        own += [encoder.product_embeddings(data) for encoder in self.encoders.values()]
+        artifacts: list[Any] = [self.trained(data, request.query, first)]
+        artifacts += [encoder.product_embeddings(data) for encoder in self.encoders.values()]
         for reranker in self.rerankers.values():
-            own += reranker.serving(data, request, first)
-        return own
+            artifacts += reranker.serving(data, request, first)
+        return artifacts
 
     def label(self) -> str:
         if not self.encoders and not self.rerankers:
@@ -265,5 +265,5 @@ class TreeScores(PairScores):
     def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
         trees, names = load_trees(runtime.get(self.trained))
         inputs = runtime.get(self.features).select(names).to_numpy()
-        found = trees.predict(inputs, num_threads=runtime.cpu_threads)
-        return np.asarray(found, dtype=np.float32)
+        scores = trees.predict(inputs, num_threads=runtime.cpu_threads)
+        return np.asarray(scores, dtype=np.float32)

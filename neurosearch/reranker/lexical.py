@@ -44,11 +44,11 @@ class Lexical:
         )
         self._bigrams = _matrix(_bigrams(terms), self._couples).sign()
         self._numbers = _digits(self._terms)
-        self._first = _matrix([own[:1] for own in terms], self._terms, self._size).sign()
+        self._first = _matrix([words[:1] for words in terms], self._terms, self._size).sign()
 
     def _idf_of(self, count: np.ndarray) -> np.ndarray:
-        found: np.ndarray = np.log(1 + (self._titles - count + 0.5) / (count + 0.5))
-        return found.astype(np.float32)
+        idf: np.ndarray = np.log(1 + (self._titles - count + 0.5) / (count + 0.5))
+        return idf.astype(np.float32)
 
     def features(
         self, queries: list[str], query: np.ndarray, row: np.ndarray
@@ -61,13 +61,13 @@ class Lexical:
         known = wanted[:, : self._size]
         idf = np.concatenate([self._idf, self._idf_of(np.zeros(len(unseen)))])
         by_idf = wanted.multiply(idf[None, : wanted.shape[1]]).tocsr()
-        asked = np.asarray(wanted.sum(axis=1)).ravel()
-        found = _dot(known, self._shown, query, row)
-        pairs: dict[str, Any] = {"coverage": found / np.maximum(asked[query], 1)}
+        query_idf = np.asarray(wanted.sum(axis=1)).ravel()
+        shared_idf = _dot(known, self._shown, query, row)
+        pairs: dict[str, Any] = {"coverage": shared_idf / np.maximum(query_idf[query], 1)}
         total = np.asarray(by_idf.sum(axis=1)).ravel()[query]
         known_idf = by_idf[:, : self._size]
         pairs["idf coverage"] = _dot(known_idf, self._shown, query, row) / np.maximum(total, 1e-9)
-        pairs["title coverage"] = found / np.maximum(self._distinct[row], 1)
+        pairs["title coverage"] = shared_idf / np.maximum(self._distinct[row], 1)
         pairs["bm25"] = _dot(known_idf, self._strength, query, row)
         new: dict[str, int] = {}
         grams = _matrix(_bigrams(terms), self._couples, extra=new).sign()
@@ -81,7 +81,7 @@ class Lexical:
         common = _dot(numbers[:, : self._size], self._shown, query, row)
         pairs["numbers asked"] = asked_numbers
         pairs["numbers found"] = common / np.maximum(asked_numbers, 1)
-        pairs["query terms"], pairs["title terms"] = asked[query], self._distinct[row]
+        pairs["query terms"], pairs["title terms"] = query_idf[query], self._distinct[row]
         return {name: np.asarray(pairs[name], dtype=np.float32) for name in NAMES}
 
 
@@ -123,14 +123,14 @@ def _digits(words: Iterable[str]) -> np.ndarray:
 
 
 def _bigrams(texts: list[list[str]]) -> list[list[str]]:
-    return [[f"{a} {b}" for a, b in itertools.pairwise(own)] for own in texts]
+    return [[f"{a} {b}" for a, b in itertools.pairwise(words)] for words in texts]
 
 
 def _dot(left: Any, right: Any, query: np.ndarray, row: np.ndarray) -> np.ndarray:
     """P inner products of rows, in slices."""
-    found = np.empty(len(query), dtype=np.float32)
+    products = np.empty(len(query), dtype=np.float32)
     for start in range(0, len(query), 65_536):
         part = slice(start, start + 65_536)
         product = left[query[part]].multiply(right[row[part]])
-        found[part] = np.asarray(product.sum(axis=1)).ravel()
-    return found
+        products[part] = np.asarray(product.sum(axis=1)).ravel()
+    return products

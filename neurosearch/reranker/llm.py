@@ -107,7 +107,7 @@ class Graded(PairScores):
             raise InputError(f"{recipe.label()}: {message}; nothing was asked")
         with runtime.progressing("asking the model", len(missing)) as advance:
             for path, prompt in missing.items():
-                answer = asked(recipe, prompt)
+                answer = ask(recipe, prompt)
                 kept = {"prompt": prompt, "answer": answer}
                 write_whole(path, json.dumps(kept).encode())
                 advance(1)
@@ -125,7 +125,7 @@ def _hashed(text: str) -> str:
 def _number(path: Path) -> float:
     answer = json.loads(path.read_text(encoding="utf-8"))["answer"]
     # "7", "7/10", "Out of 10: 7": the number that is not the scale.
-    numbers = [float(found) for found in re.findall(r"-?\d+(?:\.\d+)?", answer)]
+    numbers = [float(digits) for digits in re.findall(r"-?\d+(?:\.\d+)?", answer)]
     graded = [number for number in numbers if 0 <= number <= 10]
     below = [number for number in graded if number < 10]
     return (below or graded or [0.0])[0]
@@ -141,7 +141,7 @@ def check_endpoint(recipe: LLM) -> None:
         raise _unanswered(recipe, error) from None
 
 
-def asked(recipe: LLM, prompt: str) -> str:
+def ask(recipe: LLM, prompt: str) -> str:
     """One answer. Raises InputError with what the endpoint said."""
     import httpx
 

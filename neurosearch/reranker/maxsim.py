@@ -49,8 +49,8 @@ class MaxSim(Reranker):
 
         def score(texts: list[str], pairs: pl.DataFrame) -> np.ndarray:
             query, row = pairs["query"].to_numpy(), pairs["row"].to_numpy()
-            asked = TokenEmbeddings(*encoder.encode(texts, 0), "")
-            return pair_scores(ragged(asked, encoder.device), shown, query, row)
+            query_tokens = TokenEmbeddings(*encoder.encode(texts, 0), "")
+            return pair_scores(ragged(query_tokens, encoder.device), shown, query, row)
 
         return score
 
@@ -68,5 +68,5 @@ class MaxSimScores(PairScores):
         from neurosearch.nn.maxsim import pair_scores
 
         device = runtime.torch_device()
-        asked, shown = (ragged(runtime.get(x), device) for x in (self.queries, self.products))
-        return pair_scores(asked, shown, query, row)
+        queries, shown = (ragged(runtime.get(x), device) for x in (self.queries, self.products))
+        return pair_scores(queries, shown, query, row)

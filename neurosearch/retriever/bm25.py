@@ -232,11 +232,11 @@ class _LuceneSearcher:
         return padded([self.worker.search(words, k, self.scoring) for words in tokens], k)
 
 
-def padded(found: Sequence[tuple[Any, Any]], k: int) -> tuple[np.ndarray, np.ndarray]:
+def padded(lists: Sequence[tuple[Any, Any]], k: int) -> tuple[np.ndarray, np.ndarray]:
     """Ragged rows and scores as Q×k arrays, -1 and -inf where there is nothing."""
-    rows = np.full((len(found), k), -1, dtype=np.int64)
-    scores = np.full((len(found), k), -np.inf, dtype=np.float32)
-    for number, (some_rows, some_scores) in enumerate(found):
+    rows = np.full((len(lists), k), -1, dtype=np.int64)
+    scores = np.full((len(lists), k), -np.inf, dtype=np.float32)
+    for number, (some_rows, some_scores) in enumerate(lists):
         rows[number, : len(some_rows)] = some_rows
         scores[number, : len(some_scores)] = some_scores
     return rows, scores

@@ -128,14 +128,14 @@ class TunedParameters(Artifact[BM25]):
         judgments = data.judgments(queries.split)
         new = {_name(c): c for c in candidates if _name(c) not in trials}
         tokens = self.recipe.base.analyzer.tokenizer()(queries.texts)
-        found = lucene.batch_search(
+        lists = lucene.batch_search(
             runtime.get(self.index),
             tokens,
             self.request.depth,
             [bm25.scoring(candidate) for candidate in new.values()],
             runtime,
         )
-        for name, hits in zip(new, found, strict=True):
+        for name, hits in zip(new, lists, strict=True):
             run = bm25.to_run(hits, queries, data, self.request.depth)
             scores = per_query(run, queries, judgments, self.recipe.gain, ("nDCG@10",))
             trials[name] = float(scores["nDCG@10"].to_numpy().mean())

@@ -94,8 +94,8 @@ class DenseRun(RunArtifact):
 
         faiss.omp_set_num_threads(runtime.cpu_threads)
         data = runtime.get(self.data)
-        asked = runtime.get(self.queries)
-        rows, scores = runtime.get(self.index).search(asked, self.request.depth)
+        embedded = runtime.get(self.queries)
+        rows, scores = runtime.get(self.index).search(embedded, self.request.depth)
         queries = self.request.queries(data)
         return Run.from_arrays(rows, scores, queries, data.catalogue, self.request.depth, FLOOR)
 
@@ -111,8 +111,8 @@ class ComparedShare(Artifact[pl.DataFrame]):
     index: Artifact[LiveIndex]
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        data, asked = runtime.get(self.data), runtime.get(self.queries)
-        vectors = np.ascontiguousarray(asked.vectors, dtype=np.float32)
+        data, queries = runtime.get(self.data), runtime.get(self.queries)
+        vectors = np.ascontiguousarray(queries.vectors, dtype=np.float32)
         counts = runtime.get(self.index).compared(vectors)
         share = 100 * counts / len(data.catalogue)
         ids = self.request.queries(data).ids
@@ -137,9 +137,9 @@ class PoolRun(RunArtifact):
         data = runtime.get(self.data)
         queries = self.request.queries(data)
         pool = judged_rows(queries, data)
-        asked = runtime.get(self.queries).vectors[pool["query"].to_numpy()]
+        query_vectors = runtime.get(self.queries).vectors[pool["query"].to_numpy()]
         products = runtime.get(self.products).vectors[pool["row"].to_numpy()]
-        scores = np.einsum("nd,nd->n", asked, products)
+        scores = np.einsum("nd,nd->n", query_vectors, products)
         scores = np.where((products != 0).any(axis=1), scores, FLOOR)  # a missing picture
         frame = pool.select(
             queries.ids.gather(pool["query"]).alias("query_id"),

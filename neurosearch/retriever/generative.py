@@ -80,7 +80,7 @@ class Generative(Retriever):
     def diagnosis(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Any] | None:
         if request.pool == "judged":
             return None
-        pool = view.asked(data, request.split, pool=True)
+        pool = view.with_queries(data, request.split, pool=True)
         written = Written(pool, request, *self._parts(data))
         run, gain = self.run(data, request), self.generator.gain
         return GenerationMetrics.of(data, request.split, written, run, gain)
@@ -141,7 +141,9 @@ class GenerativeRun(RunArtifact):
         vectors = runtime.get(self.queries).vectors, runtime.get(self.products).vectors
         k = min(self.request.depth, len(data.catalogue))
         limits = self.beam, self.constrained, self.cosine_weight
-        rows, scores = model.products(model.asked(queries, data.catalogue), k, *limits, vectors)
+        rows, scores = model.products(
+            model.query_texts(queries, data.catalogue), k, *limits, vectors
+        )
         return Run.from_arrays(rows, scores, queries, data.catalogue, self.request.depth)
 
 
@@ -166,12 +168,14 @@ class GenerativePoolRun(RunArtifact):
         queries = self.request.queries(data)
         pool = judged_rows(queries, data)
         model = LiveGenerator(runtime.get(self.trained), ids, runtime)
-        asked, rows = pool["query"].to_numpy(), pool["row"].to_numpy()
+        query_rows, rows = pool["query"].to_numpy(), pool["row"].to_numpy()
         codes = np.asarray(ids.codes)[rows]
-        tokens = model.tokens(model.asked(queries, data.catalogue))
-        scores = path_scores(model.network, tokens, asked, codes, model.device).sum(axis=1)
+        tokens = model.tokens(model.query_texts(queries, data.catalogue))
+        scores = path_scores(model.network, tokens, query_rows, codes, model.device).sum(axis=1)
         texts, products = (runtime.get(x).vectors for x in (self.queries, self.products))
-        scores = scores + self.cosine_weight * np.einsum("nd,nd->n", texts[asked], products[rows])
+        scores = scores + self.cosine_weight * np.einsum(
+            "nd,nd->n", texts[query_rows], products[rows]
+        )
         frame = pool.select(
             queries.ids.gather(pool["query"]).alias("query_id"),
             data.catalogue.ids.gather(pool["row"]).alias("product_id"),
@@ -189,5 +193,5 @@ class _GenerativeSearcher:
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         processed = self.query.process(list(texts))
-        asked = self.encoder.encode(processed)
-        return self.model.products(processed, k, *self.limits, (asked, self.vectors))
+        query_vectors = self.encoder.encode(processed)
+        return self.model.products(processed, k, *self.limits, (query_vectors, self.vectors))

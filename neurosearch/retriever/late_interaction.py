@@ -132,8 +132,10 @@ class PoolTokensRun(RunArtifact):
         queries = self.request.queries(data)
         pool = judged_rows(queries, data)
         device = runtime.torch_device()
-        asked, shown = (ragged(runtime.get(x), device) for x in (self.queries, self.products))
-        scores = pair_scores(asked, shown, pool["query"].to_numpy(), pool["row"].to_numpy())
+        query_tokens, shown = (
+            ragged(runtime.get(x), device) for x in (self.queries, self.products)
+        )
+        scores = pair_scores(query_tokens, shown, pool["query"].to_numpy(), pool["row"].to_numpy())
         frame = pool.select(
             queries.ids.gather(pool["query"]).alias("query_id"),
             data.catalogue.ids.gather(pool["row"]).alias("product_id"),
@@ -151,6 +153,6 @@ class _LateSearcher:
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         vectors, offsets = self.live.encode(self.query.process(list(texts)), 0)
-        asked = TokenEmbeddings(vectors, offsets, self.identity)
-        rows, scores, _ = self.index.search(asked, k, self.runtime)
+        query_tokens = TokenEmbeddings(vectors, offsets, self.identity)
+        rows, scores, _ = self.index.search(query_tokens, k, self.runtime)
         return rows, scores

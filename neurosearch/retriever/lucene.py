@@ -100,12 +100,12 @@ def _check_count(index: Path, wanted: int, runtime: Runtime) -> None:
     """
     try:
         with LuceneWorker(index, runtime.java_memory) as worker:
-            found = worker.count()
+            count = worker.count()
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(f"{index.parent}: Lucene's index can't be opened ({reason})") from None
-    if found != wanted:
-        message = f"Lucene's index holds {found:,} of {wanted:,} products: is the disk full?"
+    if count != wanted:
+        message = f"Lucene's index holds {count:,} of {wanted:,} products: is the disk full?"
         raise InputError(f"{index.parent}: {message}")
 
 
@@ -133,12 +133,12 @@ def batch_search(
     index: Path, queries: list[list[str]], k: int, scorings: Sequence[Scoring], runtime: Runtime
 ) -> list[pl.DataFrame]:
     """For each scoring, a frame of `query` (number), `row`, `score` (Float32), best first."""
-    asked = [number for number, tokens in enumerate(queries) if tokens]
-    parts = [asked[start : start + BATCH] for start in range(0, len(asked), BATCH)]
+    worded = [number for number, tokens in enumerate(queries) if tokens]
+    parts = [worded[start : start + BATCH] for start in range(0, len(worded), BATCH)]
     work = [(scoring, part) for scoring in scorings for part in parts]
     if not work:
         return [_no_hits() for _ in scorings]
-    found: list[pl.DataFrame | None] = [None] * len(work)
+    frames: list[pl.DataFrame | None] = [None] * len(work)
     todo = iter(range(len(work)))
     lock = Lock()
 
@@ -150,13 +150,13 @@ def batch_search(
                 if number is None:
                     return
                 scoring, part = work[number]
-                found[number] = worker.batch([queries[n] for n in part], part, k, scoring)
+                frames[number] = worker.batch([queries[n] for n in part], part, k, scoring)
 
     workers = min(runtime.cpu_threads, len(work))
     with ThreadPoolExecutor(workers) as threads:
         for ended in [threads.submit(serve) for _ in range(workers)]:
             ended.result()
-    whole = [frame for frame in found if frame is not None]
+    whole = [frame for frame in frames if frame is not None]
     size = len(parts)
     return [pl.concat(whole[size * n : size * (n + 1)]) for n in range(len(scorings))]
 
@@ -193,20 +193,20 @@ class LuceneWorker:
         if not tokens or k == 0:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         names = None if pool is None else [f"{place:09d}" for place in self._places_of(pool)]
-        (found,) = self._searched([tokens], k, scoring, names)
-        return found
+        (hits,) = self._searched([tokens], k, scoring, names)
+        return hits
 
     def batch(
         self, queries: list[list[str]], numbers: Sequence[int], k: int, scoring: Scoring
     ) -> pl.DataFrame:
         """`query` (of `numbers`), `row`, `score` of several queries."""
-        found = self._searched(queries, k, scoring, None)
-        lengths = [len(rows) for rows, _ in found]
+        hits = self._searched(queries, k, scoring, None)
+        lengths = [len(rows) for rows, _ in hits]
         return pl.DataFrame(
             {
                 "query": np.repeat(np.asarray(numbers, dtype=np.int64), lengths),
-                "row": np.concatenate([rows for rows, _ in found]),
-                "score": np.concatenate([scores for _, scores in found]),
+                "row": np.concatenate([rows for rows, _ in hits]),
+                "score": np.concatenate([scores for _, scores in hits]),
             }
         )
 
@@ -270,8 +270,8 @@ def pool_scores(
     grouped = pool.group_by("query", maintain_order=True).agg("row")
     parts: list[tuple[int, np.ndarray, np.ndarray]] = []
     for query, rows in grouped.iter_rows():
-        found, scores = worker.search(queries[query], len(rows), scoring, rows)
-        known = dict(zip(found.tolist(), scores.tolist(), strict=True))
+        hits, scores = worker.search(queries[query], len(rows), scoring, rows)
+        known = dict(zip(hits.tolist(), scores.tolist(), strict=True))
         filled = np.array([known.get(row, 0.0) for row in rows])
         parts.append((query, np.array(rows), filled))
     return pl.DataFrame(

@@ -50,15 +50,15 @@ class Answerer:
             return {"count": self.reader.numDocs()}
         self.searcher.setSimilarity(self.similarity(request["k1"], request["b"]))
         pool = request["pool"] and self._pool(request["pool"])
-        found = []
+        answers = []
         for text in request["queries"]:
             query = self._words(text, request["boosts"])
             if pool is not None:
                 query = self._both(query, pool)
             top = self.searcher.search(query, request["k"], self.order, True)
             hits = self.scored.fromTopDocs(top, self.searcher)
-            found.append([[int(name) for name in hits.docids], list(hits.scores)])
-        return {"found": found}
+            answers.append([[int(name) for name in hits.docids], list(hits.scores)])
+        return {"found": answers}
 
     def _words(self, text: str, boosts: dict[str, float]) -> Any:
         """The bag of words over `contents`, or over boosted fields."""

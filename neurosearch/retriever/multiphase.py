@@ -156,13 +156,13 @@ class MultiphaseRun(RunArtifact):
         import faiss
 
         faiss.omp_set_num_threads(runtime.cpu_threads)
-        data, asked = runtime.get(self.data), runtime.get(self.queries)
+        data, embedded = runtime.get(self.data), runtime.get(self.queries)
         lists = runtime.get(self.lists)
-        if asked.encoder != lists.encoder:
+        if embedded.encoder != lists.encoder:
             raise InputError("the lists hold vectors of another encoder than the queries'")
         nodes, _ = self.prefixes(runtime)
         depth = min(self.request.depth, len(data.catalogue))
-        rows, scores = lists.nearest(asked.vectors, nodes, depth)
+        rows, scores = lists.nearest(embedded.vectors, nodes, depth)
         queries = self.request.queries(data)
         return Run.from_arrays(rows, scores, queries, data.catalogue, self.request.depth, FLOOR)
 

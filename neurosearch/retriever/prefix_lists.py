@@ -42,11 +42,11 @@ class PrefixLists:
         """
         import torch
 
-        found, compared = [], []
+        lists, compared = [], []
         for start in range(0, len(vectors), CHUNK):
-            asked = torch.from_numpy(np.ascontiguousarray(vectors[start : start + CHUNK]))
-            kept = torch.zeros(len(asked), 1, dtype=torch.long)
-            visited = torch.zeros(len(asked), dtype=torch.long)
+            chunk = torch.from_numpy(np.ascontiguousarray(vectors[start : start + CHUNK]))
+            kept = torch.zeros(len(chunk), 1, dtype=torch.long)
+            visited = torch.zeros(len(chunk), dtype=torch.long)
             steps = zip(self.trie.levels[: self.depth], self.nodes, widths, strict=True)
             for level, means, width in steps:
                 places, valid = level.children(kept.clamp(min=0))
@@ -54,7 +54,7 @@ class PrefixLists:
                 places = places.flatten(1)
                 visited += valid.sum(dim=1)
                 vectors_of = torch.from_numpy(means)[places]
-                scores = torch.einsum("qd,qnd->qn", asked, vectors_of)
+                scores = torch.einsum("qd,qnd->qn", chunk, vectors_of)
                 scores.masked_fill_(~valid, -torch.inf)
                 last = means is self.nodes[-1]
                 most = level.nodes if last and k else width
@@ -65,10 +65,10 @@ class PrefixLists:
                     before = held.cumsum(dim=1) - held
                     wanted = (torch.arange(kept.shape[1]) < width) | (before < k)
                     kept = kept.masked_fill(~wanted, -1)[:, : int(wanted.sum(dim=1).max())]
-            found.append(kept.numpy())
+            lists.append(kept.numpy())
             compared.append(visited.numpy())
-        width = max(part.shape[1] for part in found)
-        padded = [np.pad(p, ((0, 0), (0, width - p.shape[1])), constant_values=-1) for p in found]
+        width = max(part.shape[1] for part in lists)
+        padded = [np.pad(p, ((0, 0), (0, width - p.shape[1])), constant_values=-1) for p in lists]
         return np.concatenate(padded), np.concatenate(compared)
 
     def enough(self, nodes: np.ndarray, k: int) -> np.ndarray:
@@ -80,9 +80,9 @@ class PrefixLists:
         grown = {row: self._grown(nodes[row], k) for row in short}
         width = max(nodes.shape[1], max(map(len, grown.values())))
         result = np.pad(nodes, ((0, 0), (0, width - nodes.shape[1])), constant_values=-1)
-        for row, own in grown.items():
+        for row, prefixes in grown.items():
             result[row] = -1
-            result[row, : len(own)] = own
+            result[row, : len(prefixes)] = prefixes
         return result
 
     def _grown(self, nodes: np.ndarray, k: int) -> np.ndarray:
@@ -97,8 +97,8 @@ class PrefixLists:
                 break
             below = np.unique(above)
             for level in range(depth, self.depth):
-                found, there = self.trie.levels[level].children(torch.from_numpy(below))
-                below = found[there].numpy()
+                children, there = self.trie.levels[level].children(torch.from_numpy(below))
+                below = children[there].numpy()
             if self.sizes[below].sum() >= min(k, len(self.ids)):
                 return below
         return np.arange(len(self.sizes))
@@ -107,11 +107,11 @@ class PrefixLists:
         self, vectors: np.ndarray, nodes: np.ndarray, k: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Q×k rows (-1 padded) and cosines of the products in the nodes' lists."""
-        asked = np.ascontiguousarray(vectors, dtype=np.float32)
+        queries = np.ascontiguousarray(vectors, dtype=np.float32)
         places = np.ascontiguousarray(nodes, dtype=np.int64)
         self.index.nprobe = places.shape[1]
         nothing = np.zeros(places.shape, dtype=np.float32)
-        scores, rows = self.index.search_preassigned(asked, k, places, nothing)
+        scores, rows = self.index.search_preassigned(queries, k, places, nothing)
         return rows, scores
 
 

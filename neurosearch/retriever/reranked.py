@@ -73,8 +73,8 @@ class Reranked(Retriever):
         return DevWeight(source, dev, *self._stages(data, dev), self.gain)
 
     def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
-        own = self.reranker.serving(data, request, self.retriever)
-        return [*self.retriever.serving(data, request), *own]
+        artifacts = self.reranker.serving(data, request, self.retriever)
+        return [*self.retriever.serving(data, request), *artifacts]
 
     @property
     def is_live(self) -> bool:
@@ -134,8 +134,8 @@ class DevWeight(Artifact[float]):
         tried = {}
         for weight in GRID:
             run = interpolated(first, scored, weight, queries)
-            found = per_query(run, queries, judgments, self.gain, ("nDCG@10",))
-            tried[weight] = float(found["nDCG@10"].to_numpy().mean())
+            metrics = per_query(run, queries, judgments, self.gain, ("nDCG@10",))
+            tried[weight] = float(metrics["nDCG@10"].to_numpy().mean())
         best = max(tried, key=lambda weight: (tried[weight], -weight))
         facts = {"weight": best, "dev nDCG@10": tried[best], "tried": list(tried.items())}
         (folder / "weight.json").write_text(json.dumps(facts), encoding="utf-8")
@@ -149,9 +149,11 @@ def interpolated(first: Run, scored: Run, weight: float, queries: Queries) -> Ru
     """Scored products above all others, by weight · scored + (1 - weight) · first, each min-max."""
     keys = ["query_id", "product_id"]
     again = scored.frame.select(*keys)
-    own = first.frame.join(again, on=keys, how="semi", maintain_order="left")
+    reranked = first.frame.join(again, on=keys, how="semi", maintain_order="left")
     rest = first.frame.join(again, on=keys, how="anti", maintain_order="left")
-    before = normalised("first", Run(first.split, own), "min-max").select(*keys, before="score")
+    before = normalised("first", Run(first.split, reranked), "min-max").select(
+        *keys, before="score"
+    )
     after = normalised("scored", scored, "min-max").select(*keys, after="score")
     mixed = before.join(after, on=keys).select(
         *keys, score=2 + weight * pl.col("after") + (1 - weight) * pl.col("before")
@@ -173,7 +175,7 @@ class _RerankedSearcher:
         rows, scores = self.first.search(texts, max(k, self.list_depth, self.depth))
         head = rows[:, : self.depth]
         query, place = np.nonzero(head >= 0)
-        found = np.full(head.shape, -np.inf)
+        new_scores = np.full(head.shape, -np.inf)
         pairs = pl.DataFrame(
             {
                 "query": query,
@@ -182,9 +184,9 @@ class _RerankedSearcher:
                 "rank": (place + 1).astype(np.int32),
             }
         )
-        found[query, place] = self.score(self.query.process(list(texts)), pairs)
+        new_scores[query, place] = self.score(self.query.process(list(texts)), pairs)
         before = np.where(head >= 0, scores[:, : self.depth], -np.inf)
-        mixed = self.weight * _scaled(found) + (1 - self.weight) * _scaled(before)
+        mixed = self.weight * _scaled(new_scores) + (1 - self.weight) * _scaled(before)
         order = np.argsort(-mixed, axis=1, kind="stable")
         rows = np.concatenate([np.take_along_axis(head, order, 1), rows[:, self.depth :]], axis=1)
         scores = scores.astype(np.float32)
@@ -199,5 +201,5 @@ def _scaled(scores: np.ndarray) -> np.ndarray:
     low = np.where(there, scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)
     high = np.where(there, scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
     with np.errstate(invalid="ignore"):
-        found: np.ndarray = np.where(there, (scores - low) / np.maximum(high - low, 1e-9), -np.inf)
-    return found
+        scaled: np.ndarray = np.where(there, (scores - low) / np.maximum(high - low, 1e-9), -np.inf)
+    return scaled

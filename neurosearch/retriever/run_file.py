@@ -100,8 +100,8 @@ def _from_json(path: Path) -> pl.DataFrame:
         lists: Any = json.loads(path.read_text(encoding="utf-8"))
         rows = [
             (str(query), str(product), float(score))
-            for query, found in lists.items()
-            for product, score in found.items()
+            for query, scores in lists.items()
+            for product, score in scores.items()
         ]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         message = "{query id: {product id: score}}"

@@ -159,8 +159,8 @@ def build(config: DictConfig, role: str) -> Any:
 
 def _key(error: Exception, role: str) -> str:
     """The config key of the part that Hydra could not make, such as `retriever.encoder`."""
-    found = re.findall(r"^full_key: (\S+)$", str(error), flags=re.M)
-    return found[-1] if found else role
+    keys = re.findall(r"^full_key: (\S+)$", str(error), flags=re.M)
+    return keys[-1] if keys else role
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

@@ -106,8 +106,8 @@ def project(vectors: np.ndarray, name: str, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     if name == "pca":
-        found: np.ndarray = PCA(2, random_state=seed).fit_transform(vectors)
-        return found
+        points: np.ndarray = PCA(2, random_state=seed).fit_transform(vectors)
+        return points
     perplexity = min(30.0, max(1.0, (len(vectors) - 1) / 3))
     mapped: np.ndarray = TSNE(2, perplexity=perplexity, random_state=seed).fit_transform(vectors)
     return mapped

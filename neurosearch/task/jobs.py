@@ -93,14 +93,14 @@ def _check_new(task: Task, job: Job, built: dict[tuple[str, ...], set[str]]) -> 
     Both would be rows of one system. Seeds are left out: a system without chance has none.
     """
     addresses = tuple(target.address for target in task.targets(job))
-    own = set(job.overrides)
+    overrides = set(job.overrides)
     if addresses and addresses in built:
-        differs = sorted(own - built[addresses])
+        differs = sorted(overrides - built[addresses])
         changed = " ".join(differs) or "a repeated value"
-        earlier = " ".join(sorted(built[addresses] - own)) or "the same overrides"
+        earlier = " ".join(sorted(built[addresses] - overrides)) or "the same overrides"
         message = f"{changed} changes nothing: the job of {earlier} is the same system"
         raise InputError(f"{message} on the same data; leave one out")
-    built[addresses] = own
+    built[addresses] = overrides
 
 
 def check_read(config: DictConfig, overrides: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ class Plan(Task):
                 if not tree.is_told(target, planned.runtime.store):
                     for line in tree.lines(target, planned.runtime.store, 1, True):
                         console.print(line)
-        there = len(tree.told - tree.gone)
+        there = len(tree.printed - tree.gone)
         console.print(f"{len(tree.waiting)} artifacts to build, {there} there already")
         if faults:
             raise InputError(
@@ -61,7 +61,7 @@ class _Tree:
 
     depth: int
     wanted: set[str] = field(default_factory=set)
-    told: set[str] = field(default_factory=set)
+    printed: set[str] = field(default_factory=set)
     gone: set[str] = field(default_factory=set)
     waiting: set[str] = field(default_factory=set)
 
@@ -69,7 +69,7 @@ class _Tree:
         """Whether a line says all about what the job needs of it."""
         key = artifact.stored().address
         built = store.manifest(artifact) is not None
-        return key in self.told and (built or key in self.waiting)
+        return key in self.printed and (built or key in self.waiting)
 
     def lines(
         self, artifact: Artifact[Any], store: Store, level: int, needed: bool
@@ -78,8 +78,8 @@ class _Tree:
         artifact = artifact.stored()
         key, manifest = artifact.address, store.manifest(artifact)
         needed = needed or key in self.wanted
-        repeated = self.is_told(artifact, store) if needed else key in self.told
-        self.told.add(key)
+        repeated = self.is_told(artifact, store) if needed else key in self.printed
+        self.printed.add(key)
         if manifest is not None:
             size = sum(entry[0] for entry in manifest["files"].values())
             age = _age(manifest["created"])

@@ -48,8 +48,8 @@ class Prune(Task):
         going = {path: _bytes(path) for path in unreferenced(outputs, self.hours)}
         table = Table("kind", "artifacts", "MB")
         for kind in sorted({path.parent.name for path in going}):
-            own = [size for path, size in going.items() if path.parent.name == kind]
-            table.add_row(kind, str(len(own)), f"{sum(own) / 1e6:,.1f}")
+            sizes = [size for path, size in going.items() if path.parent.name == kind]
+            table.add_row(kind, str(len(sizes)), f"{sum(sizes) / 1e6:,.1f}")
         freed = sum(going.values()) / 1e6
         # What another process has begun to use meanwhile stays.
         gone = sum(remove(path) for path in going if is_older(path, self.hours) and self.delete)
@@ -111,15 +111,15 @@ def _records(jobs: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename} can't be read; nothing was deleted")
 
-    found: list[Path] = []
+    paths: list[Path] = []
     seen: set[str] = set()
     for place, folders, files in os.walk(jobs, followlinks=True, onerror=refuse):
         folders[:] = [x for x in folders if os.path.realpath(f"{place}/{x}") not in seen]
         seen.update(os.path.realpath(f"{place}/{x}") for x in folders)
         swept = ".sweeps" in Path(place).relative_to(jobs).parts
         named = [x for x in files if x == RECORD or (swept and x[0].isdigit())]
-        found += [Path(place, name) for name in named]
-    return found
+        paths += [Path(place, name) for name in named]
+    return paths
 
 
 def _read(path: Path, *needed: str) -> dict[str, Any]:

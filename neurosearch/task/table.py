@@ -39,18 +39,20 @@ def read_jobs(root: Path, patterns: tuple[str, ...]) -> list[dict[str, Any]]:
 
     Raises InputError for a pattern that matches none, or an unreadable record.
     """
-    found: dict[Path, dict[str, Any]] = {}
+    jobs: dict[Path, dict[str, Any]] = {}
     for pattern in patterns:
         if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
             raise InputError(f"task.jobs: {pattern!r} leads out of {root}")
         paths = {p for q in (pattern, f"{pattern}/*") for p in root.glob(f"{q}/{RECORD}")}
-        own = [_read(path) for path in sorted(paths)]
-        done = [record for record in own if record.get("status") == "done" and record.get("means")]
+        records = [_read(path) for path in sorted(paths)]
+        done = [
+            record for record in records if record.get("status") == "done" and record.get("means")
+        ]
         if not done:
             raise InputError(f"task.jobs: no finished job below {root} matches {pattern!r}")
         for record in sorted(done, key=lambda r: (r["experiment"], r["number"])):
-            found.setdefault(Path(record["folder"]), record)
-    return list(found.values())
+            jobs.setdefault(Path(record["folder"]), record)
+    return list(jobs.values())
 
 
 def _read(path: Path) -> dict[str, Any]:

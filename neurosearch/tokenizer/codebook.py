@@ -54,8 +54,8 @@ class Bookkeeping(nn.Module):
 
     def start(self, books: Tensor, level: int, vectors: np.ndarray, seed: int) -> None:
         """One level's codebook from k-means."""
-        found = kmeans(vectors, books.shape[1], 20, seed)
-        books[level].copy_(torch.from_numpy(found))
+        centroids = kmeans(vectors, books.shape[1], 20, seed)
+        books[level].copy_(torch.from_numpy(centroids))
         self.sums[level].copy_(books[level])
 
     @torch.no_grad()

@@ -101,8 +101,8 @@ def health_report(
     """
     levels = [_level(ids, level) for level in range(ids.codes.shape[1])]
     semantic = levels[: ids.semantic]
-    for level, found in enumerate(_errors(vectors, ids, quantizer)):
-        semantic[level]["reconstruction_mse"] = found
+    for level, error in enumerate(_errors(vectors, ids, quantizer)):
+        semantic[level]["reconstruction_mse"] = error
     for level, share in enumerate(_consistency(vectors, ids)):
         semantic[level]["neighbours_together"] = share
     for level, purity in enumerate(_purity(ids, catalogue)):
@@ -191,11 +191,11 @@ def _consistency(vectors: np.ndarray, ids: SemanticIds) -> list[float]:
     index = faiss.IndexFlatIP(everything.shape[1])
     index.add(everything)
     k = min(NEIGHBOURS + 1, len(vectors))
-    found = index.search(everything[rows], k)[1]
+    neighbours = index.search(everything[rows], k)[1]
     # The product itself goes; where twins come first in its place, the last one does.
-    own = found == rows[:, None]
-    own[~own.any(axis=1), -1] = True
-    near = found[~own].reshape(len(rows), k - 1)
+    is_self = neighbours == rows[:, None]
+    is_self[~is_self.any(axis=1), -1] = True
+    near = neighbours[~is_self].reshape(len(rows), k - 1)
     shares = []
     for level in range(1, ids.semantic + 1):
         keys = ids.keys(level)

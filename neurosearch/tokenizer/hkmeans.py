@@ -67,15 +67,15 @@ class HKMeans(SemanticTokenizer):
                     filled.append(len(rows))
                     advance(len(rows))
                     continue
-                own, labels = self._split(points[rows], node)
+                clusters, labels = self._split(points[rows], node)
                 codes[rows, level] = labels
-                centroids.append(own)
+                centroids.append(clusters)
                 filled.append(0)
-                children.append(np.full(0 if last else len(own), -1, dtype=np.int64))
+                children.append(np.full(0 if last else len(clusters), -1, dtype=np.int64))
                 if last:
                     advance(len(rows))
                     continue
-                members = [rows[labels == c] for c in range(len(own))]
+                members = [rows[labels == c] for c in range(len(clusters))]
                 pending += [(m, level + 1, node, c) for c, m in enumerate(members) if len(m)]
         counts = [len(x) for x in centroids]
         arrays: dict[str, Any] = {
@@ -96,13 +96,13 @@ class HKMeans(SemanticTokenizer):
     def _split(self, points: np.ndarray, node: int) -> tuple[np.ndarray, np.ndarray]:
         size = min(self.codes, len(points))
         seed = self.seed * 1_000_003 + node
-        own = kmeans(points, size, self.iterations, seed, self.balanced)
+        clusters = kmeans(points, size, self.iterations, seed, self.balanced)
         if self.balanced:
-            return own, balanced_labels(points, own)
+            return clusters, balanced_labels(points, clusters)
         import faiss
 
-        _, nearest = faiss.knn(points, own, 1)
-        return own, nearest[:, 0].astype(np.int32)
+        _, nearest = faiss.knn(points, clusters, 1)
+        return clusters, nearest[:, 0].astype(np.int32)
 
     def quantizer(self, folder: Path) -> Quantizer:
         stored = np.load(folder / "tree.npz")
@@ -159,9 +159,9 @@ class Tree:
         for start, end in itertools.pairwise(bounds):
             group = order[start:end]
             node = nodes[group[0]]
-            own = self._centroids[self._starts[node] : self._starts[node + 1]]
+            centroids = self._centroids[self._starts[node] : self._starts[node + 1]]
             parts = np.asarray(vectors[rows[group]], dtype=np.float32)
-            nearest[group] = ((own**2).sum(axis=1) - 2 * parts @ own.T).argmin(axis=1)
+            nearest[group] = ((centroids**2).sum(axis=1) - 2 * parts @ centroids.T).argmin(axis=1)
         return nearest
 
     def decode(self, codes: np.ndarray) -> Iterator[np.ndarray]:

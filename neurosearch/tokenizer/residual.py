@@ -52,8 +52,8 @@ def last_costs(vectors: np.ndarray, codebooks: np.ndarray, codes: np.ndarray) ->
     import torch
 
     left = torch.from_numpy(residuals(vectors, codebooks[:-1], codes[:, :-1]))
-    found: np.ndarray = torch.cdist(left, torch.from_numpy(codebooks[-1])).square().numpy()
-    return found
+    costs: np.ndarray = torch.cdist(left, torch.from_numpy(codebooks[-1])).square().numpy()
+    return costs
 
 
 def decode(codebooks: np.ndarray, codes: np.ndarray) -> np.ndarray:

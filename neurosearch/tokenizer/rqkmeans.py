@@ -48,8 +48,8 @@ class RQKMeans(SemanticTokenizer):
             for level in range(self.levels):
                 seed = self.seed * 1009 + level
                 codebooks[level] = kmeans(left, size, self.iterations, seed, self.balanced)
-                own = codebooks[level : level + 1]
-                left -= residual.decode(own, residual.assign(left, own))
+                codebook = codebooks[level : level + 1]
+                left -= residual.decode(codebook, residual.assign(left, codebook))
                 advance(1)
         np.save(folder / "codebooks.npy", codebooks)
         return {"vectors": len(rows)}

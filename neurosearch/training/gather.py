@@ -33,23 +33,23 @@ def shares(order: np.ndarray) -> list[np.ndarray]:
     return [order[rank::processes] for rank in range(processes)]
 
 
-def gathered(own: Tensor, counts: list[int]) -> Tensor:
+def gathered(local: Tensor, counts: list[int]) -> Tensor:
     """N×D vectors of all processes, in order of rank, from each one's counts[rank]×D."""
     if world()[1] == 1:
-        return own
-    result: Tensor = _Gather.apply(own, counts)  # type: ignore[no-untyped-call]
+        return local
+    result: Tensor = _Gather.apply(local, counts)  # type: ignore[no-untyped-call]
     return result
 
 
-def in_order(own: Tensor, order: list[np.ndarray], rows: np.ndarray | None = None) -> Tensor:
+def in_order(local: Tensor, order: list[np.ndarray], rows: np.ndarray | None = None) -> Tensor:
     """All processes' vectors in the order of texts, whose numbers `order` has (of `shares`).
 
     `rows`: how many vectors each text has, by its number; one where it is None.
     """
     texts = np.concatenate(order)
     rows = np.ones(len(texts), dtype=np.int64) if rows is None else rows
-    places = torch.from_numpy(row_order(texts, rows)).to(own.device)
-    return gathered(own, [int(rows[share].sum()) for share in order])[places]
+    places = torch.from_numpy(row_order(texts, rows)).to(local.device)
+    return gathered(local, [int(rows[share].sum()) for share in order])[places]
 
 
 def row_order(texts: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -88,12 +88,12 @@ def summed(value: Tensor) -> Tensor:
 
 class _Gather(Function):
     @staticmethod
-    def forward(ctx: Any, own: Tensor, counts: list[int]) -> Tensor:
+    def forward(ctx: Any, local: Tensor, counts: list[int]) -> Tensor:
         rank, processes = world()
         ctx.first, ctx.count = sum(counts[:rank]), counts[rank]
         # All processes must send as much.
-        sent = own.new_zeros((max(counts), own.shape[1]))
-        sent[: len(own)] = own
+        sent = local.new_zeros((max(counts), local.shape[1]))
+        sent[: len(local)] = local
         received = [torch.empty_like(sent) for _ in range(processes)]
         dist.all_gather(received, sent)
         return torch.cat([part[:count] for part, count in zip(received, counts, strict=True)])

@@ -157,7 +157,7 @@ def test_test_judgments_are_refused(shop_runtime: Runtime, shop) -> None:
 
 
 def test_a_view_gives_its_parts_and_nothing_else(shop_runtime: Runtime, shop) -> None:
-    seen = shop_runtime.get(view.asked(shop, "dev"))
+    seen = shop_runtime.get(view.with_queries(shop, "dev"))
     assert len(seen.catalogue) == 500 and len(seen.queries("dev"))
     for read in (
         lambda: seen.queries("train"),

@@ -50,7 +50,7 @@ def test_a_history_is_read_as_codes(bought: AmazonReviews, runtime: Runtime) -> 
     ids = SemanticIds(codes, (5, 8), 2)
     queries = data.queries("test")
     generator = HistoryGenerator(gain=GAIN, max_length=6)
-    texts = generator.asked(queries, data.catalogue, ids)
+    texts = generator.query_texts(queries, data.catalogue, ids)
     for text, history in zip(texts, queries.frame["history"], strict=True):
         latest = [int(item) for item in history][-3:]
         assert text == " ".join(f"0:{item // 8} 1:{item % 8}" for item in latest)

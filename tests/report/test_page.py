@@ -205,7 +205,7 @@ def test_any_two_systems_are_compared(page: Any, table: Table) -> None:
     assert f"A wins {won}, ties {ties}, loses {lost} of {len(gaps)} queries" in tally
     # The first listed query is the one that A wins by most; its lists are there, side by side.
     best = max(range(len(gaps)), key=lambda n: gaps[n])
-    assert found["queries"][best] in page.locator("#asked li").first.inner_text()
+    assert found["queries"][best] in page.locator("#listing li").first.inner_text()
     place = found["listed"].index(best)
     shown = page.locator("#lists > div").first.locator("li").all_inner_texts()
     expected = [found["titles"][n] for n in found["lists"][1][place]]
@@ -215,9 +215,9 @@ def test_any_two_systems_are_compared(page: Any, table: Table) -> None:
     grades = found["grades"][place]
     assert hits == sum(grades.get(str(n), [0, 0])[1] for n in found["lists"][1][place])
     page.fill("#find", "no such words")
-    assert page.locator("#asked li").count() == 0
+    assert page.locator("#listing li").count() == 0
     page.fill("#find", "")
-    assert page.locator("#asked li").count() == len(found["listed"])
+    assert page.locator("#listing li").count() == len(found["listed"])
 
 
 def test_slices_and_charts_and_makings(page: Any, table: Table) -> None:
@@ -247,10 +247,10 @@ def test_nothing_is_cut_off(page: Any) -> None:
     page.set_viewport_size({"width": 420, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     page.set_viewport_size(before)
-    inside = """[...document.querySelectorAll("#asked i")].every(gap =>
-        gap.getBoundingClientRect().right <= document.getElementById("asked").clientLeft
-          + document.getElementById("asked").getBoundingClientRect().left
-          + document.getElementById("asked").clientWidth)"""
+    inside = """[...document.querySelectorAll("#listing i")].every(gap =>
+        gap.getBoundingClientRect().right <= document.getElementById("listing").clientLeft
+          + document.getElementById("listing").getBoundingClientRect().left
+          + document.getElementById("listing").clientWidth)"""
     assert page.evaluate(inside)
 
 

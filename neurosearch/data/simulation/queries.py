@@ -78,27 +78,27 @@ def draw_queries(
 
 
 def _intent(world: World, codes: Codes, source: int, kind: str, rng: np.random.Generator) -> Intent:
-    own = {
+    attributes = {
         name: int(getattr(codes, name)[source]) for name in (*FACETS, "brand", "model", "device")
     }
-    facets = [name for name in FACETS if own[name] >= 0]
+    facets = [name for name in FACETS if attributes[name] >= 0]
     rng.shuffle(facets)
     wants: dict[str, int] = {}
     without = -1
-    if kind == "compatible" and own["device"] < 0:
+    if kind == "compatible" and attributes["device"] < 0:
         kind = "attribute"
     if kind in ("attribute", "gap", "specific"):
         wanted = 1 if kind == "gap" else int(rng.integers(1, 3)) if kind == "attribute" else 3
-        wants = {name: own[name] for name in facets[:wanted]}
+        wants = {name: attributes[name] for name in facets[:wanted]}
     if kind in ("brand", "specific", "model"):
-        wants["brand"] = own["brand"]
+        wants["brand"] = attributes["brand"]
     if kind == "model":
-        wants["model"] = own["model"]
+        wants["model"] = attributes["model"]
     if kind == "compatible":
-        wants["device"] = own["device"]
+        wants["device"] = attributes["device"]
     if kind == "negation":
-        if own["colour"] >= 0:
-            others = [c for c in range(len(world.colours)) if c != own["colour"]]
+        if attributes["colour"] >= 0:
+            others = [c for c in range(len(world.colours)) if c != attributes["colour"]]
             without = int(rng.choice(others))
         else:
             kind = "type"

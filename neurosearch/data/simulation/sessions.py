@@ -36,7 +36,7 @@ def simulate(
     chance = np.array([CLICK[name] for name in LABELS])
     query_ids = list(judged)
     weights = 1 / np.arange(1, len(query_ids) + 1)
-    asked = rng.choice(len(query_ids), count, p=weights / weights.sum())
+    queries = rng.choice(len(query_ids), count, p=weights / weights.sum())
     accessories = [
         np.concatenate([by_type[n] for n, t in enumerate(world.types) if t.accessory_of == number])
         if any(t.accessory_of == number for t in world.types)
@@ -44,7 +44,7 @@ def simulate(
         for number in range(len(world.types))
     ]
     rows: list[tuple[int, int, str | None, int, str, int | None]] = []
-    for session, query in enumerate(asked):
+    for session, query in enumerate(queries):
         query_id = query_ids[query]
         products, labels = judged[query_id]
         order = np.argsort(-(labels + rng.normal(0, 1.0, len(labels))), kind="stable")[:SHOWN]

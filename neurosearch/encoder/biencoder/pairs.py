@@ -103,15 +103,15 @@ class TrainingPairs:
         that product's normalised title or the query's text is that of a positive pair, or where
         people judged it relevant.
         """
-        asked = torch.from_numpy(queries).to(self.keys.device)
+        query_keys = torch.from_numpy(queries).to(self.keys.device)
         shown = torch.from_numpy(rows).to(self.keys.device)
-        share = self.look_up(asked, shown)
-        own = torch.eye(len(queries), len(rows), dtype=torch.bool, device=share.device)
-        taught = self.taught(asked, shown)
+        share = self.look_up(query_keys, shown)
+        is_own = torch.eye(len(queries), len(rows), dtype=torch.bool, device=share.device)
+        taught = self.taught(query_keys, shown)
         if not mask:
-            return Targets(own, torch.zeros_like(own), share, taught)
-        positive = (share.nan_to_num() >= self.positive_share) | own
-        titles, texts = self.title_of[shown], self.query_of[asked]
+            return Targets(is_own, torch.zeros_like(is_own), share, taught)
+        positive = (share.nan_to_num() >= self.positive_share) | is_own
+        titles, texts = self.title_of[shown], self.query_of[query_keys]
         refused = titles[: len(queries), None] == titles[None, :]
         refused[:, : len(queries)] |= texts[:, None] == texts[None, :]
         return Targets(positive, refused & ~positive, share, taught)
@@ -150,9 +150,9 @@ class PairBatches:
         pairs = self.pairs
         epoch, within = divmod(step, self.steps_per_epoch)
         chosen = self._order(epoch)[within * self.batch_size : (within + 1) * self.batch_size]
-        queries, own = pairs.query[chosen], pairs.row[chosen]
+        queries, positives = pairs.query[chosen], pairs.row[chosen]
         rng = np.random.default_rng([self.seed, 1, step])
-        drawn = [own]
+        drawn = [positives]
         for count, lists in self.lists:
             rows = lists.draw(queries, count, rng)
             random = rng.integers(0, pairs.products, rows.shape)

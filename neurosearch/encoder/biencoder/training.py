@@ -100,11 +100,11 @@ class BiEncoderModule(TrainingModule):
 
     def _tokenized(self, towers: Any) -> None:
         texts = self._texts
-        asked, shown = texts.shape.max_lengths
-        towers.query.check_length("encoder.query_max_length", asked)
+        query_length, shown = texts.shape.max_lengths
+        towers.query.check_length("encoder.query_max_length", query_length)
         towers.product.check_length("encoder.product_max_length", shown)
-        self._queries = tokenize(towers.query.tokenizer, texts.train_queries, asked)
-        self._dev_queries = tokenize(towers.query.tokenizer, texts.dev_queries, asked)
+        self._queries = tokenize(towers.query.tokenizer, texts.train_queries, query_length)
+        self._dev_queries = tokenize(towers.query.tokenizer, texts.dev_queries, query_length)
         self._products = tokenize(towers.product.tokenizer, texts.products, shown)
         # One numbering of queries and products, so that a shared tower reads both at once.
         self._both = Tokens.joined(self._queries, self._products)
@@ -138,13 +138,13 @@ class BiEncoderModule(TrainingModule):
         self._learn(texts[order[world()[0]]], loss_of)
         self._note_masked(targets)
 
-    def _learn(self, own: np.ndarray, loss_of: Callable[[Tensor], Tensor]) -> None:
+    def _learn(self, share: np.ndarray, loss_of: Callable[[Tensor], Tensor]) -> None:
         """One step on the vectors of these texts, by GradCache where `chunk` is set."""
         size = self._objective.chunk
         if not size:
-            self.optimize(loss_of(self._encode(own)), self.towers.parameters())
+            self.optimize(loss_of(self._encode(share)), self.towers.parameters())
             return
-        chunks = np.split(own, range(size, len(own), size))
+        chunks = np.split(share, range(size, len(share), size))
         self.optimize_by(
             lambda: cached_backward(self._encode, chunks, loss_of, self.manual_backward),
             self.towers.parameters(),
@@ -174,25 +174,28 @@ class BiEncoderModule(TrainingModule):
         places, scores = self._search(self._dev_queries, rows, 10)
         run = Run.from_arrays(rows[places], scores, queries, data.catalogue, 10)
         gain = self._texts.context.gain
-        found = per_query(run, queries, data.judgments("dev"), gain, ("nDCG@10",))
-        return float(found["nDCG@10"].to_numpy().mean())
+        metrics = per_query(run, queries, data.judgments("dev"), gain, ("nDCG@10",))
+        return float(metrics["nDCG@10"].to_numpy().mean())
 
     def _search(
         self, queries: Tokens, rows: np.ndarray | None, k: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Q×k places among these rows (None: all) and scores, by the model as it is now."""
         products = self._products if rows is None else self._products.take(rows)
-        asked = self._vectors(self.towers.query, queries)
+        query_vectors = self._vectors(self.towers.query, queries)
         shown = self._vectors(self.towers.product, products)
-        return exact_search(asked, shown, k, self.device)
+        return exact_search(query_vectors, shown, k, self.device)
 
     def _encode(self, texts: np.ndarray) -> Tensor:
         """Vectors of texts by their number, queries first: by one tower, or each by its own."""
         towers = self.towers
         if self._shared:
             return self._run(towers.query, self._both.take(texts))
-        asked = texts < len(self._queries)
-        sides = [(towers.query, np.flatnonzero(asked)), (towers.product, np.flatnonzero(~asked))]
+        is_query = texts < len(self._queries)
+        sides = [
+            (towers.query, np.flatnonzero(is_query)),
+            (towers.product, np.flatnonzero(~is_query)),
+        ]
         parts = [self._run(t, self._both.take(texts[rows])) for t, rows in sides if len(rows)]
         back = np.argsort(np.concatenate([rows for _, rows in sides]))
         return torch.cat(parts)[torch.from_numpy(back).to(self.device)]
@@ -232,17 +235,17 @@ class BiEncoderModule(TrainingModule):
         self, k: int, pairs: tuple[np.ndarray, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For all train queries Q×k places and scores; and the scores of these pairs."""
-        asked = self._vectors(self.towers.query, self._queries)
+        query_vectors = self._vectors(self.towers.query, self._queries)
         products = self._vectors(self.towers.product, self._products)
-        places, scores = exact_search(asked, products, k, self.device)
-        return places, scores, np.einsum("nd,nd->n", asked[pairs[0]], products[pairs[1]])
+        places, scores = exact_search(query_vectors, products, k, self.device)
+        return places, scores, np.einsum("nd,nd->n", query_vectors[pairs[0]], products[pairs[1]])
 
     def _mine(self, source: Any, path: Path) -> None:
         """The source's lists by the model as it is now, with what was refused."""
         share = self._texts.context.positive_share
         good = self._graded.filter(pl.col("share") >= share)
         pairs = good["query"].to_numpy(), good["row"].to_numpy()
-        places, scores, own = self._mined_scores(source.last, pairs)
+        places, scores, positive_scores = self._mined_scores(source.last, pairs)
         depth = places.shape[1]
         candidates = pl.DataFrame(
             {
@@ -252,7 +255,7 @@ class BiEncoderModule(TrainingModule):
                 "rank": np.tile(np.arange(1, depth + 1), len(places)),
             }
         ).filter(pl.col("rank") >= source.first)
-        positives = good.with_columns(score=own.astype(np.float64))
+        positives = good.with_columns(score=positive_scores.astype(np.float64))
         aware = source.max_ratio is not None or source.margin is not None
         kept, refused = select(candidates, self._graded, positives if aware else None, source)
         lists = NegativeLists.of(kept["query"].to_numpy(), kept["row"].to_numpy(), len(places))

@@ -91,9 +91,9 @@ class LiveTokens:
 
         tokens = self.tower.tokens(texts, side)
         with torch.inference_mode():
-            found = self.tower(tokens, side, self._budget, self.device, self._half)
-        vectors: np.ndarray = found.vectors.cpu().numpy()
-        return vectors, found.offsets
+            ragged = self.tower(tokens, side, self._budget, self.device, self._half)
+        vectors: np.ndarray = ragged.vectors.cpu().numpy()
+        return vectors, ragged.offsets
 
 
 @dataclass(frozen=True)
@@ -194,14 +194,14 @@ def pooled(vectors: np.ndarray, offsets: np.ndarray, factor: int) -> tuple[np.nd
 
     parts, counts = [], []
     for begin, end in itertools.pairwise(offsets):
-        own = vectors[begin:end]
-        wanted = -(-len(own) // factor)
-        if 1 < wanted < len(own):
-            labels = fcluster(linkage(own, "ward"), wanted, "maxclust")
-            own = np.stack([own[labels == label].mean(axis=0) for label in np.unique(labels)])
-        elif len(own):
-            own = own if wanted == len(own) else own.mean(axis=0, keepdims=True)
-        length = np.linalg.norm(own, axis=1, keepdims=True)
-        parts.append(own / np.maximum(length, 1e-9))
-        counts.append(len(own))
+        tokens = vectors[begin:end]
+        wanted = -(-len(tokens) // factor)
+        if 1 < wanted < len(tokens):
+            labels = fcluster(linkage(tokens, "ward"), wanted, "maxclust")
+            tokens = np.stack([tokens[labels == label].mean(axis=0) for label in np.unique(labels)])
+        elif len(tokens):
+            tokens = tokens if wanted == len(tokens) else tokens.mean(axis=0, keepdims=True)
+        length = np.linalg.norm(tokens, axis=1, keepdims=True)
+        parts.append(tokens / np.maximum(length, 1e-9))
+        counts.append(len(tokens))
     return np.concatenate(parts), offsets_of(counts)

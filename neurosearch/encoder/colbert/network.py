@@ -51,13 +51,13 @@ class TokenTower(nn.Module):
         """Tokens of queries (side 0) or documents (1), the marker after the first token."""
         longest = (self._recipe.query_max_length, self._recipe.product_max_length)[side]
         marker = self._markers[side]
-        found = tokenize(self.tokenizer, texts, longest - (marker is not None))
+        tokens = tokenize(self.tokenizer, texts, longest - (marker is not None))
         if marker is None:
-            return found
-        places = found.offsets[:-1] + 1
-        lengths = found.lengths + 1
+            return tokens
+        places = tokens.offsets[:-1] + 1
+        lengths = tokens.lengths + 1
         offsets = offsets_of(lengths)
-        return Tokens(np.insert(found.ids, places, marker), offsets)
+        return Tokens(np.insert(tokens.ids, places, marker), offsets)
 
     def scored(self, tokens: Tokens, side: int) -> np.ndarray:
         """N int64: how many vectors each text will have."""

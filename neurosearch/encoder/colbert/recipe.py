@@ -112,7 +112,7 @@ class ColBERT(Recipe):
         self, data: Artifact[Dataset], split: str, query: QueryProcessor
     ) -> Artifact[TokenEmbeddings]:
         """Vectors of the tokens of a split's processed queries."""
-        parts: tuple[Any, ...] = (view.asked(data, split), split, query)
+        parts: tuple[Any, ...] = (view.with_queries(data, split), split, query)
         return QueryTokens(*self._network(data), *parts)
 
     def _network(self, data: Artifact[Dataset]) -> tuple[Any, ...]:

@@ -23,8 +23,8 @@ class ColBERTModule(BiEncoderModule):
 
     def _tokenized(self, towers: Any) -> None:
         tower: TokenTower = towers
-        asked, shown = self._texts.shape.max_lengths
-        tower.tower.check_length("encoder.query_max_length", asked)
+        query_length, shown = self._texts.shape.max_lengths
+        tower.tower.check_length("encoder.query_max_length", query_length)
         tower.tower.check_length("encoder.product_max_length", shown)
         self._queries = tower.tokens(self._texts.train_queries, 0)
         self._dev_queries = tower.tokens(self._texts.dev_queries, 0)
@@ -46,8 +46,8 @@ class ColBERTModule(BiEncoderModule):
 
         def loss_of(vectors: Tensor) -> Tensor:
             whole = in_order(vectors, order, count)
-            asked, shown = Ragged(whole[:split], offsets[0]), Ragged(whole[split:], offsets[1])
-            loss: Tensor = self.loss(asked, shown, targets)
+            queries, shown = Ragged(whole[:split], offsets[0]), Ragged(whole[split:], offsets[1])
+            loss: Tensor = self.loss(queries, shown, targets)
             return loss
 
         self._sides = sides
@@ -55,10 +55,13 @@ class ColBERTModule(BiEncoderModule):
         self._note_masked(targets)
 
     def _encode(self, texts: np.ndarray) -> Tensor:
-        asked, shown = self._sides
+        query_side, shown = self._sides
         parts = []
         for side, (tokens, rows) in enumerate(
-            ((asked, texts[texts < len(asked)]), (shown, texts[texts >= len(asked)] - len(asked)))
+            (
+                (query_side, texts[texts < len(query_side)]),
+                (shown, texts[texts >= len(query_side)] - len(query_side)),
+            )
         ):
             if len(rows):
                 parts.append(self._ragged(tokens.take(rows), side).vectors)
@@ -66,24 +69,24 @@ class ColBERTModule(BiEncoderModule):
 
     def _ragged(self, tokens: Tokens, side: int) -> Ragged:
         budget = self._runtime.batch_budget(self.device)
-        found: Ragged = self.towers(tokens, side, budget, self.device, self._half)
-        return found
+        vectors: Ragged = self.towers(tokens, side, budget, self.device, self._half)
+        return vectors
 
     def _search(
         self, queries: Tokens, rows: np.ndarray | None, k: int
     ) -> tuple[np.ndarray, np.ndarray]:
         products = self._products if rows is None else self._products.take(rows)
-        asked, shown = self._as_now(queries, products)
+        query_tokens, shown = self._as_now(queries, products)
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            return exact_maxsim(asked, shown, k)
+            return exact_maxsim(query_tokens, shown, k)
 
     def _mined_scores(
         self, k: int, pairs: tuple[np.ndarray, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        asked, shown = self._as_now(self._queries, self._products)
+        query_tokens, shown = self._as_now(self._queries, self._products)
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            places, scores = exact_maxsim(asked, shown, k)
-            return places, scores, pair_scores(asked, shown, *pairs)
+            places, scores = exact_maxsim(query_tokens, shown, k)
+            return places, scores, pair_scores(query_tokens, shown, *pairs)
 
     def _as_now(self, queries: Tokens, products: Tokens) -> tuple[Ragged, Ragged]:
         """Vectors of both by the model as it is now, in the training's precision."""
@@ -93,7 +96,7 @@ class ColBERTModule(BiEncoderModule):
             torch.inference_mode(),
             torch.autocast(self.device.type, torch.bfloat16, self._half),
         ):
-            asked, shown = self._ragged(queries, 0), self._ragged(products, 1)
+            query_tokens, shown = self._ragged(queries, 0), self._ragged(products, 1)
         self.towers.train(was_training)
         kind = torch.float16 if self._half else torch.float32
-        return asked, Ragged(shown.vectors.to(kind), shown.offsets)
+        return query_tokens, Ragged(shown.vectors.to(kind), shown.offsets)

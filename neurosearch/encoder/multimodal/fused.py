@@ -62,10 +62,10 @@ class Fused(Encoder):
     def query_embeddings(
         self, data: Artifact[Dataset], split: str, query: QueryProcessor
     ) -> Artifact[Embeddings]:
-        asked = self._asked(data, split, query)
-        return self._joined(data, asked, self._asked(data, "train", query))
+        views = self._query_views(data, split, query)
+        return self._joined(data, views, self._query_views(data, "train", query))
 
-    def _asked(
+    def _query_views(
         self, data: Artifact[Dataset], split: str, query: QueryProcessor
     ) -> tuple[Artifact[Embeddings], Artifact[Embeddings]]:
         text, image = (view.query_embeddings(data, split, query) for view in self._members)
@@ -88,8 +88,8 @@ class Fused(Encoder):
         members = [view.loaded(runtime, data) for view in self._members]
         means = [np.zeros(1, np.float32)] * 2
         if self.centred:
-            asked = self._asked(data, "train", NoProcessing())
-            means = [mean_of(runtime.get(view).vectors) for view in asked]
+            views = self._query_views(data, "train", NoProcessing())
+            means = [mean_of(runtime.get(view).vectors) for view in views]
         return _LiveFused(members, means, self.text_share)
 
     @property
@@ -97,8 +97,8 @@ class Fused(Encoder):
         return self.text, self.image
 
     def label(self) -> str:
-        asked = getattr(self.image, "queries", "text")
-        message = "words and pictures" if asked == "image" else "words"
+        query_view = getattr(self.image, "queries", "text")
+        message = "words and pictures" if query_view == "image" else "words"
         return f"Early fusion, {message}" if isinstance(self.image, Aligned) else "Early fusion"
 
 

@@ -35,11 +35,11 @@ class Gated(Headed):
 
     def heads(self, data: Artifact[Dataset]) -> TrainedHeads:
         """The trained gates."""
-        train, dev = (self._asked(data, split, self.query) for split in ("train", "dev"))
+        train, dev = (self._query_views(data, split, self.query) for split in ("train", "dev"))
         source, parts = view.learning(data), self.product_parts(data)
         return TrainedHeads(self.training, source, train, dev, parts)
 
-    def _asked(self, data: Artifact[Dataset], split: str, query: QueryProcessor) -> Parts:
+    def _query_views(self, data: Artifact[Dataset], split: str, query: QueryProcessor) -> Parts:
         words = self.text.query_embeddings(data, split, query)
         if self.queries == "text":
             return words, None
@@ -56,7 +56,7 @@ class Gated(Headed):
         self, data: Artifact[Dataset], split: str, query: QueryProcessor
     ) -> Artifact[Embeddings]:
         heads, identity = self.heads(data), self.identity(data)
-        return HeadEmbeddings(heads, "query", self._asked(data, split, query), identity)
+        return HeadEmbeddings(heads, "query", self._query_views(data, split, query), identity)
 
     @property
     def reads_words(self) -> bool:

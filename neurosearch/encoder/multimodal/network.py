@@ -28,8 +28,8 @@ class Head(nn.Module):
         """N×D, before normalisation."""
         vectors = parts[self.part]
         centred = normalize(vectors - self.mean, dim=-1)
-        found: Tensor = self.straight(centred) + self.bent(centred)
-        return found
+        mapped: Tensor = self.straight(centred) + self.bent(centred)
+        return mapped
 
     def forward(self, parts: Parts) -> Tensor:
         """N×D unit vectors; zeros where the part is missing."""
@@ -66,11 +66,11 @@ def present(vectors: Tensor) -> Tensor:
 @torch.inference_mode()
 def tower_vectors(tower: nn.Module, parts: Parts, device: Any = "cpu") -> np.ndarray:
     """N×D float32 of the parts, in slices."""
-    found = [
+    batches = [
         tower([part[start : start + 16_384].to(device) for part in parts]).float().cpu()
         for start in range(0, len(parts[0]), 16_384)
     ]
-    vectors: np.ndarray = torch.cat(found).numpy()
+    vectors: np.ndarray = torch.cat(batches).numpy()
     return vectors
 
 

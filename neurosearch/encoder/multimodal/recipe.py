@@ -149,11 +149,11 @@ class TrainedHeads(Artifact[Any]):
         there = np.flatnonzero((products[1] != 0).any(dim=1).numpy())
         pairs_of = own_pairs(graded, len(train[0]), there)
         titles = data.catalogue.all_texts(("title",))
-        asked = recipe.query.process(data.queries("train").texts)
-        pairs = TrainingPairs.of(pairs_of, titles, [*asked, *titles], recipe.positive_share)
+        texts = recipe.query.process(data.queries("train").texts)
+        pairs = TrainingPairs.of(pairs_of, titles, [*texts, *titles], recipe.positive_share)
         batches = PairBatches(pairs, [], recipe.batch_size, 0, recipe.schedule.seed)
         batches.steps = recipe.schedule.steps(batches.steps_per_epoch)
-        both = [torch.cat([one, own]) for one, own in zip(train, products, strict=True)]
+        both = [torch.cat([one, product]) for one, product in zip(train, products, strict=True)]
         parts = HeadData(both, products, dev, len(train[0]), batches)
         towers = recipe.towers(widths)
         module = HeadsModule(
@@ -171,8 +171,8 @@ class TrainedHeads(Artifact[Any]):
         facts = json.loads((folder / "heads.json").read_text(encoding="utf-8"))
         towers = self.training.towers(tuple(facts["widths"]))
         load_model(towers, str(folder / "heads.safetensors"))
-        found: Any = towers.eval()
-        return found
+        loaded: Any = towers.eval()
+        return loaded
 
 
 @dataclass(frozen=True)
@@ -218,11 +218,11 @@ def loaded_parts(
 
     there = [None if part is None else np.array(runtime.get(part).vectors) for part in parts]
     count = next(len(vectors) for vectors in there if vectors is not None)
-    found = []
+    loaded = []
     for place, vectors in enumerate(there):
         if vectors is None:
             if widths is None:
                 raise InputError("heads need vectors of words and of pictures")
             vectors = np.zeros((count, widths[place]), np.float32)
-        found.append(torch.from_numpy(vectors))
-    return found
+        loaded.append(torch.from_numpy(vectors))
+    return loaded

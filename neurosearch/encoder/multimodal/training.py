@@ -33,14 +33,14 @@ class HeadData:
     Attributes:
         queries: parts of the train queries, then of every product as a query.
         products, dev: parts of the products and of the dev queries.
-        asked: how many train queries there are.
+        train_queries: how many train queries there are.
         batches: of pairs, in the numbering of `queries`.
     """
 
     queries: list[Tensor]
     products: list[Tensor]
     dev: list[Tensor]
-    asked: int
+    train_queries: int
     batches: PairBatches
 
 
@@ -83,41 +83,55 @@ class HeadsModule(TrainingModule):
     def training_step(self, step: int, batch_idx: int) -> Tensor:
         self.seed_step(step)
         queries, rows = self._data.batches.draw(step)
-        asked = [part[torch.from_numpy(queries)].to(self.device) for part in self._data.queries]
+        query_views = [
+            part[torch.from_numpy(queries)].to(self.device) for part in self._data.queries
+        ]
         shown = [part[torch.from_numpy(rows)].to(self.device) for part in self._data.products]
         if self._crossing:
-            own = torch.from_numpy(queries >= self._data.asked).to(self.device)[:, None]
+            is_title = torch.from_numpy(queries >= self._data.train_queries).to(self.device)[
+                :, None
+            ]
             words = torch.rand(len(queries), 1, device=self.device) < 0.5
-            asked = [asked[0] * ~(own & ~words), asked[1] * ~(own & words)]
+            query_views = [
+                query_views[0] * ~(is_title & ~words),
+                query_views[1] * ~(is_title & words),
+            ]
             hidden = torch.rand(len(queries), 1, device=self.device) < 0.5
-            shown = [shown[0] * ~((own | hidden) & words), shown[1] * ~((own | hidden) & ~words)]
+            shown = [
+                shown[0] * ~((is_title | hidden) & words),
+                shown[1] * ~((is_title | hidden) & ~words),
+            ]
         targets = self._data.batches.pairs.targets(queries, rows, mask=True)
         moved = type(targets)(
             targets.positive.to(self.device),
             targets.refused.to(self.device),
             targets.gain.to(self.device),
         )
-        loss: Tensor = self.loss(self.towers["query"](asked), self.towers["product"](shown), moved)
+        loss: Tensor = self.loss(
+            self.towers["query"](query_views), self.towers["product"](shown), moved
+        )
         self.note_loss(loss.detach())
         return loss
 
     def validate(self) -> float:
         """nDCG@10 of the dev queries in the whole catalogue."""
         data, queries = self._dataset, self._dataset.queries("dev")
-        asked = tower_vectors(self.towers["query"], self._data.dev, self.device)
+        query_vectors = tower_vectors(self.towers["query"], self._data.dev, self.device)
         products = tower_vectors(self.towers["product"], self._data.products, self.device)
-        rows, scores = exact_search(asked, products, 10, self.device)
+        rows, scores = exact_search(query_vectors, products, 10, self.device)
         run = Run.from_arrays(rows, scores, queries, data.catalogue, 10)
-        found = per_query(run, queries, data.judgments("dev"), self._gain, ("nDCG@10",))
-        return float(found["nDCG@10"].to_numpy().mean())
+        metrics = per_query(run, queries, data.judgments("dev"), self._gain, ("nDCG@10",))
+        return float(metrics["nDCG@10"].to_numpy().mean())
 
 
-def own_pairs(graded: pl.DataFrame, asked: int, pictured: np.ndarray) -> pl.DataFrame:
+def own_pairs(graded: pl.DataFrame, train_queries: int, pictured: np.ndarray) -> pl.DataFrame:
     """Judged pairs, and every product that has a picture as a query for itself.
 
-    Only `pictured` rows are positives; queries are numbered after the `asked` train queries.
+    Only `pictured` rows are positives; their queries are numbered after the `train_queries`.
     """
     rows = pl.Series(pictured.astype(np.int64))
-    own = pl.DataFrame({"query": rows + asked, "row": rows}).with_columns(share=pl.lit(1.0))
+    pairs = pl.DataFrame({"query": rows + train_queries, "row": rows}).with_columns(
+        share=pl.lit(1.0)
+    )
     seen = graded.filter(pl.col("row").is_in(rows.implode()))
-    return pl.concat([seen.select("query", "row", "share"), own])
+    return pl.concat([seen.select("query", "row", "share"), pairs])

@@ -43,13 +43,13 @@ class CrossTower(nn.Module):
 
     def tokens(self, texts: Sequence[str], longest: int, second: bool) -> Tokens:
         """Tokens of the first text, special ones around it; of the second without the first."""
-        found = tokenize(self.tokenizer, texts, longest)
+        tokens = tokenize(self.tokenizer, texts, longest)
         if not second:
-            return found
-        keep = np.ones(len(found.ids), dtype=bool)
-        keep[found.offsets[:-1]] = False
-        lengths = found.lengths - 1
-        return Tokens(found.ids[keep], offsets_of(lengths))
+            return tokens
+        keep = np.ones(len(tokens.ids), dtype=bool)
+        keep[tokens.offsets[:-1]] = False
+        lengths = tokens.lengths - 1
+        return Tokens(tokens.ids[keep], offsets_of(lengths))
 
     def forward(self, pairs: Tokens, firsts: np.ndarray, device: Any, half: bool) -> Tensor:
         """N×outputs of N pairs, the first `firsts` tokens of each being the query's."""
@@ -73,8 +73,8 @@ class CrossTower(nn.Module):
             pooled = pool_packed(states[0], batch.bounds, "mean")
         else:
             pooled = pool(states, batch.mask, "mean")
-        found: Tensor = self.head(pooled.to(self.head.weight.dtype)).float()
-        return found
+        scores: Tensor = self.head(pooled.to(self.head.weight.dtype)).float()
+        return scores
 
     def scores(self, outputs: Tensor) -> Tensor:
         """N: the logit, or the expected gain of the classes."""
@@ -96,16 +96,16 @@ class CrossTower(nn.Module):
         query, row = pairs
         lengths = queries.lengths[query] + products.lengths[row]
         batches = batches_by_budget(lengths, budget)
-        found = []
+        scores = []
         for part in batches:
-            asked, shown = queries.take(query[part]), products.take(row[part])
-            both = Tokens.joined(asked, shown)
+            query_tokens, shown = queries.take(query[part]), products.take(row[part])
+            both = Tokens.joined(query_tokens, shown)
             order = np.arange(2 * len(part)).reshape(2, -1).T.ravel()  # query, product, query…
             mixed = both.take(order)
             whole = Tokens(mixed.ids, mixed.offsets[::2])
-            found.append(self(whole, asked.lengths, device, half))
+            scores.append(self(whole, query_tokens.lengths, device, half))
         back = torch.from_numpy(np.argsort(np.concatenate(batches))).to(device)
-        return torch.cat(found)[back]
+        return torch.cat(scores)[back]
 
 
 class LiveCross:

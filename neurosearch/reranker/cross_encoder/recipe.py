@@ -163,5 +163,5 @@ class CrossScores(PairScores):
 
         data = runtime.get(self.data)
         cross = LiveCross(self.reranker, runtime.get(self.trained), runtime)
-        asked = cross.queries(self.request.queries(data).texts)
-        return cross.scores(asked, cross.products(data.catalogue), query, row)
+        queries = cross.queries(self.request.queries(data).texts)
+        return cross.scores(queries, cross.products(data.catalogue), query, row)

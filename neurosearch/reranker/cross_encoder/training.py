@@ -70,8 +70,8 @@ class CrossModule(TrainingModule):
             split: data.queries(split).processed(query.process) for split in ("train", "dev")
         }
         self._asked = {
-            split: self.network.tokens(found.texts, recipe.query_max_length, False)
-            for split, found in queries.items()
+            split: self.network.tokens(split_queries.texts, recipe.query_max_length, False)
+            for split, split_queries in queries.items()
         }
         graded = graded_pairs(data, data.judgments("train"), recipe.gain)
         pool = numbered_pairs(train, queries["train"].ids, data.catalogue.ids)
@@ -106,9 +106,9 @@ class CrossModule(TrainingModule):
         shares = np.zeros(rows.shape, dtype=np.float32)
         begin, members = self._judged
         for place, query in enumerate(queries):
-            own = np.arange(begin[query], begin[query + 1])
-            chosen = rng.permutation(own)[: recipe.judged]
-            top = own[self._shares[own].argmax()]
+            candidates = np.arange(begin[query], begin[query + 1])
+            chosen = rng.permutation(candidates)[: recipe.judged]
+            top = candidates[self._shares[candidates].argmax()]
             if top not in chosen:  # the best is always there
                 chosen[-1] = top
             rows[place, : len(chosen)] = members[chosen]
@@ -127,16 +127,16 @@ class CrossModule(TrainingModule):
         pairs = np.repeat(queries, rows.shape[1]).reshape(rows.shape)[known], rows[known]
         # Processes share the pairs; each one's loss is of all of them.
         order = shares(np.arange(len(pairs[0])))
-        own = pairs[0][order[rank]], pairs[1][order[rank]]
+        share = pairs[0][order[rank]], pairs[1][order[rank]]
         budget = self._runtime.batch_budget(self.device)
         half = recipe.schedule.half
-        found = self.network.of_pairs(
-            self._asked["train"], self._products, own, budget, self.device, half
+        scores = self.network.of_pairs(
+            self._asked["train"], self._products, share, budget, self.device, half
         )
-        found = in_order(found, order)
+        scores = in_order(scores, order)
         there = torch.from_numpy(known).to(self.device)
-        outputs = found.new_zeros(*rows.shape, found.shape[1])
-        outputs = outputs.masked_scatter(there[:, :, None].expand_as(outputs), found)
+        outputs = scores.new_zeros(*rows.shape, scores.shape[1])
+        outputs = outputs.masked_scatter(there[:, :, None].expand_as(outputs), scores)
         wanted = torch.from_numpy(worth).to(self.device)
         loss = list_loss(recipe.objective, outputs, wanted, there)
         self.optimize(loss, self.network.parameters())
@@ -157,8 +157,8 @@ class CrossModule(TrainingModule):
         )
         run = Run.from_frame(frame, self._dev)
         judgments = self._data.judgments("dev")
-        found = per_query(run, self._dev, judgments, self._recipe.gain, ("nDCG@10",))
-        return float(found["nDCG@10"].to_numpy().mean())
+        metrics = per_query(run, self._dev, judgments, self._recipe.gain, ("nDCG@10",))
+        return float(metrics["nDCG@10"].to_numpy().mean())
 
 
 def _csr(query: pl.Series, row: pl.Series, queries: int) -> tuple[np.ndarray, np.ndarray]:

@@ -98,9 +98,9 @@ class BehaviourAware(Artifact[Quantizer]):
 
         recipe, data = self.behaviour, runtime.get(self.data)
         vectors = np.asarray(runtime.get(self.embeddings).vectors)
-        asked = [np.asarray(runtime.get(part).vectors) for part in self.queries]
+        query_vectors = [np.asarray(runtime.get(part).vectors) for part in self.queries]
         examples = [
-            examples_of(data, split, recipe, asked[place] if asked else None)
+            examples_of(data, split, recipe, query_vectors[place] if query_vectors else None)
             for place, split in enumerate(("train", "dev"))
         ]
         before: Any = self._mmq.quantizer(runtime.store.ensure(self.first))

@@ -44,7 +44,7 @@ class BehaviourModule(TrainingModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.schedule.seed)
             self.table = nn.Parameter(torch.randn(experts, size, recipe.width) / recipe.width**0.5)
-            width = self._train.asked.shape[1]
+            width = self._train.queries.shape[1]
             self.asks = (
                 nn.Linear(width, recipe.width)
                 if recipe.task == "queries"
@@ -64,12 +64,12 @@ class BehaviourModule(TrainingModule):
             hard = hard + soft - soft.detach()
         return normalize((hard @ self.table).sum(dim=0), dim=-1)
 
-    def asking(self, asked: Tensor, found: Tensor) -> Tensor:
+    def query_vectors(self, queries: Tensor, products: Tensor) -> Tensor:
         """B×width unit vectors of queries, or of histories (B×T places in `found`, -1 for none)."""
         if self._recipe.task == "queries":
-            return normalize(self.asks(asked), dim=-1)
-        there = (asked >= 0)[:, :, None]
-        states, _ = self.asks(found[asked.clamp(min=0)] * there)
+            return normalize(self.asks(queries), dim=-1)
+        there = (queries >= 0)[:, :, None]
+        states, _ = self.asks(products[queries.clamp(min=0)] * there)
         return normalize(states[:, -1], dim=-1)
 
     def training_step(self, step: int, batch_idx: int) -> Tensor:
@@ -80,8 +80,8 @@ class BehaviourModule(TrainingModule):
         rng = np.random.default_rng([seed, 1, step])
         others = rng.integers(0, len(self._vectors), recipe.negatives)
         task, parts, latents, codes = self._losses_of(self._train, chosen, others)
-        for level, (own, code) in enumerate(zip(latents.detach(), codes, strict=True)):
-            self.keeping.renew(self.network.codebooks.data, level, own, code)
+        for level, (latent, code) in enumerate(zip(latents.detach(), codes, strict=True)):
+            self.keeping.renew(self.network.codebooks.data, level, latent, code)
         self.log("task", task.detach())
         self.log("reconstruction", parts["reconstruction"].detach())
         kept = parts["reconstruction"]
@@ -93,26 +93,31 @@ class BehaviourModule(TrainingModule):
     def _losses_of(
         self, examples: Examples, chosen: np.ndarray, others: np.ndarray
     ) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
-        target, asked = examples.target[chosen], examples.asked[chosen]
+        target, queries = examples.target[chosen], examples.queries[chosen]
         histories = self._recipe.task == "next_item"
-        needed = [target, others, asked[asked >= 0].ravel()] if histories else [target, others]
+        needed = [target, others, queries[queries >= 0].ravel()] if histories else [target, others]
         rows, places = np.unique(np.concatenate(needed), return_inverse=True)
         vectors = torch.from_numpy(self._vectors[rows]).to(self.device)
         parts, latents, codes = self.network.losses(vectors, self._tokenizer)
-        found = self.products(latents, codes)
-        own = torch.from_numpy(places[: len(target)]).to(self.device)
+        products = self.products(latents, codes)
+        positions = torch.from_numpy(places[: len(target)]).to(self.device)
         if histories:
-            local = np.full(asked.shape, -1, dtype=np.int64)
-            local[asked >= 0] = places[len(target) + len(others) :]
-            asked = local
-        query = self.asking(torch.from_numpy(asked).to(self.device), found)
+            local = np.full(queries.shape, -1, dtype=np.int64)
+            local[queries >= 0] = places[len(target) + len(others) :]
+            queries = local
+        query = self.query_vectors(torch.from_numpy(queries).to(self.device), products)
         # Products that are there for their history only don't compete.
         compete = np.unique(places[: len(target) + len(others)])
         candidates = torch.from_numpy(compete).to(self.device)
-        scores = query @ found[candidates].T / self._recipe.task_temperature
+        scores = query @ products[candidates].T / self._recipe.task_temperature
         refused = examples.refused(chosen, rows[compete], len(self._vectors))
         scores = scores.masked_fill(torch.from_numpy(refused).to(self.device), float("-inf"))
-        return cross_entropy(scores, torch.searchsorted(candidates, own)), parts, latents, codes
+        return (
+            cross_entropy(scores, torch.searchsorted(candidates, positions)),
+            parts,
+            latents,
+            codes,
+        )
 
     @torch.no_grad()
     def validate(self) -> float:

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 class Examples:
     """Attributes:
     target: row of the product that each example is about.
-    asked: E×D vectors of queries; or E×T rows of histories, oldest first, -1 before the first.
+    queries: E×D vectors of queries; or E×T rows of histories, oldest first, -1 before the first.
     query: number of the query behind each example.
     positives: query · products + row of all positive pairs, ascending.
     """
 
     target: np.ndarray
-    asked: np.ndarray
+    queries: np.ndarray
     query: np.ndarray
     positives: np.ndarray
 
@@ -45,7 +45,7 @@ def examples_of(data: Dataset, split: str, recipe: Any, vectors: np.ndarray | No
     good = graded.filter(pl.col("share") >= recipe.positive_share)
     query, target = good["query"].to_numpy(), good["row"].to_numpy()
     positives = np.sort(query * len(data.catalogue) + target)
-    asked = vectors
-    if asked is None:
-        asked = history_rows(data.queries(split).frame, data.catalogue)
-    return Examples(target, asked[query], query, positives)
+    query_vectors = vectors
+    if query_vectors is None:
+        query_vectors = history_rows(data.queries(split).frame, data.catalogue)
+    return Examples(target, query_vectors[query], query, positives)

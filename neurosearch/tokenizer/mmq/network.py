@@ -60,8 +60,8 @@ class Experts(nn.Module):
         words, picture = torch.split(inputs, list(self.widths), dim=1)
         shared, text, _ = self.counts
         views = [inputs] * shared + [words] * text + [picture] * self.counts[2]
-        found = [expert(view) for expert, view in zip(self.experts, views, strict=True)]
-        return normalize(torch.stack(found).float(), dim=-1)
+        latents = [expert(view) for expert, view in zip(self.experts, views, strict=True)]
+        return normalize(torch.stack(latents).float(), dim=-1)
 
     def weights(self, inputs: Tensor, there: Tensor) -> Tensor:
         """M×B: 1 of shared experts, a gate's share of specific ones, 0 where one is missing."""
@@ -85,7 +85,7 @@ class Experts(nn.Module):
     def words(self, codes: Tensor) -> Tensor:
         """M×B×latent unit codewords of M×B codes."""
         books = normalize(self.codebooks, dim=-1)
-        return torch.stack([book[own] for book, own in zip(books, codes, strict=True)])
+        return torch.stack([book[code] for book, code in zip(books, codes, strict=True)])
 
     def decoded(self, words: Tensor) -> Tensor:
         """B×D standardised vectors of M×B×latent weighted codewords.
@@ -93,10 +93,12 @@ class Experts(nn.Module):
         Either modality is decoded from the sum of all, or of the shared ones and its own.
         """
         groups = torch.split(words, list(self.counts))
-        shared, *own = (group.sum(dim=0) for group in groups)
+        shared, *specific = (group.sum(dim=0) for group in groups)
         if self.crosses:
-            own = [own[0] + own[1]] * 2
-        parts = [decoder(shared + part) for decoder, part in zip(self.decoders, own, strict=True)]
+            specific = [specific[0] + specific[1]] * 2
+        parts = [
+            decoder(shared + part) for decoder, part in zip(self.decoders, specific, strict=True)
+        ]
         return torch.cat(parts, dim=1)
 
     def losses(self, vectors: Tensor, recipe: Any) -> tuple[dict[str, Tensor], Tensor, Tensor]:

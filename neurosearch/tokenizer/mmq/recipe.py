@@ -203,8 +203,8 @@ class ExpertCodes:
             gates = network.typical_gates
             words = (gates[:, None] * network.typical_word)[:, None].repeat(1, len(codes), 1)
             for level, expert in enumerate(self.order[: codes.shape[1]]):
-                own = books[expert][torch.from_numpy(codes[:, level].astype(np.int64))]
-                words[expert] = gates[expert] * own
+                codewords = books[expert][torch.from_numpy(codes[:, level].astype(np.int64))]
+                words[expert] = gates[expert] * codewords
                 yield (network.decoded(words) * network.deviation + network.mean).numpy()
 
     def costs(self, vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:

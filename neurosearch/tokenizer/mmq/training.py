@@ -49,9 +49,9 @@ class ExpertsModule(QuantizerModule):
                 spread = (there - there.mean(dim=0)).square().sum(dim=1).mean().sqrt()
                 network.deviation[part] = (spread / width**0.5).clamp(min=1e-6)
         latents = network.latents(network.standardised(sample)[0]).cpu().numpy()
-        for level, own in enumerate(latents):
+        for level, latent in enumerate(latents):
             seed = self._recipe.seed * 1009 + level
-            self.keeping.start(network.codebooks.data, level, np.ascontiguousarray(own), seed)
+            self.keeping.start(network.codebooks.data, level, np.ascontiguousarray(latent), seed)
 
     def training_step(self, step: int, batch_idx: int) -> Tensor:
         recipe = self._recipe
@@ -59,8 +59,8 @@ class ExpertsModule(QuantizerModule):
         rows = batch_rows(len(self._vectors), recipe.batch_size, recipe.schedule.seed, step)
         vectors = as_tensor(self._vectors[rows], self.device)
         parts, latents, codes = self.network.losses(vectors, recipe)
-        for level, (own, chosen) in enumerate(zip(latents.detach(), codes, strict=True)):
-            self.keeping.renew(self.network.codebooks.data, level, own, chosen)
+        for level, (latent, chosen) in enumerate(zip(latents.detach(), codes, strict=True)):
+            self.keeping.renew(self.network.codebooks.data, level, latent, chosen)
         for name, value in parts.items():
             self.log(name, value.detach())
         loss: Tensor = parts["reconstruction"] + parts["quantization"]
@@ -86,8 +86,8 @@ def settle(network: Experts, vectors: np.ndarray) -> np.ndarray:
     codes, shares = network.of_catalogue(vectors)
     network.typical_gates.copy_(shares)
     words = normalize(network.codebooks.detach(), dim=-1)
-    for level, own in enumerate(codes.T):
-        counts = np.bincount(own, minlength=words.shape[1]).astype(np.float32)
+    for level, level_codes in enumerate(codes.T):
+        counts = np.bincount(level_codes, minlength=words.shape[1]).astype(np.float32)
         weights = torch.from_numpy(counts / counts.sum()).to(words.device)
         network.typical_word[level] = (weights[:, None] * words[level]).sum(dim=0)
     return codes

@@ -52,8 +52,8 @@ class RQVAEModule(QuantizerModule):
         for level in range(self._recipe.levels):
             books = network.codebooks.data
             self.keeping.start(books, level, left, self._recipe.seed * 1009 + level)
-            found = books[level : level + 1].cpu().numpy()
-            left = left - residual.decode(found, residual.assign(left, found))
+            centroids = books[level : level + 1].cpu().numpy()
+            left = left - residual.decode(centroids, residual.assign(left, centroids))
 
     def training_step(self, step: int, batch_idx: int) -> Tensor:
         recipe, network = self._recipe, self.network
