@@ -1,4 +1,4 @@
-"""Gains: what a published label is worth, as named presets (METHODS 1.3).
+"""Gains: what a published label is worth, as named presets.
 
 Every nDCG is computed with trec_eval's linear formula over these gains, scaled to integers,
 so a preset is data: `gains` for the headline, `levels` l for the exponential one, which is

@@ -1,4 +1,8 @@
-"""Statistics over queries: intervals, paired tests, correction, effect sizes (METHODS 11.3)."""
+"""Statistics over queries: intervals, paired tests, correction for many tests, effect sizes.
+
+Percentile bootstrap (Efron and Tibshirani 1993), paired randomisation tests (Smucker, Allan and
+Carterette, CIKM 2007), Holm's correction (Holm 1979), Cohen's d of the paired differences.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Score normalisations, per query over the retrieved list (METHODS 10).
+"""Score normalisations, per query over the retrieved list.
 
 `min-max`, `max`, `sum`, `zmuv` and `rank` are ranx's definitions. `theoretical` min-max (TM2C2
 of Bruch, Gai, Ingber 2022) is (s - floor) / (max - floor), floor being the least score that

@@ -1,4 +1,4 @@
-"""Normalisation (METHODS 12.1): NFKC, lower case, ASCII folding, units, white space.
+"""Normalisation: NFKC, lower case, ASCII folding, units, white space.
 
 Model numbers and negations stay as they are. Units are brought to one spelling next to a
 number (`12 ounces`, `12oz` and `12 oz.` become `12 oz`; `5"` and `5 inches` become `5 in`).

@@ -1,4 +1,4 @@
-"""What a learner of rankings sees of a pair: words, and scores of models (METHODS 5.2).
+"""What a learner of rankings sees of a pair: words, and scores of models.
 
 Words (`lexical`); models: what the first stage said, cosines of encoders, scores of other
 re-rankers.

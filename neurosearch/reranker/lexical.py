@@ -1,4 +1,4 @@
-"""Words as features of a pair (METHODS 5.2).
+"""Words as features of a pair.
 
 The analyser's terms of queries and titles are sparse matrices, so that every feature is a product
 of their rows: coverage, coverage by IDF, BM25, terms in order, numbers in common, lengths. What

@@ -1,4 +1,4 @@
-"""BM25 with k1, b and field boosts chosen on the dev split (METHODS 2.3, 2.4).
+"""BM25 with k1, b and field boosts chosen on the dev split.
 
 Coordinate ascent on dev nDCG@10: the grid of k1 and b for the first boosts, then each field's
 boost in turn, then k1 and b again for the boosts that won. Every trial is kept.

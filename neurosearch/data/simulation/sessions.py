@@ -2,7 +2,7 @@
 
 A shopper asks a train query (dev and test queries never appear, so behaviour leaks nothing),
 sees ten products ranked by a noisy engine, looks at position p with chance 1/p^0.7 and clicks
-by label: E .8, S .3, C .1, I .02 (METHODS 14). Half of the clicks on E end in a purchase, and
+by label: E .8, S .3, C .1, I .02. Half of the clicks on E end in a purchase, and
 a third of the purchases bring an accessory along.
 """
 

@@ -1,8 +1,9 @@
 """MMQ (arXiv 2508.15281), reconstructed: codes for what modalities share and for what is theirs.
 
 Stage 1 reconstructs both modalities from one code an expert. Stage 2 (`behaviour`) continues with
-what people asked for or bought, through differentiable soft indices, reconstruction kept. The
-paper's method section was not at hand: METHODS 7.3 says what is known; what is not is a switch.
+what people asked for or bought, through differentiable soft indices, reconstruction kept. Only
+the paper's abstract was at hand: shared and specific experts, orthogonality, and behaviour-aware
+fine-tuning are the paper's; the formulas are reconstructed here, and every choice is a field.
 
 Codes are parallel, not coarse to fine. `order=gain` puts first the code that tells most apart,
 then the one that adds most, so that prefixes are of use.

@@ -3,7 +3,8 @@
 Every expert maps its modality (the shared ones: both) to a unit vector and takes the code of its
 own codebook with the largest cosine. Reconstruction is from the sum of the codewords, the
 specific ones weighted by gates; orthogonality keeps experts from saying the same thing.
-METHODS 7.3 says which of this the paper's abstract states and which is reconstructed.
+Shared and specific experts and the orthogonality are in the paper's abstract; the formulas are
+reconstructed.
 """
 
 from __future__ import annotations
