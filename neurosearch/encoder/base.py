@@ -14,6 +14,7 @@ from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.digests import digest
 from neurosearch.core.distributed import world
+from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
@@ -34,7 +35,7 @@ class LiveEncoder(Protocol):
         """N int64: how long each text is to the encoder (tokens), for sorting and packing."""
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """N×D float32 unit vectors, in the order of `texts`."""
+        """N×D float32 vectors that are compared by inner product, in the order of `texts`."""
 
     def stream(self, collections: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
         """`encode` of each collection; the next one may be prepared while one is encoded."""
@@ -42,12 +43,18 @@ class LiveEncoder(Protocol):
 
 @dataclass(frozen=True)
 class Encoder(Recipe):
-    """Base of encoders. `fields` of a product are joined into the text that is encoded."""
+    """Base of encoders.
+
+    Attributes:
+        fields: of a product, joined by `separator` into the text that is encoded.
+        query_prefix, product_prefix: before every text; None for the prompts that the model's
+            folder names, if any.
+    """
 
     fields: tuple[str, ...] = ("title",)
     separator: str = " "
-    query_prefix: str = ""
-    product_prefix: str = ""
+    query_prefix: str | None = None
+    product_prefix: str | None = None
 
     has_network: ClassVar[bool] = False  # that a generator can read with (see `tower`)
 
@@ -74,8 +81,20 @@ class Encoder(Recipe):
 
     def prefixed(self, live: LiveEncoder) -> LiveEncoder:
         """`live` with this encoder's prefixes before every text of its side."""
-        prefixes = self.query_prefix, self.product_prefix
+        prefixes = self.prefixes
         return Prefixed(live, prefixes) if any(prefixes) else live
+
+    def prompts(self) -> tuple[str, str]:
+        """What the model's authors put before queries, and before products."""
+        return "", ""
+
+    @property
+    def prefixes(self) -> tuple[str, str]:
+        """What is put before queries, and before products."""
+        wanted = self.query_prefix, self.product_prefix
+        prompts = self.prompts() if None in wanted else ("", "")
+        query, product = (p if w is None else w for w, p in zip(wanted, prompts, strict=True))
+        return query, product
 
     def tower(self, weights: Path | None = None) -> Any:
         """The network of queries (a TextTower), for a model that reads on from its states."""
@@ -126,6 +145,34 @@ class Prefixed:
 
     def _whole(self, texts: Sequence[str]) -> list[str]:
         return [self._prefixes[self._side] + text for text in texts]
+
+
+class Leading:
+    """A live encoder whose vectors are cut to their first dimensions (Matryoshka models)."""
+
+    def __init__(self, live: LiveEncoder, dimensions: int) -> None:
+        if dimensions > live.dimensions:
+            reason = f"the model has {live.dimensions}"
+            raise InputError(f"encoder.dimensions={dimensions}, but {reason}")
+        self._live, self.dimensions = live, dimensions
+
+    def for_products(self) -> LiveEncoder:
+        return Leading(self._live.for_products(), self.dimensions)
+
+    def lengths(self, texts: Sequence[str]) -> np.ndarray:
+        return self._live.lengths(texts)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return self._cut(self._live.encode(texts))
+
+    def stream(self, collections: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
+        return map(self._cut, self._live.stream(collections))
+
+    def _cut(self, vectors: np.ndarray) -> np.ndarray:
+        kept = vectors[:, : self.dimensions]
+        length = np.linalg.norm(kept, axis=1, keepdims=True)
+        scaled: np.ndarray = kept / np.maximum(length, 1e-12)
+        return scaled
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class LiveWords:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
-        from neurosearch.nn.text_encoder import model_source
+        from neurosearch.nn.pretrained import model_source
         from neurosearch.nn.vision import pooled
 
         self._device, self._pooled = runtime.torch_device(), pooled

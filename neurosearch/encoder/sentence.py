@@ -1,7 +1,10 @@
-"""Sentence encoders: a Hugging Face text encoder, pooled and normalised (Reimers & Gurevych 2019).
+"""Sentence encoders: any sentence-transformers or Hugging Face folder, read as its authors say.
 
-all-MiniLM-L6-v2 is mean pooling and L2 normalisation over six BERT layers; E5 adds the
-prefixes `query: ` and `passage: ` on both sides (Wang et al. 2022).
+all-MiniLM-L6-v2 is mean pooling and L2 normalisation over six BERT layers; E5 has the prefixes
+`query: ` and `passage: ` (Wang et al. 2022); decoders take the last token and an instruction. A
+folder of sentence-transformers (Reimers and Gurevych 2019) says all that, and is obeyed: pooling,
+dense layers, normalisation, prompts, the longest text, lower case. What is not computed here is
+computed by sentence-transformers itself.
 """
 
 from __future__ import annotations
@@ -14,24 +17,29 @@ from neurosearch.core.bounds import setting
 from neurosearch.core.digests import content
 from neurosearch.core.recipe import PRECISIONS
 from neurosearch.core.runtime import Runtime
-from neurosearch.encoder.base import Encoder, LiveEncoder
-from neurosearch.nn.pretrained import check_modules, local_folder, weights_digest
+from neurosearch.encoder.base import Encoder, Leading, LiveEncoder
+from neurosearch.nn.pretrained import local_folder, model_folder, weights_digest
+from neurosearch.nn.sentence_folder import POOLINGS, SentenceFolder, prompts_of, read_folder
 
-POOLINGS = ("mean", "cls")
+LONGEST = 512  # tokens, of a model whose folder names no limit
 
 
 @dataclass(frozen=True)
 class Sentence(Encoder):
     """Attributes:
     model: a local folder, a name that a package carries, or a name on the hub.
-    pooling: `mean` over tokens, or `cls`, the first one.
-    max_length: tokens of a text, special ones included; what is beyond is cut.
+    pooling: instead of the model's own: `mean`, `cls` (the first token), `max`, `last`,
+        `weighted` (by position), `sqrt` (the sum over the root of the length); None for its own.
+    max_length: tokens of a text, special ones included; what is beyond is cut. None for the
+        model's own limit.
+    dimensions: the first of a Matryoshka model's, scaled to length 1; None for all.
     precision: of the network: `fp32` or `bf16`. Vectors of one are not vectors of the other.
     """
 
     model: str = content(weights_digest, default="sentence-transformers/all-MiniLM-L6-v2")
-    pooling: str = setting("mean", choices=POOLINGS)
-    max_length: int = setting(128, least=3)
+    pooling: str | None = setting(None, choices=POOLINGS)
+    max_length: int | None = setting(None, least=3)
+    dimensions: int | None = setting(None, least=1)
     precision: str = setting("fp32", choices=PRECISIONS)
 
     has_network: ClassVar[bool] = True
@@ -39,23 +47,43 @@ class Sentence(Encoder):
     def __post_init__(self) -> None:
         super().__post_init__()
         folder = local_folder(self.model)
-        if folder is not None:
-            check_modules(folder, self.model, self.pooling)
+        if folder is not None:  # a model of the hub is checked once it is here
+            read_folder(folder)
 
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
-        from neurosearch.nn.text_encoder import LiveText, TextTower
+        folder = self.folder()
+        if folder.static is not None and not folder.foreign:
+            from neurosearch.nn.static_vectors import LiveStatic
 
-        tower: TextTower = self.tower()
-        lengths = self.max_length, self.max_length
-        return LiveText(tower, tower, lengths, self.precision, runtime)
+            live: LiveEncoder = LiveStatic(folder.static, self.max_length)
+        elif folder.foreign:
+            from neurosearch.nn.foreign import LiveForeign
+
+            whole = model_folder(self.model, "encoder.model")
+            live = LiveForeign(whole, self.max_length, self.prefixes, runtime)
+        else:
+            from neurosearch.nn.text_encoder import LiveText, TextTower
+
+            tower: TextTower = self.tower()
+            length = self.max_length or folder.max_length or LONGEST
+            live = LiveText(tower, tower, (length, length), self.precision, runtime)
+        return live if self.dimensions is None else Leading(live, self.dimensions)
+
+    def prefixed(self, live: LiveEncoder) -> LiveEncoder:
+        # LiveForeign hands its prefixes over itself.
+        return live if self.folder().foreign else super().prefixed(live)
+
+    def folder(self) -> SentenceFolder:
+        """How the model's folder says that vectors are made."""
+        return read_folder(model_folder(self.model, "encoder.model"))
+
+    def prompts(self) -> tuple[str, str]:
+        return prompts_of(self.model)
 
     def tower(self, weights: Path | None = None) -> Any:
-        from neurosearch.nn.text_encoder import TextTower, downloaded
+        from neurosearch.nn.text_encoder import TextTower
 
-        tower = TextTower(self.model, self.pooling)
-        if local_folder(self.model) is None:  # only now are its files here
-            check_modules(downloaded(self.model), self.model, self.pooling)
-        return tower
+        return TextTower(self.model, self.pooling)
 
     def label(self) -> str:
         return f"{model_label(self.model)} zero-shot"

@@ -46,7 +46,7 @@ class DensePrefix(Generator):
 
     @property
     def prefix(self) -> str:
-        return self.encoder.query_prefix
+        return self.encoder.prefixes[0]
 
     def pretrained_weights(self, data: Artifact[Dataset]) -> Artifact[Path] | None:
         return self.encoder.trained(data)

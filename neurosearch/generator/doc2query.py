@@ -50,7 +50,7 @@ class PseudoQueries(Artifact[pl.DataFrame]):
         import torch
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-        from neurosearch.nn.text_encoder import model_source
+        from neurosearch.nn.pretrained import model_source
 
         catalogue = runtime.get(self.data).catalogue
         texts = catalogue.all_texts(self.fields, self.separator)

@@ -14,14 +14,8 @@ from neurosearch.core.errors import InputError
 from neurosearch.generator.beam import Beams, beam_search, free_search
 from neurosearch.generator.decoder import CodeDecoder
 from neurosearch.generator.trie import Trie
-from neurosearch.nn.text_encoder import (
-    Batch,
-    TextTower,
-    load_tokenizer,
-    model_source,
-    packed,
-    padded,
-)
+from neurosearch.nn.pretrained import model_source
+from neurosearch.nn.text_encoder import Batch, TextTower, load_tokenizer, packed, padded
 from neurosearch.nn.tokens import Tokens, batches_by_budget
 
 

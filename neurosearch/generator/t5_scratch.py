@@ -21,7 +21,8 @@ class ScratchT5(Generator):
     reader_rate: float = 1.0
 
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
-        from neurosearch.nn.text_encoder import load_tokenizer, model_source
+        from neurosearch.nn.pretrained import model_source
+        from neurosearch.nn.text_encoder import load_tokenizer
 
         with model_source("generator.vocabulary", self.vocabulary) as source:
             tokenizer = load_tokenizer(source)

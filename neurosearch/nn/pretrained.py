@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -62,43 +64,6 @@ def check_reads(model: str, key: str, length: int) -> None:
     refuse_longer(most, key, length)
 
 
-def check_modules(folder: Path, model: str, pooling: str) -> None:
-    """Raise InputError where a model's own recipe (`modules.json`) makes other vectors.
-
-    Sentence-transformers folders say how their authors pool; read otherwise, it is another model.
-    """
-    path = folder / "modules.json"
-    if not path.is_file():
-        return
-    try:
-        modules = json.loads(path.read_text(encoding="utf-8"))
-        kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
-        place = next(m["path"] for m, kind in zip(modules, kinds, strict=True) if kind == "Pooling")
-        pooling_config = json.loads((folder / place / "config.json").read_text(encoding="utf-8"))
-    except StopIteration:
-        return
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"encoder.model={model!r}: {path} can't be read ({error})") from None
-    named = pooling_config.get("pooling_mode")
-    flag = "pooling_mode_"
-    flags = [
-        k.removeprefix(flag)
-        for k, on in pooling_config.items()
-        if k.startswith(flag) and on is True
-    ]
-    ours = {"mean_tokens": "mean", "cls_token": "cls"}
-    modes = [ours.get(mode, mode) for mode in ([named] if isinstance(named, str) else flags)]
-    if modes != [pooling]:
-        message = f"it pools by {' and '.join(modes) or 'nothing'}, encoder.pooling is {pooling}"
-        hint = (
-            f"set encoder.pooling={modes[0]}" if modes in (["mean"], ["cls"]) else "not supported"
-        )
-        raise InputError(f"encoder.model={model!r}: {message} ({hint})")
-    others = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
-    if others:
-        raise InputError(f"encoder.model={model!r}: its module {others[0]} is not supported")
-
-
 def refuse_longer(most: int | None, key: str, length: int) -> None:
     """Raise InputError where `length` tokens are more than the `most` that a model reads."""
     if most is not None and length > most:
@@ -108,3 +73,42 @@ def refuse_longer(most: int | None, key: str, length: int) -> None:
 def hub_name(model: str) -> str:
     """What to ask the hub for."""
     return _SHORT.get(model, model)
+
+
+def model_folder(model: str, key: str) -> Path:
+    """The folder with a model's files; those of the hub are downloaded, and kept by its cache.
+
+    Pickled weights, which may hold code, are left out.
+    """
+    folder = local_folder(model)
+    if folder is not None:
+        return folder
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    with model_source(key, model) as source:
+        return Path(
+            snapshot_download(
+                source, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]
+            )
+        )
+
+
+@contextmanager
+def model_source(key: str, model: str) -> Iterator[str]:
+    """Where transformers finds `model`; what it raises where it doesn't becomes an InputError."""
+    from transformers.utils import logging
+
+    folder = local_folder(model)
+    bars = logging.is_progress_bar_enabled()
+    try:
+        if folder is not None:  # read in a moment; what is downloaded shows how far it is
+            logging.disable_progress_bar()
+        yield str(folder) if folder is not None else hub_name(model)
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        places = "no such folder, no package carries it, and the hub did not give it"
+        raise InputError(f"{key}={model!r}: {places} ({first})") from None
+    finally:
+        if bars:
+            logging.enable_progress_bar()

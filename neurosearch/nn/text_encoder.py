@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,12 @@ from torch.nn.functional import normalize, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-from transformers.utils import logging
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
-from neurosearch.nn.pretrained import hub_name, local_folder, refuse_longer
+from neurosearch.nn.pooling import load_layers, pool, pool_packed, pools_packed
+from neurosearch.nn.pretrained import model_folder, model_source, refuse_longer
+from neurosearch.nn.sentence_folder import SentenceFolder, read_folder
 from neurosearch.nn.tokens import Tokens, batches_by_budget, tokenize
 
 ATTENTION = "neurosearch"
@@ -91,15 +92,39 @@ def packs(network: Any, device: torch.device, half: bool) -> bool:
 
 
 class TextTower(nn.Module):
-    """Texts to unit vectors. Attention weights are never dropped out: not every kernel can."""
+    """Texts to vectors, as the model's folder says. Attention weights are never dropped out.
 
-    def __init__(self, model: str, pooling: str, projection: int | None = None) -> None:
+    Args:
+        model: a folder, a name that a package carries, or a name on the hub.
+        pooling: instead of the folder's own (mean where it says nothing).
+        projection: dimensions of a linear map of ours after everything else; None for none.
+        key: of the config, for messages.
+
+    Raises:
+        InputError: the model can't be loaded, or has a module that is not computed here.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        pooling: str | None = None,
+        projection: int | None = None,
+        key: str = "encoder.model",
+    ) -> None:
         super().__init__()
-        self.network, self.tokenizer = load_pretrained(model)
+        folder = model_folder(model, key)
+        self.format = read_folder(folder, key)
+        refuse_foreign(self.format, model, key)
+        self.network, self.tokenizer = load_pretrained(str(self.format.transformer), key)
+        if self.format.lower_case:
+            lower_cased(self.tokenizer)
+        self.pooling = (pooling,) if pooling else self.format.pooling or ("mean",)
         width: int = self.network.config.hidden_size
-        self.pooling = pooling
+        self.layers, width = load_layers(self.format.layers, width * len(self.pooling))
         self.dimensions = projection or width
         self.projection = nn.Linear(width, projection, bias=False) if projection else None
+        # Vectors of a model that compares by inner product keep their lengths.
+        self.has_unit_length = self.format.normalized or self.format.similarity != "dot"
 
     def check_length(self, key: str, length: int) -> None:
         """Raise InputError where a text of `length` tokens is longer than the network reads."""
@@ -107,14 +132,14 @@ class TextTower(nn.Module):
 
     def packs(self, device: torch.device, half: bool) -> bool:
         """Whether batches on `device` are packed."""
-        return packs(self.network, device, half)
+        return pools_packed(self.pooling) and packs(self.network, device, half)
 
     def forward(self, batch: Batch) -> Tensor:
-        """B×D float32 unit vectors."""
+        """B×D float32 vectors, of unit length unless the model says otherwise."""
         return self.states(batch)[0]
 
     def states(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """B×D float32 unit vectors, and token states: B×T×width padded, or S×width packed."""
+        """B×D float32 vectors, and token states: B×T×width padded, or S×width packed."""
         if batch.bounds is None:
             output = self.network(input_ids=batch.tokens, attention_mask=batch.mask)
             states = output.last_hidden_state
@@ -124,9 +149,13 @@ class TextTower(nn.Module):
             output = self.network(batch.tokens, position_ids=batch.positions, **extent)
             states = output.last_hidden_state[0]
             pooled = pool_packed(states, batch.bounds, self.pooling)
+        for layer in self.layers:
+            weight = getattr(layer, "weight", None)
+            pooled = layer(pooled if weight is None else pooled.to(weight.dtype))
         if self.projection is not None:
             pooled = self.projection(pooled.to(self.projection.weight.dtype))
-        return normalize(pooled.float(), dim=-1), states
+        vectors = pooled.float()
+        return (normalize(vectors, dim=-1) if self.has_unit_length else vectors), states
 
     def encode(self, tokens: Tokens, budget: int, device: torch.device, half: bool) -> Tensor:
         """N×D vectors in the order of `tokens`, batch by batch, with a graph where one is on.
@@ -138,23 +167,6 @@ class TextTower(nn.Module):
         vectors = [self(layout(tokens.take(rows), device)) for rows in batches]
         order = torch.from_numpy(np.argsort(np.concatenate(batches)))
         return torch.cat(vectors)[order.to(device)]
-
-
-def pool(hidden: Tensor, mask: Tensor | None, pooling: str) -> Tensor:
-    """B×D vectors of B×T×D token states and a B×T mask."""
-    if pooling == "cls":
-        return hidden[:, 0]
-    assert mask is not None
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
-
-
-def pool_packed(hidden: Tensor, bounds: Tensor, pooling: str) -> Tensor:
-    """B×D vectors of S×D token states; `unsafe` only leaves out a check that waits."""
-    if pooling == "cls":
-        return hidden[bounds[:-1].long()]
-    lengths = bounds.diff().long()
-    return torch.segment_reduce(hidden.float(), "mean", lengths=lengths, unsafe=True)
 
 
 def attention(
@@ -196,19 +208,36 @@ def load_pretrained(model: str, key: str = "encoder.model") -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(source)
         if hasattr(config, "attention_probs_dropout_prob"):
             config.attention_probs_dropout_prob = 0.0
-        known = AutoModel.from_pretrained(source, config=config, attn_implementation=ATTENTION)
+        known = _network(source, config)
         if getattr(known, "pooler", None) is not None:
             known.pooler = None  # BERT's pooler is never used: it must not count as untrained.
         return known, load_tokenizer(source)
 
 
-def downloaded(model: str) -> Path:
-    """The folder of a hub model's files, with those that say how it pools."""
-    from huggingface_hub import snapshot_download
+def _network(source: str, config: Any) -> Any:
+    network = AutoModel.from_pretrained(source, config=config, use_safetensors=True)
+    # An architecture with its own attention (MPNet) would add our boolean mask to its scores.
+    if network._supports_sdpa:
+        network.set_attn_implementation(ATTENTION)
+    return network
 
-    wanted = ["modules.json", "*_Pooling/config.json"]
-    with model_source("encoder.model", model) as source:
-        return Path(snapshot_download(source, allow_patterns=wanted))
+
+def refuse_foreign(folder: SentenceFolder, model: str, key: str) -> None:
+    """Raise InputError for a model that only sentence-transformers itself can compute."""
+    if folder.static is not None:
+        raise InputError(f"{key}={model!r}: it is a table of token vectors, without a network")
+    if folder.foreign:
+        raise InputError(f"{key}={model!r}: its module {folder.foreign} is not supported here")
+
+
+def lower_cased(tokenizer: Any) -> None:
+    """Make a tokenizer lower-case its texts first, unless it does."""
+    from tokenizers.normalizers import Lowercase, Sequence
+
+    if '"Lowercase"' in tokenizer.to_str() or '"lowercase":true' in tokenizer.to_str():
+        return
+    rest = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
+    tokenizer.normalizer = Sequence([Lowercase(), *rest])
 
 
 def load_tokenizer(source: str) -> Any:
@@ -218,28 +247,12 @@ def load_tokenizer(source: str) -> Any:
 
     # The tokenizer's threads are ours to count; forks of them only warn.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    file = Path(source) / "tokenizer.json"
-    if file.exists():
+    file, config = Path(source) / "tokenizer.json", Path(source) / "tokenizer_config.json"
+    # What a tokenizer adds is in its own file, unless its config says otherwise.
+    added = config.exists() and re.search(r'"add_(bos|eos)_token"', config.read_text("utf-8"))
+    if file.exists() and not added:
         return Tokenizer.from_file(str(file))
     return AutoTokenizer.from_pretrained(source).backend_tokenizer
-
-
-@contextmanager
-def model_source(key: str, model: str) -> Iterator[str]:
-    """Where transformers finds `model`; what it raises where it doesn't becomes an InputError."""
-    folder = local_folder(model)
-    bars = logging.is_progress_bar_enabled()
-    try:
-        if folder is not None:  # read in a moment; what is downloaded shows how far it is
-            logging.disable_progress_bar()
-        yield str(folder) if folder is not None else hub_name(model)
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        places = "no such folder, no package carries it, and the hub did not give it"
-        raise InputError(f"{key}={model!r}: {places} ({first})") from None
-    finally:
-        if bars:
-            logging.enable_progress_bar()
 
 
 class LiveText:

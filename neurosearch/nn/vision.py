@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
-from neurosearch.nn.text_encoder import model_source
+from neurosearch.nn.pretrained import model_source
 
 EFFICIENTNET = "efficientnet-lite0"  # carried by a package
 

@@ -177,7 +177,7 @@ def test_the_rate_rises_and_falls() -> None:
     "changes, message",
     [
         ({"towers": "three"}, r"towers must be one of shared, query_product"),
-        ({"pooling": "max"}, r"pooling must be one of mean, cls"),
+        ({"pooling": "median"}, r"pooling must be one of mean, cls"),
         ({"batch_size": 1}, r"batch_size must be at least 2"),
         ({"projection": 0}, r"projection must be at least 1"),
     ],

@@ -9,8 +9,8 @@ from typing import Any
 from neurosearch.core.bounds import bounds
 from neurosearch.core.digests import content
 from neurosearch.core.recipe import Recipe
-from neurosearch.encoder.sentence import POOLINGS
 from neurosearch.nn.pretrained import weights_digest
+from neurosearch.nn.sentence_folder import POOLINGS
 from neurosearch.training.weights import save_weights
 
 TOWERS = ("shared", "query_product")
@@ -20,11 +20,12 @@ TOWERS = ("shared", "query_product")
 class TowerShape(Recipe):
     """Attributes:
     model: that the towers start from.
+    pooling: instead of the model's own; None for that.
     towers: `shared` by queries and products, or `query_product`, one each.
     projection: dimensions of a linear map after pooling; None for none.
     """
 
-    pooling: str = field(metadata=bounds(choices=POOLINGS))
+    pooling: str | None = field(metadata=bounds(choices=POOLINGS))
     towers: str = field(metadata=bounds(choices=TOWERS))
     projection: int | None = field(metadata=bounds(least=1))
     query_max_length: int = field(metadata=bounds(least=3))

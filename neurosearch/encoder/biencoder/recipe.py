@@ -33,6 +33,7 @@ from neurosearch.loss.infonce import InfoNCE
 from neurosearch.negatives.base import Negatives, TrainingContext, check_judged, graded_pairs
 from neurosearch.negatives.in_batch import InBatch
 from neurosearch.nn.pretrained import weights_digest
+from neurosearch.nn.sentence_folder import prompts_of
 from neurosearch.query.none import NoProcessing
 from neurosearch.training.schedule import Schedule
 from neurosearch.training.trainer import fit
@@ -68,7 +69,7 @@ class BiEncoder(Encoder):
 
     gain: Gain = field(kw_only=True)
     model: str = content(weights_digest, default="sentence-transformers/all-MiniLM-L6-v2")
-    pooling: str = "mean"
+    pooling: str | None = None
     towers: str = "shared"
     projection: int | None = None
     query_max_length: int = 32
@@ -112,6 +113,9 @@ class BiEncoder(Encoder):
 
     def tower(self, weights: Path | None = None) -> Any:
         return load_towers(self.shape, weights).query
+
+    def prompts(self) -> tuple[str, str]:
+        return prompts_of(self.model)
 
     def label(self) -> str:
         return f"{model_label(self.model)} fine-tuned ({self.loss.label()})"

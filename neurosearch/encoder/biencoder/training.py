@@ -23,6 +23,7 @@ from neurosearch.evaluation.metrics import per_query
 from neurosearch.loss.base import Targets
 from neurosearch.negatives.base import NegativeLists, TrainingContext
 from neurosearch.negatives.retrieved import select
+from neurosearch.nn.sentence_folder import prompts_of
 from neurosearch.nn.text_encoder import TextTower
 from neurosearch.nn.tokens import Tokens, tokenize
 from neurosearch.training.gather import in_order, shares
@@ -52,7 +53,12 @@ class TrainingTexts:
         shape: TowerShape,
         dev_products: int,
     ) -> TrainingTexts:
-        fields, separator, query_prefix, product_prefix = texts
+        fields, separator, *prefixes = texts
+        prompts = prompts_of(shape.model) if None in prefixes else ("", "")
+        query_prefix, product_prefix = (
+            prompt if prefix is None else prefix
+            for prefix, prompt in zip(prefixes, prompts, strict=True)
+        )
         texts_of = data.catalogue.all_texts(fields, separator)
         products = [product_prefix + text for text in texts_of]
         queries = {

@@ -13,15 +13,8 @@ from torch import Tensor, nn
 from neurosearch.core.ragged import offsets_of
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Catalogue
-from neurosearch.nn.text_encoder import (
-    check_length,
-    load_pretrained,
-    packed,
-    packs,
-    padded,
-    pool,
-    pool_packed,
-)
+from neurosearch.nn.pooling import pool, pool_packed
+from neurosearch.nn.text_encoder import check_length, load_pretrained, packed, packs, padded
 from neurosearch.nn.tokens import Tokens, batches_by_budget, tokenize
 
 CLASSES = (0.0, 1 / 3, 2 / 3, 1.0)  # shares of the gain
@@ -70,9 +63,9 @@ class CrossTower(nn.Module):
         states = self.network(input_ids=batch.tokens, **options).last_hidden_state
         if is_packed:
             assert batch.bounds is not None
-            pooled = pool_packed(states[0], batch.bounds, "mean")
+            pooled = pool_packed(states[0], batch.bounds, ("mean",))
         else:
-            pooled = pool(states, batch.mask, "mean")
+            pooled = pool(states, batch.mask, ("mean",))
         scores: Tensor = self.head(pooled.to(self.head.weight.dtype)).float()
         return scores
 
