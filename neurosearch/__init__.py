@@ -5,6 +5,7 @@ The public names are imported when they are first used, so `import neurosearch` 
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -49,6 +50,7 @@ _PUBLIC = {
     "neurosearch.reranker.biencoder": ("BiEncoderReranker",),
     "neurosearch.reranker.cross_encoder.recipe": ("CrossEncoder",),
     "neurosearch.reranker.lambdamart": ("LambdaMART",),
+    "neurosearch.reranker.published": ("Published",),
     "neurosearch.retriever.bm25": ("BM25",),
     "neurosearch.retriever.bm25_tuned": ("TunedBM25",),
     "neurosearch.retriever.dense": ("Dense",),
@@ -73,9 +75,11 @@ __all__ = sorted(_MODULE_OF)
 def __getattr__(name: str) -> Any:
     module = _MODULE_OF.get(name)
     if module is None:
-        raise AttributeError(f"module 'neurosearch' has no attribute {name!r}")
+        close = get_close_matches(name, _MODULE_OF, n=3, cutoff=0.5)
+        hint = f" (is it {' or '.join(close)}?)" if close else ""
+        raise AttributeError(f"module 'neurosearch' has no attribute {name!r}{hint}")
     return getattr(import_module(module), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE_OF})
+    return sorted({"__version__", *_MODULE_OF})

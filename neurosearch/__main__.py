@@ -16,6 +16,7 @@ from hydra._internal import utils
 from neurosearch import app
 from neurosearch.core.command import command_line, mask_logs, masked
 from neurosearch.sweep import callback
+from neurosearch.sweep.hints import plain
 
 
 def main() -> None:
@@ -52,7 +53,7 @@ def _reported(work: Callable[[], Any]) -> Any:
         return work()
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        message = "; ".join(lines)[:1000] or type(error).__name__
+        message = plain(str(error), sys.argv[1:]) or "; ".join(lines)[:1000] or type(error).__name__
         if "mismatched input '='" in message:
             word = next((w for w in sys.argv[1:] if w.count("=") > 1 and '"' not in w), "")
             key, _, value = word.partition("=")

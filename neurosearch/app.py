@@ -26,10 +26,10 @@ from neurosearch.task.base import Job, Task, build
 
 log = logging.getLogger("neurosearch")
 
-# Overrides that say how or where, not what: they name no system and no job folder.
+# Overrides that say how or where, not what: not part of a system's or a job folder's name.
 NEUTRAL = ("experiment", "task", "tracking", "runtime", "report", "hydra")
 LONGEST_NAME = 150
-# Of the disk, not of the code: no traceback helps.
+# Errors of the disk, shown without a traceback.
 FULL_OR_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
@@ -59,7 +59,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     version_base="1.3", config_path="pkg://neurosearch.conf", config_name="config"
 )
 def main(config: DictConfig) -> float | None:
-    """One job; returns what a search goes by. Errors are recorded; the sweep continues."""
+    """Run one job; return the value that a search optimises. Errors are recorded; sweeps go on."""
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
     number = settings.job.num if settings.mode == RunMode.MULTIRUN else 0
@@ -69,7 +69,7 @@ def main(config: DictConfig) -> float | None:
         task = build(config, "task")
         swept = settings.sweeper.get("params")
         if task.tabulated and swept and settings.mode != RunMode.MULTIRUN:
-            log.warning("one job, as there is no -m, which sweeps %s", ", ".join(swept))
+            log.warning("running one job only; add -m to sweep %s", ", ".join(swept))
         job = Job.compose(config, overrides, number, folder)
         if not job.runtime.profile:
             return task.run(job)
@@ -121,7 +121,7 @@ def _report(
     if status == "failed" and not (swept and recorded):
         count_failures(1)  # else the callback counts, in whichever process the jobs ran
     if not recorded:
-        return  # the record that lies there is another task's
+        return  # the existing record belongs to another task
     record = {
         "experiment": config.name,
         "overrides": overrides,

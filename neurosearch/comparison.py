@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log, peak_memory_mb
+from neurosearch.core.recipe import look_again
 from neurosearch.core.retrieval import QueryProcessor, Retriever
 from neurosearch.core.runtime import Runtime
 from neurosearch.data.base import Data
@@ -113,13 +115,15 @@ def compare(
     """
     from neurosearch.report.table import make_tables
 
+    look_again()
+    _check_arguments(systems, data, name)
     named = _named(systems)
     protocol = _protocol(evaluation, gain, data, latency)
     runtime = runtime or default_runtime(progress)
     processing = query or NoProcessing()
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    if not numbers:
-        raise InputError("seeds: at least one is needed")
+    if not numbers or not all(isinstance(number, int) for number in numbers):
+        raise InputError(f"seeds must be a number of seeds, or some of them, not {seeds!r}")
     first = _baseline(named, baseline)
     records = []
     with logged(progress):
@@ -132,7 +136,9 @@ def compare(
         for number, (row, seed, system) in enumerate(jobs):
             folder = runtime.outputs / "jobs" / name / f"{_plain(row)},seed={seed}"
             facts = {"experiment": name, "number": number, "seed": seed, "row": row}
-            parts = (system, dataset, processing, protocol, runtime, folder)
+            # A store of its own: what it notes of artifacts is this row's alone.
+            own_runtime = dataclasses.replace(runtime)
+            parts = (system, dataset, processing, protocol, own_runtime, folder)
             records.append(_record(facts, data, first, *parts))
     table = make_tables(records, "")[0]
     columns = (*COLUMNS, *(COSTS if latency else COSTS[1:]))
@@ -166,9 +172,32 @@ def search(
     Raises:
         InputError: an empty text, a `k` below 1, or a system that has no live search.
     """
+    look_again()
+    _check_data(data)
+    if not isinstance(system, Retriever):
+        raise InputError(f"system must be a retriever, such as ns.BM25(), not {system!r}")
+    if not isinstance(text, str) or not isinstance(k, int):
+        raise InputError(f"text must be a string and k a number, not {text!r} and {k!r}")
     runtime = runtime or default_runtime(progress)
     with logged(progress):
         return answer(system, data.bound(runtime), text, k, query or NoProcessing(), runtime)
+
+
+def _check_arguments(systems: Any, data: Any, name: str) -> None:
+    """Raise InputError for arguments of another kind."""
+    if isinstance(systems, Retriever) or not isinstance(systems, Sequence | Mapping):
+        raise InputError("systems must be a list, or a mapping of names, of retrievers")
+    for system in systems.values() if isinstance(systems, Mapping) else systems:
+        if not isinstance(system, Retriever):
+            raise InputError(f"systems: {system!r} is no retriever, such as ns.BM25()")
+    _check_data(data)
+    if not re.fullmatch(r"[\w.,=+-]{1,100}", name) or name.startswith("."):
+        raise InputError(f"name must be 1 to 100 letters, digits or _ . , = + -, not {name!r}")
+
+
+def _check_data(data: Any) -> None:
+    if not isinstance(data, Data):
+        raise InputError(f"data must be a data set, such as ns.Beir(path), not {data!r}")
 
 
 def _record(

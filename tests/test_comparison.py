@@ -120,8 +120,42 @@ def test_what_cannot_work_is_said_before_anything_is_built(tmp_path: Path) -> No
         ([ns.RRF()], {}, "is no retriever"),
         ([ns.BM25()], {"baseline": "dense"}, "baseline: 'dense' is none of the rows"),
         ([ns.BM25()], {"gain": "nothing"}, "no gain preset 'nothing'; there are amazon_office"),
-        ([ns.BM25()], {"seeds": 0}, "seeds: at least one"),
+        ([ns.BM25()], {"seeds": 0}, "seeds must be a number of seeds"),
     ):
         with pytest.raises(ns.InputError, match=message):
             ns.compare(systems, shop, runtime=runtime, progress=False, **options)
     assert not (tmp_path / "artifacts").exists()
+
+
+def test_a_row_has_its_own_flags(runtime: ns.Runtime) -> None:
+    """What is said of one row's artifacts (timed under load) is not said of the next row."""
+    systems = {"timed": ns.BM25(engine="bm25s"), "chance": ns.Random()}
+    table = ns.compare(systems, ns.Shop(**SHOP), latency=True, runtime=runtime, progress=False)
+    kinds = [{entry["kind"] for entry in row.records[0]["artifacts"]} for row in table.table.rows]
+    assert "latency" in kinds[0] and "latency" not in kinds[1] and "bm25s" not in kinds[1]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((ns.BM25(), ns.Shop()), "systems must be a list"),
+        (([ns.BM25(), "bm25"], ns.Shop()), "'bm25' is no retriever"),
+        (([ns.BM25()], "shop"), "data must be a data set"),
+        (([ns.BM25()], ns.Shop), "data must be a data set"),
+    ],
+)
+def test_other_kinds_of_arguments(arguments: tuple, message: str, runtime: ns.Runtime) -> None:
+    with pytest.raises(ns.InputError, match=message):
+        ns.compare(*arguments, runtime=runtime)
+    with pytest.raises(ns.InputError, match="name must be 1 to 100 letters"):
+        ns.compare([ns.BM25()], ns.Shop(), name="a/../../b", runtime=runtime)
+    with pytest.raises(ns.InputError, match="seeds must be"):
+        ns.compare([ns.BM25()], ns.Shop(), seeds="3", runtime=runtime)
+    with pytest.raises(ns.InputError, match="k a number"):
+        ns.search(ns.BM25(), ns.Shop(), "red", k="3", runtime=runtime)
+
+
+def test_names_that_are_close_are_offered() -> None:
+    with pytest.raises(AttributeError, match="TableFiles"):
+        _ = ns.Tables
+    assert "annotations" not in dir(ns) and "BM25" in dir(ns)

@@ -25,11 +25,11 @@ def digest(description: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-@cache
 def content_digest(path: str | Path) -> str:
     """Hex digest of a file's bytes, or of a folder's relative names and bytes.
 
-    Cached for the life of the process. Raises InputError where nothing lies at `path`.
+    A file is read again only if its size or its time of change differ from the last time. Raises
+    InputError where nothing lies at `path`.
     """
     path = Path(path)
     if path.is_dir():
@@ -42,9 +42,15 @@ def content_digest(path: str | Path) -> str:
     if not path.is_file():
         raise InputError(f"{path}: no such file or folder")
     try:
-        return file_digest(path)
+        state = path.stat()
+        return _digest_of(str(path), state.st_size, state.st_mtime_ns, state.st_ino)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
+
+
+@cache
+def _digest_of(path: str, size: int, changed: int, number: int) -> str:
+    return file_digest(Path(path))
 
 
 def file_digest(path: Path) -> str:

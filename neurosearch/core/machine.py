@@ -10,11 +10,6 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 log = logging.getLogger("neurosearch")
 
@@ -47,7 +42,7 @@ def hardware() -> str:
 
 @cache
 def _gpu_name() -> str:
-    # Without importing torch: a warm table must stay light.
+    # Without importing torch: a table of cached results must start fast.
     try:
         command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
@@ -58,7 +53,7 @@ def _gpu_name() -> str:
 
 @cache
 def git_commit() -> str:
-    """Short commit of the source tree, with `+` where it has uncommitted changes; else ''.
+    """Short commit of the source tree, and `+` where files differ from it or are new; else ''.
 
     NEUROSEARCH_COMMIT says it where the tree was copied without its history.
     """
@@ -76,7 +71,9 @@ def git_commit() -> str:
     try:
         commit = git("rev-parse", "--short=10", "HEAD")
         # Generated results lie in the tree; that they are new doesn't change the code.
-        dirty = git("status", "--porcelain", "--untracked-files=no", "--", "neurosearch", "conf")
+        dirty = git(
+            "status", "--porcelain", "--untracked-files=normal", "--", "neurosearch", "conf"
+        )
     except OSError:
         return ""
     return commit + ("+" if commit and dirty else "")

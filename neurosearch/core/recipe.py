@@ -77,15 +77,25 @@ class FieldError(InputError):
 PRECISIONS = ("fp32", "bf16")  # of a network's weights and activations
 
 
+_generation = [0]
+
+
+def look_again() -> None:
+    """Let recipes be described anew: files may have changed since they were."""
+    _generation[0] += 1
+
+
 def describe(value: Any) -> Any:
     """JSON-able description of a recipe or a field: what its fingerprint is taken of."""
     if hasattr(value, "artifact_fingerprint"):
         return {"artifact": value.artifact_fingerprint}
     if isinstance(value, Recipe):
-        # It is frozen, and what its files hold is digested once a process.
-        if "_described" not in value.__dict__:
-            object.__setattr__(value, "_described", _describe_fields(value))
-        return value.__dict__["_described"]
+        # It is frozen; what its files hold may change between two runs of one process.
+        known = value.__dict__.get("_described")
+        if known is None or known[0] != _generation[0]:
+            known = (_generation[0], _describe_fields(value))
+            object.__setattr__(value, "_described", known)
+        return known[1]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _describe_fields(value)
     if isinstance(value, Mapping):

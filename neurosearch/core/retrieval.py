@@ -122,11 +122,22 @@ class RunArtifact(Artifact[Run]):
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         run = self.answer(runtime)
+        _check_answer(run, type(self).__name__)
         run.save(folder / "run.parquet")
         return {"split": run.split, "queries": len(run.query_ids), "rows": run.frame.height}
 
     def load(self, folder: Path) -> Run:
         return Run.load(folder / "run.parquet")
+
+
+def _check_answer(run: Any, name: str) -> None:
+    """Raise InputError for an answer that no metric may be taken of; custom retrievers err."""
+    if not isinstance(run, Run):
+        raise InputError(f"{name}.answer must return a Run, not {type(run).__name__}")
+    again = run.frame.filter(~pl.struct("query_id", "product_id").is_first_distinct())
+    if again.height:
+        query, product = again[0, "query_id"], again[0, "product_id"]
+        raise InputError(f"{name}: product {product!r} is twice in the list of query {query!r}")
 
 
 def judged_rows(queries: Queries, data: Dataset) -> pl.DataFrame:

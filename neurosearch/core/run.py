@@ -85,7 +85,23 @@ class Run:
         depth: int | None = None,
         floor: float | None = None,
     ) -> Run:
-        """Rank Q×k product rows and scores; rows of -1 are padding."""
+        """Rank products.
+
+        Args:
+            rows: Q×k rows of the catalogue; -1 is padding.
+            scores: Q×k, finite where there is a row.
+            depth: results of a query that are kept; None for all.
+            floor: see `Run`.
+
+        Raises:
+            InputError: another number of queries, or a row that the catalogue does not have.
+        """
+        if rows.shape[0] != len(queries) or scores.shape != rows.shape:
+            shapes = f"rows {rows.shape} and scores {scores.shape}"
+            raise InputError(f"a run of {len(queries)} queries was given {shapes}")
+        strange = rows[(rows < -1) | (rows >= len(catalogue))]
+        if len(strange):
+            raise InputError(f"a run names row {strange[0]} of {len(catalogue)} products")
         keep = rows.ravel() >= 0
         query = np.repeat(np.arange(len(queries)), rows.shape[1])[keep]
         frame = pl.DataFrame(

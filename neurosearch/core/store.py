@@ -28,13 +28,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MANIFEST = "manifest.json"
-ATTEMPTS = "attempts.json"  # in the folder of a resumable build: what its killed attempts took
+ATTEMPTS = (
+    "attempts.json"  # in the folder of a resumable build: seconds spent by earlier, killed attempts
+)
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old or the new one, never a part.
+    """Write a file so that a reader sees the old or the new file, never a partly written one.
 
-    What killed processes of this machine left of earlier attempts is removed.
+    Temporary files of killed processes on this machine are removed.
     """
     stem = f".{path.name}.{_machine()}-"
     for left in path.parent.glob(f"{glob.escape(stem)}*"):
@@ -51,12 +53,12 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @cache
 def _machine() -> str:
-    """A short name of this machine: another one's processes have numbers of their own."""
+    """A short name of this machine: process ids are unique only within one machine."""
     return f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest in an artifact's folder; None where there is none, or none of that shape."""
+    """The manifest in an artifact's folder; None where there is none, or it is malformed."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         sound = (
@@ -142,7 +144,7 @@ class Store:
         return folder
 
     def check(self, artifact: Artifact[Any], unusable: bool = False) -> None:
-        """Let all that an artifact still needs say what it can't be built from.
+        """Check every artifact that is still to be built; each raises for what it lacks.
 
         Raises InputError for one that would learn from the test split's judgments.
         """
@@ -196,7 +198,7 @@ class Store:
                 details = build_together(artifact, temporary, self.runtime)
             else:
                 details = artifact.build(temporary, self.runtime)
-        except InputError:  # a fault of the config: nothing here can be resumed
+        except InputError:  # a configuration error: the partial build is of no use
             shutil.rmtree(temporary)
             raise
         finally:
@@ -243,7 +245,7 @@ class Store:
         log.info("%s %s (%.1f MB, %.1f s to build)", event, name, size / 1e6, manifest["seconds"])
 
     def flags(self) -> list[str]:
-        """What artifacts of this process say of themselves that a table must repeat."""
+        """Flags of the artifacts used in this process, which a table repeats."""
         folders = (self.root / e["kind"] / e["fingerprint"] for e in self.events)
         manifests = [manifest for path in folders if (manifest := read_manifest(path))]
         return sorted({m["details"]["flag"] for m in manifests if "flag" in m["details"]})
@@ -282,7 +284,7 @@ class Store:
                 continue
             seen.add((kind, fingerprint))
             manifest = read_manifest(self.root / kind / fingerprint)
-            if manifest is None:  # pruned: what stands on it didn't need it again
+            if manifest is None:  # pruned, after its dependents were built
                 continue
             seconds += manifest["seconds"]
             pending += [tuple(pair) for pair in manifest["inputs"]]
@@ -295,14 +297,14 @@ def _begin_attempt(folder: Path) -> float:
     An attempt that was killed lasted at least until it wrote its last file.
     """
     path, earlier = folder / ATTEMPTS, 0.0
-    for torn in folder.glob(".*"):  # files that a kill kept from being renamed
-        torn.unlink()
+    for leftover in folder.glob(".*"):  # temporary files of a killed process
+        leftover.unlink()
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
         written = [file.stat().st_mtime for file in folder.rglob("*") if file.is_file()]
         earlier = float(noted["earlier"]) + max(0.0, max(written) - float(noted["began"]))
     except (OSError, ValueError, KeyError, TypeError):
-        earlier = 0.0  # the first attempt, or a note that a kill has torn
+        earlier = 0.0  # the first attempt, or an incomplete note
     write_whole(path, json.dumps({"earlier": earlier, "began": time.time()}).encode())
     return earlier
 
@@ -310,7 +312,7 @@ def _begin_attempt(folder: Path) -> float:
 def verify(folder: Path, manifest: dict[str, Any], fingerprint: str) -> str:
     """What is wrong with a complete artifact's folder, or '' where nothing is."""
     if manifest.get("fingerprint") != fingerprint:
-        return "its manifest is another artifact's"
+        return "its manifest belongs to another artifact"
     for name, (size, hashed) in manifest["files"].items():
         path = folder / name
         if not path.is_file():
@@ -318,7 +320,7 @@ def verify(folder: Path, manifest: dict[str, Any], fingerprint: str) -> str:
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size} bytes, not {size}"
         if file_digest(path) != hashed:
-            return f"{name} has other content than when it was built"
+            return f"{name} changed since it was built"
     return ""
 
 

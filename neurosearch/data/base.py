@@ -18,7 +18,7 @@ from neurosearch.core.artifact import NO_IDENTITY
 from neurosearch.core.bounds import bounds
 from neurosearch.core.digests import file_digest
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import Recipe
+from neurosearch.core.recipe import Recipe, look_again
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import (
     BEHAVIOUR,
@@ -126,8 +126,11 @@ class Data(Recipe):
             usual = spec.default
             if spec.default_factory is not dataclasses.MISSING:
                 usual = spec.default_factory()
-            if spec.name not in ("path", "name") and value != usual:
-                message.append(f"{spec.name}={value}")
+            if "digest" in spec.metadata or value == usual:  # files are named, not their places
+                continue
+            if isinstance(value, Mapping):
+                value = "+".join(f"{key}:{item}" for key, item in value.items())
+            message.append(f"{spec.name}={value}")
         return ",".join(message)
 
     def label(self) -> str:
@@ -197,6 +200,10 @@ class DatasetArtifact(DataSource):
             tables.behaviour.write_parquet(folder / "behaviour.parquet")
             parts[BEHAVIOUR] = _content(tables.behaviour)
             counts["events"] = tables.behaviour.height
+        look_again()
+        if dataclasses.replace(self).artifact_fingerprint != self.artifact_fingerprint:
+            where = f"data={self.data.choice} ({self.data.label()})"
+            raise InputError(f"{where}: its files changed while they were read; run it again")
         (folder / PARTS).write_text(json.dumps(parts, indent=1), encoding="utf-8")
         (folder / "data.json").write_text(json.dumps({"name": self.data.label()}), encoding="utf-8")
         by_split = dict(queries.group_by("split").len().iter_rows())

@@ -8,7 +8,7 @@ query ids a query is its text. Without a column of splits, `data.splits` or `dat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -30,8 +30,8 @@ DEFAULT_SPLITS = {"train": 0.6, "dev": 0.2, "test": 0.2}
 class TableFiles(base.Data):
     """Attributes:
     products, judgments: the two files.
-    columns: our column names and yours, such as `{title: name, grade: rating}`; where a file's
-        column has our name, nothing need be said.
+    columns: our column names and yours, such as `{title: name, grade: rating}`; columns that
+        already have our names may be omitted.
     grades: your names of grades and what is written for them, such as `{good: 3, bad: 0}`; null
         where grades are numbers, or labels that the gain knows.
     """
@@ -39,17 +39,17 @@ class TableFiles(base.Data):
     choice: ClassVar[str] = "tables"
     products: str = content(content_digest)
     judgments: str = content(content_digest)
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] | None = None
     grades: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         known = {*PRODUCT_COLUMNS, *JUDGMENT_COLUMNS}
-        strange = [name for name in self.columns if name not in known]
+        strange = [name for name in self.columns or {} if name not in known]
         if strange:
             message = ", ".join(sorted(known))
             raise self.error(
-                "columns", f"has {strange[0]!r}, which is no column of ours ({message})"
+                "columns", f"has {strange[0]!r}, which is not a known field ({message})"
             )
 
     def label(self) -> str:
@@ -70,7 +70,7 @@ class TableFiles(base.Data):
     def _read(self, file: str, wanted: tuple[str, ...], needed: tuple[str, ...]) -> pl.DataFrame:
         """The wanted columns under our names, as String, with `row`."""
         path = requirements.require_file(Path(file), "a CSV, TSV or parquet file of your own")
-        yours = {name: self.columns.get(name, name) for name in wanted}
+        yours = {name: (self.columns or {}).get(name, name) for name in wanted}
         if path.suffix == ".parquet":
             frame = read_parquet(path).with_row_index("row", 1)
         elif path.suffix in (".csv", ".tsv"):
@@ -80,7 +80,7 @@ class TableFiles(base.Data):
         missing = [yours[name] for name in needed if yours[name] not in frame.columns]
         if missing:
             has = ", ".join(c for c in frame.columns[:20] if c != "row")
-            hint = "data.columns says which of yours is which of ours"
+            hint = "data.columns maps our names to yours"
             raise InputError(f"{path}: missing column {missing[0]!r} (it has {has}; {hint})")
         kept = {ours: name for ours, name in yours.items() if name in frame.columns}
         try:
@@ -127,6 +127,11 @@ class TableFiles(base.Data):
 
     def _graded(self, path: Path, frame: pl.DataFrame) -> pl.DataFrame:
         if self.grades is None:
+            number = pl.col("grade").cast(pl.Float64, strict=False)
+            endless = frame.filter(~number.is_finite().fill_null(True))
+            if endless.height:
+                row, grade = endless[0, "row"], endless[0, "grade"]
+                raise InputError(f"{path} row {row}: grade {grade!r} is no finite number")
             return frame
         known = pl.Series([str(name) for name in self.grades])
         requirements.require_known(path, frame, "grade", known, "data.grades")

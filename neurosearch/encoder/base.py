@@ -247,6 +247,8 @@ def encode_resumably(
     shards.close()
     if not np.isfinite(shards.vectors).all():
         raise RuntimeError(f"some vectors of {what} are not finite")
+    if len(texts) and not shards.vectors.any():
+        raise InputError(f"{type(live).__name__}: all vectors of {what} are zeros")
     if rank:
         return {}
     meta = {"encoder": identity}

@@ -105,7 +105,9 @@ class PictureEmbeddings(EmbeddingsArtifact):
         meta = {"encoder": self.encoder.identity(self.data)}
         (folder / "embeddings.json").write_text(json.dumps(meta), encoding="utf-8")
         if missing == total:
-            raise InputError(f"none of the {total:,} has a picture: {self.encoder.label()}")
+            raise InputError(
+                f"{self.encoder.label()}: none of the {total:,} has a picture; set data.images=true"
+            )
         return {"shape": list(shape), "missing": missing}
 
 

@@ -88,7 +88,9 @@ class Evaluation(Recipe):
         request = self.request(query)
         run, diagnosis = retriever.run(data, request), retriever.diagnosis(data, request)
         judged = view.only(data, queries_of(self.split), judgments_of(self.split))
-        return PerQueryMetrics(judged, run, diagnosis, self.split, self.gain, self.by, self.ties)
+        return PerQueryMetrics(
+            judged, run, diagnosis, self.split, self.gain, self.by, self.ties, self.pool
+        )
 
     def latency_of(
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
@@ -117,6 +119,7 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
     gain: Gain
     by: str | None
     ties: str
+    pool: str
 
     def check(self, runtime: Runtime) -> None:
         if self.by is not None:
@@ -130,6 +133,15 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
         if run.split != self.split:
             raise InputError(f"a run of {run.split} can't be evaluated on {self.split}")
         queries, judgments = data.queries(self.split), data.judgments(self.split)
+        if self.pool == "judged":
+            pairs = ["query_id", "product_id"]
+            other = run.frame.join(judgments.frame, on=pairs, how="anti")
+            if other.height:
+                message = "its run method ignores the request's pool"
+                raise InputError(
+                    f"a run over the judged pool names product {other[0, 'product_id']!r}, "
+                    f"which nobody judged for query {other[0, 'query_id']!r}: {message}"
+                )
         measure = expected_per_query if self.ties == "expected" else per_query
         frame = measure(run, queries, judgments, self.gain)
         frame = frame.hstack(tie_range(run, queries, judgments, self.gain))

@@ -60,7 +60,7 @@ def crossed_intervals(
 
     To each resample of queries (`means`, of `resampled_means`) comes a draw of what other seeds
     would do: Student's t with S - 1 degrees of freedom, times the standard error over the S seeds.
-    (Drawing among three seeds would take their spread for smaller than it is.) Returns the M lower
+    (Resampling three seeds would underestimate their spread.) Returns the M lower
     and the M upper ends of each system.
     """
     rng = np.random.default_rng([seed, 1])
@@ -93,7 +93,7 @@ def crossed_test(
     (first, few), (second, more) = seed_variance(one), seed_variance(other)
     total = first + second
     below = first**2 / max(few, 1) + second**2 / max(more, 1)
-    # At most as many as there are seeds to speak of; without any spread, none matter.
+    # The number of seeds limits the degrees of freedom; without any spread they do not matter.
     freedom = np.divide(total**2, below, out=np.full_like(total, 1e6), where=below > 0)
     rng = np.random.default_rng([seed, 2])
     drawn = rng.standard_t(freedom, (len(resampled), len(freedom))) * np.sqrt(total)

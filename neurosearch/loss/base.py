@@ -24,7 +24,7 @@ class Targets:
 
     Attributes:
         positive: bool; the own document of each query, and any other that is relevant to it.
-        refused: bool; pairs that are no negatives (false-negative mask), positives excluded.
+        refused: bool; pairs not used as negatives (false-negative mask), positives excluded.
         gain: float, in [0, 1]; NaN where the pair was not judged.
         teacher: float; a teacher's score, NaN where it was not asked; None without a teacher.
     """
@@ -68,7 +68,7 @@ class Loss(Recipe):
 def cosines(queries: Any, documents: Any) -> Tensor:
     """B×M inner products of unit vectors, in float32 whatever the inputs' precision.
 
-    Texts of many vectors (see `encoder.token_tower.Ragged`) say themselves how alike they are.
+    Texts of many vectors (see `nn.ragged.Ragged`) compute their own similarity.
     """
     if hasattr(queries, "late_interaction"):
         scores: Tensor = queries.late_interaction(documents)

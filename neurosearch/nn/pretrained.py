@@ -44,7 +44,6 @@ def local_folder(model: str) -> Path | None:
     return None
 
 
-@cache
 def weights_digest(model: str) -> str:
     """Digest of the weights' content where they are local, else the hub's name of them."""
     folder = local_folder(model)

@@ -98,9 +98,9 @@ def read_folder(folder: Path, key: str = "encoder.model") -> SentenceFolder:
             return SentenceFolder(folder, static=folder, normalized=_is_normalized(folder))
         if not (folder / "config.json").is_file():
             raise InputError(f"{key}: {folder} has neither modules.json nor config.json: no model")
-        lengths = _length(folder, _json(folder / "config.json"))
+        lengths = longest_text(folder, read_json(folder / "config.json"))
         return SentenceFolder(folder, max_length=lengths)
-    modules = _json(listing)
+    modules = read_json(listing)
     try:
         kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
         places = [folder / str(module["path"]) for module in modules]
@@ -114,7 +114,7 @@ def read_folder(folder: Path, key: str = "encoder.model") -> SentenceFolder:
                 f"{listing}: the module {kind} should lie in {place}, which is missing"
             )
     settings = folder / "config_sentence_transformers.json"
-    facts = _json(settings) if settings.is_file() else {}
+    facts = read_json(settings) if settings.is_file() else {}
     first = places[0] if places else folder
     read = SentenceFolder(
         first,
@@ -149,17 +149,17 @@ def prompts_of(model: str, key: str = "encoder.model") -> tuple[str, str]:
 
 def _transformer(folder: Path) -> dict[str, Any]:
     path = folder / "sentence_bert_config.json"
-    facts = _json(path) if path.is_file() else {}
+    facts = read_json(path) if path.is_file() else {}
     length = facts.get("max_seq_length")
     if length is None:
-        length = _length(folder, _json(folder / "config.json"))
+        length = longest_text(folder, read_json(folder / "config.json"))
     return {"max_length": length, "lower_case": bool(facts.get("do_lower_case", False))}
 
 
-def _length(folder: Path, config: dict[str, Any]) -> int | None:
+def longest_text(folder: Path, config: dict[str, Any]) -> int | None:
     """The tokenizer's limit where it is one, and the network's."""
     path = folder / "tokenizer_config.json"
-    limit = _json(path).get("model_max_length") if path.is_file() else None
+    limit = read_json(path).get("model_max_length") if path.is_file() else None
     known = [
         n for n in (limit, config.get("max_position_embeddings")) if isinstance(n, int | float)
     ]
@@ -169,7 +169,7 @@ def _length(folder: Path, config: dict[str, Any]) -> int | None:
 
 def _pooling(folder: Path) -> tuple[tuple[str, ...], bool]:
     path = folder / "config.json"
-    facts = _json(path)
+    facts = read_json(path)
     named = facts.get("pooling_mode")
     if named is None:
         flag = "pooling_mode_"
@@ -192,7 +192,7 @@ def _layers(modules: list[tuple[str, Path]]) -> tuple[tuple[Layer, ...], str]:
             continue
         if kind not in ("Dense", "LayerNorm"):
             return tuple(layers), kind
-        config = _json(folder / "config.json")
+        config = read_json(folder / "config.json")
         plain = config.get("module_input_name", "sentence_embedding") == "sentence_embedding"
         known = config.get("activation_function", "torch.nn.modules.activation.Tanh") in ACTIVATIONS
         if kind == "Dense" and not (known and plain and not config.get("use_residual")):
@@ -217,17 +217,18 @@ def _is_model2vec(folder: Path) -> bool:
     path = folder / "config.json"
     if not path.is_file() or not (folder / "tokenizer.json").is_file():
         return False
-    facts = _json(path)
+    facts = read_json(path)
     return facts.get("model_type") == "model2vec" or "StaticModel" in (
         facts.get("architectures") or []
     )
 
 
 def _is_normalized(folder: Path) -> bool:
-    return bool(_json(folder / "config.json").get("normalize", False))
+    return bool(read_json(folder / "config.json").get("normalize", False))
 
 
-def _json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """A JSON file of a model. Raises InputError naming it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

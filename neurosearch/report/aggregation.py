@@ -1,4 +1,4 @@
-"""The numbers of a table: one row a system, seeds and folds folded in, paired tests beside them."""
+"""The numbers of a table: one row a system, seeds and folds combined, paired tests beside them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Cell:
-    """A metric of a system. NaN where a number does not apply (a lone seed has no sd).
+    """A metric of a system. NaN where a number does not apply (one seed has no standard deviation).
 
     `queries`: for how many the metric is defined.
     """
@@ -52,7 +52,8 @@ class Cell:
 class Row:
     """A system. `failed` says why where its job did not finish; then there are no cells.
 
-    `pruned`: a search ended it. `seeded`: it draws random numbers, so other seeds give others.
+    `pruned`: stopped early by the search. `seeded`: it draws random numbers, which depend on the
+    seed.
     """
 
     system: str
@@ -70,7 +71,7 @@ class Row:
 
     @property
     def caption(self) -> str:
-        """The system, with what must be known of it."""
+        """The system, with its flags."""
         alone = self.seeded and self.seeds == 1 and not self.is_reference
         facts = [*self.flags, *(["1 seed"] if alone else [])]
         return self.system + (f" ({', '.join(facts)})" if facts else "")
@@ -83,10 +84,10 @@ class Row:
 
 
 def baseline_of(records: list[dict[str, Any]]) -> str:
-    """The system that the others are tested against; '' where only bounds are there.
+    """The system that the others are tested against; '' where only reference rows are there.
 
-    The first job whose overrides and choices hold every `key=value` of `evaluation.baseline`; where
-    none does, the first that is no bound.
+    Among the jobs whose overrides and choices hold every `key=value` of `evaluation.baseline`, the
+    one with the fewest overrides; where there is none, the first that is no reference row.
     """
     ranked = [
         (name, record)
@@ -94,9 +95,9 @@ def baseline_of(records: list[dict[str, Any]]) -> str:
         for record in group
         if not record["is_reference"]
     ]
-    for name, record in ranked:
-        if is_named(record, records[0]["baseline"]):
-            return name
+    named = [(name, r) for name, r in ranked if is_named(r, records[0]["baseline"])]
+    if named:  # the plainest of them: that of fewest overrides
+        return min(named, key=lambda pair: len(pair[1]["overrides"]))[0]
     return ranked[0][0] if ranked else ""
 
 
@@ -152,7 +153,7 @@ def rows_of(records: list[dict[str, Any]], baseline: str = "") -> list[Row]:
 
 
 def _measured(name: str, group: list[dict[str, Any]]) -> Row:
-    """A row of numbers that are no means over queries."""
+    """A row of numbers that are not means over queries."""
     by_run = list({record["run"]: record for record in group}.values())
     cells = {}
     for metric in by_run[0]["means"]:
@@ -207,7 +208,7 @@ def _short(override: str, exact: bool) -> str:
     if value.startswith("{"):
         return ", ".join(value.strip("{}").replace(":", "=").split(","))
     if re.fullmatch(r"-?\d+\.\d{4,}(e-?\d+)?", value) and not exact:
-        value = f"{float(value):.4g}"  # a search's draw
+        value = f"{float(value):.4g}"  # a value that a search sampled
     return f"{key.split('@')[0].split('.')[-1]}={value}"
 
 
@@ -237,7 +238,7 @@ def _scores(group: list[dict[str, Any]], metrics: list[str]) -> list[pl.DataFram
 def _joined(folds: list[pl.DataFrame], job: dict[str, Any]) -> pl.DataFrame:
     joined = pl.concat(folds)
     if joined["query_id"].is_duplicated().any():
-        raise InputError(f"{job['label']!r}: two jobs of one seed answered the same queries")
+        raise InputError(f"{job['label']!r}: two jobs of the same seed overlap in their queries")
     return joined
 
 
@@ -271,8 +272,8 @@ def _tests(
     """For each system and metric: Holm's p against the baseline, effect size, wins, losses.
 
     Two systems of one seed each are compared query by query (`randomisation_test`); where either
-    has several, seeds count as well as queries (`crossed_test`). Floors carry no claim, so they
-    don't count among the comparisons that Holm corrects for.
+    has several, seeds count as well as queries (`crossed_test`). Reference rows are not tested
+    and do not count among the comparisons that Holm corrects for.
     """
     names = [n for n, g in systems.items() if n != baseline and not g[0]["is_reference"]]
     if baseline not in stacks or not names:

@@ -121,6 +121,8 @@ def note(table: Table) -> list[str]:
     hardware = sorted({row.hardware for row in done})
     commits = sorted({row.commit for row in done if row.commit})
     made = f"Hardware: {'; '.join(hardware)}. Commit: {', '.join(commits) or 'unknown'}."
+    if any(commit.endswith("+") for commit in commits):
+        made += " +: with changes or files that are in no commit."
     if table.precision:
         made += f" Precision of networks: {table.precision}."
     data = f"{table.data} (simulated)" if table.simulated else table.data
@@ -148,13 +150,17 @@ def note(table: Table) -> list[str]:
     if table.simulated:
         lines.insert(0, "SIMULATED DATA: these numbers say nothing about real shops.")
     if table.split == "dev":
-        lines.append("Scored on dev: rows that were tuned on dev are scored on what they saw.")
+        lines.append(
+            "Scored on dev: rows tuned on dev are scored on the queries that they were tuned on."
+        )
     holes = [row for row in table.rows if row.failed]
     pruned = sum(row.pruned for row in holes)
     if len(holes) > pruned:
-        lines.append(f"{len(holes) - pruned} job(s) failed; their rows are holes.")
+        lines.append(f"{len(holes) - pruned} job(s) failed; their rows are empty.")
     if pruned:
-        lines.append(f"{pruned} training(s) were ended by the search, behind earlier ones.")
+        lines.append(
+            f"{pruned} training(s) were stopped early by the search: behind earlier trials."
+        )
     return lines
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from neurosearch.core.digests import digest
 from neurosearch.report.aggregation import Row, baseline_of, is_named, rows_of, shortened
 
 
@@ -44,7 +45,10 @@ class Table:
         extra += [] if self.split in ("test", "") else [self.split]
         extra += [] if self.gain_choice in (self.choice or self.data, "") else [self.gain_choice]
         extra += [] if self.ties == "trec_eval" else [f"{self.ties}_ties"]
-        return ".".join([",".join(filter(None, [self.data, self.variant])), *extra])
+        whole = ".".join([",".join(filter(None, [self.data, self.variant])), *extra])
+        safe = re.sub(r"[^\w.,=+:-]", "_", whole)
+        # A file's name may have 255 bytes, and its ending and a temporary name need some.
+        return safe if len(safe) <= 150 else f"{safe[:130]}.{digest(whole)[:8]}"
 
     @property
     def title(self) -> str:

@@ -24,7 +24,7 @@ from neurosearch.fusion.base import DevSet, Fusion
 
 @dataclass(frozen=True)
 class Hybrid(Retriever):
-    """`members` by name; `gain` is what a fusion that learns maximises on dev."""
+    """`members` by name; `gain` is the gain that a learnt fusion is tuned with on dev."""
 
     members: Mapping[str, Retriever]
     fusion: Fusion
@@ -127,7 +127,7 @@ class _HybridSearcher:
     fusion: Fusion
     learnt: Mapping[str, Any] | None
     catalogue: Catalogue
-    depth: int  # of the members' lists, as in the batch: a fusion of shorter ones is another
+    depth: int  # of the members' lists, as in the batch: shorter lists would give another fusion
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         ids = [str(number) for number in range(len(texts))]
@@ -154,7 +154,7 @@ def _numbered_run(
     floor: float | None,
     id_order: np.ndarray,
 ) -> Run:
-    """A run whose products are named by the place of their id, so ties break as in batches."""
+    """A run whose products are numbered by their ids' order, so that ties break as in batches."""
     keep = rows.ravel() >= 0
     query = np.repeat(np.arange(len(queries)), rows.shape[1])[keep]
     frame = pl.DataFrame(

@@ -44,7 +44,7 @@ class Job:
 
     Attributes:
         name: the experiment's name.
-        overrides: as typed or swept, less those that choose no system (experiment, task…).
+        overrides: as typed or swept, without those that choose no system (experiment, task…).
         number: place in the sweep, from 0.
         folder: of the job's record and results.
     """
@@ -114,9 +114,9 @@ class Task(Recipe):
     tabulated: ClassVar[bool] = False
 
     def run(self, job: Job) -> float | None:
-        """Do it. Returns what a search goes by, where the task has such a number.
+        """Run the task. Returns the value that a search optimises, where the task has one.
 
-        Raises InputError for what the user can mend.
+        Raises InputError for errors that the user can fix.
         """
         raise TypeError(f"{type(self).__name__} does not say what it does")
 

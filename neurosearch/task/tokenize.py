@@ -57,6 +57,7 @@ class Tokenize(Task):
             )
         why = f" ({'; '.join(report['reasons'])})" if report["reasons"] else ""
         log.info("%s: %s%s", identity["label"], report["verdict"], why)
+        log.info("%s: ids.csv, index.json, health.json", job.folder)
 
     def _export(self, job: Job, tokenizer: SemanticTokenizer) -> None:
         """Write the IDs beside the record: ids.csv and index.json."""

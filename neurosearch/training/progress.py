@@ -86,7 +86,7 @@ class Progress:
             self.runtime.pruner.report(step, score)
 
     def save(self, trainer: Any) -> None:
-        """Write a resume point every so many seconds, then drop what only older ones need.
+        """Write a resume point every `checkpoint_seconds`, then drop what only older ones need.
 
         Its name holds its digest: what is found under the name is what was written.
         """
@@ -119,7 +119,7 @@ class Progress:
 def resume_point(folder: Path) -> tuple[Path | None, int]:
     """The last resume point in a folder of checkpoints and its step; (None, 0) without one.
 
-    One that is damaged, or whose best weights are, is a warning and counts as none.
+    One that is damaged, or whose best weights are, is ignored, with a warning.
     """
     import torch
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def fit(module: TrainingModule, folder: Path, runtime: Runtime) -> dict[str, Any]:
-    """Train `module` and load its best weights (most of its `monitor`) into it.
+    """Train `module` and load its best weights (those with the highest `monitor`) into it.
 
     `module.training_step` is given the number of the step and draws its batch itself, so that
     nothing is read ahead of what a step may change (mined negatives). Curves go to
@@ -49,7 +49,7 @@ def fit(module: TrainingModule, folder: Path, runtime: Runtime) -> dict[str, Any
     rank, processes = world()
     checkpoints = folder / "checkpoints"
     resume, start = resume_point(checkpoints)
-    barrier()  # all have looked for a resume point before anything is deleted or made
+    barrier()  # every process has looked for a resume point before anything is deleted or written
     if rank == 0 and resume is None:
         shutil.rmtree(checkpoints, ignore_errors=True)
     checkpoints.mkdir(exist_ok=True)
@@ -80,7 +80,7 @@ def fit(module: TrainingModule, folder: Path, runtime: Runtime) -> dict[str, Any
             callbacks=[callback_of(progress, advance)],
             logger=False,  # `Progress` keeps the curve,
             enable_checkpointing=False,  # and the checkpoints
-            enable_progress_bar=False,  # its own would count epochs, of which there are none
+            enable_progress_bar=False,  # its own counts epochs; trainings here count steps
             enable_model_summary=False,
         )
         path = None if resume is None else str(resume)
@@ -90,7 +90,7 @@ def fit(module: TrainingModule, folder: Path, runtime: Runtime) -> dict[str, Any
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
-        except InputError:  # it diverged: what it left must not be resumed
+        except InputError:  # it diverged: its resume points must not be used
             if rank == 0:
                 shutil.rmtree(checkpoints, ignore_errors=True)
             raise
@@ -126,7 +126,7 @@ def _fast_products() -> Iterator[None]:
 
 
 def _plain_files() -> Any:
-    """Checkpoints written where they are told to be.
+    """Save checkpoints directly to the given path.
 
     Lightning's own go through a file in the system's temporary folder, which a kill leaves there.
     """
@@ -143,8 +143,8 @@ def _plain_files() -> Any:
 def _together() -> tuple[Any, Any]:
     """Strategy and environment of a Trainer in one of several processes.
 
-    They share each batch (`encoder.gather`).
-    Lightning's DDP would average gradients of batches of their own; ours are parts of one batch,
+    They share each batch (`training.gather`).
+    Lightning's DDP would average gradients of separate batches; here processes share one batch,
     whose gradients the module adds up itself, so the model is not wrapped.
     """
     import torch.distributed as dist

@@ -84,7 +84,7 @@ def test_a_bad_row_is_named(products: str, judged: str, message: str, tmp_path: 
 
 def test_unknown_names_and_files_are_refused(tmp_path: Path) -> None:
     files = write(tmp_path, PRODUCTS, JUDGED, "txt")
-    with pytest.raises(InputError, match=r"columns has 'colr', which is no column of ours"):
+    with pytest.raises(InputError, match=r"columns has 'colr', which is not a known field"):
         TableFiles(**files, columns={"colr": "x"})
     with pytest.raises(InputError, match=r"neither \.csv, \.tsv nor \.parquet"):
         load(TableFiles(**files), tmp_path)

@@ -119,7 +119,7 @@ def test_equal_jobs_are_one(tmp_path: Path) -> None:
     assert twice.queries == 3 and twice.seeds == 1
     assert str(twice.cells) == str(alone.cells)
     other = record(tmp_path, "A", [0.2, 0.4, 0.9], ("query=none",)) | {"overrides": []}
-    with pytest.raises(InputError, match="'A': two jobs of one seed answered the same queries"):
+    with pytest.raises(InputError, match="'A': two jobs of the same seed overlap in their queries"):
         make_tables([once, other])
 
 
@@ -136,7 +136,7 @@ def test_what_a_search_drew_is_told_in_four_digits(tmp_path: Path) -> None:
     ]
     text = markdown.write(table, ["nDCG@10"])
     assert "| lr=0.0003142, batch=64 | pruned at step 4, with 0.2000 on dev |" in text
-    assert "1 training(s) were ended by the search" in text and "failed" not in text
+    assert "1 training(s) were stopped early by the search" in text and "failed" not in text
 
 
 def test_a_missing_fold_is_said_so(tmp_path: Path) -> None:

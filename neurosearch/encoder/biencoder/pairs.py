@@ -88,7 +88,7 @@ class TrainingPairs:
         return queries[:, None] * self.products + rows[None, :]
 
     def to(self, device: torch.device) -> TrainingPairs:
-        """The same with what targets are computed from on `device`."""
+        """A copy with the tensors that targets are computed from on `device`."""
         teacher = None
         if self.teacher is not None:
             teacher = self.teacher[0].to(device), self.teacher[1].to(device)
@@ -100,7 +100,7 @@ class TrainingPairs:
         """What is known of the B×M pairs; row i < B is the own positive of query i.
 
         `mask` is the false-negative mask: a pair is refused as a negative where its product,
-        that product's normalised title or the query's text is that of a positive pair, or where
+        that product's normalised title or the query's text equals that of a positive pair, or where
         people judged it relevant.
         """
         query_keys = torch.from_numpy(queries).to(self.keys.device)

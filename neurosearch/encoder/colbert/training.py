@@ -19,7 +19,7 @@ from neurosearch.training.gather import in_order, shares
 
 
 class ColBERTModule(BiEncoderModule):
-    """`towers` is one TokenTower, for queries and for products."""
+    """`towers` is one TokenTower that queries and products share."""
 
     def _tokenized(self, towers: Any) -> None:
         tower: TokenTower = towers
@@ -89,7 +89,7 @@ class ColBERTModule(BiEncoderModule):
             return places, scores, pair_scores(query_tokens, shown, *pairs)
 
     def _as_now(self, queries: Tokens, products: Tokens) -> tuple[Ragged, Ragged]:
-        """Vectors of both by the model as it is now, in the training's precision."""
+        """Vectors of both, by the current weights, in the training's precision."""
         was_training = self.towers.training
         self.towers.eval()
         with (

@@ -1,4 +1,4 @@
-"""The network of an RQ-VAE: encoder, residual codebooks, decoder, and how it learns.
+"""The training of an RQ-VAE: its loss, and how encoder, codebooks and decoder are updated.
 
 z = E(x); r_0 = z; c_l = argmin |r_{l-1} - e_{l,k}|; x' = D(sum of e). The loss is the
 reconstruction's, plus what binds encoder and codebooks together (van den Oord et al. 2017):
@@ -84,7 +84,7 @@ class RQVAEModule(QuantizerModule):
         return loss
 
     def validate(self) -> tuple[float, float]:
-        """Squared error of the vectors' reconstruction, and 1 less IDs per product."""
+        """Squared error of the reconstruction, and 1 minus the distinct IDs per product."""
         books = self.network.codebooks.detach().cpu().numpy()
         codes = residual.assign(self.network.latents(self._vectors), books)
         error = 0.0

@@ -1,0 +1,93 @@
+"""Messages for overrides that name what does not exist: what exists instead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+
+def plain(message: str, words: Sequence[str]) -> str:
+    """Reword what Hydra says of a key or a choice that does not exist.
+
+    Args:
+        message: Hydra's.
+        words: of the command line.
+
+    Returns:
+        One line that names what exists instead; '' for a message about something else.
+    """
+    key = re.search(r"Could not override '([^']+)'", message)
+    if key:
+        return _unknown_key(key.group(1), words)
+    choice = re.search(r"Could not find '([\w/@.]+)'", message)
+    if choice and "Available options" in message:
+        group, _, typed = choice.group(1).partition("/")
+        known = sorted(_variants(group))
+        close = get_close_matches(typed, known, n=3) or known
+        return f"{group}={typed}: no such choice; there are {', '.join(close)}"
+    return ""
+
+
+def _unknown_key(key: str, words: Sequence[str]) -> str:
+    """A key that the composed config lacks: what its parent has, and where else it stands."""
+    from hydra import compose, initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import DictConfig, OmegaConf
+
+    parent, _, name = key.rpartition(".")
+    chosen = [w.split(",")[0] for w in words if re.match(r"[\w/@.]+=[\w/,]+$", w)]
+    groups = [word for word in chosen if not word.startswith(key)]
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module("neurosearch.conf", version_base="1.3"):
+            config = compose("config", overrides=groups)
+        node = OmegaConf.select(config, parent) if parent else config
+    except Exception:  # another override is wrong as well
+        return f"{key}: there is no such key"
+    if not isinstance(node, DictConfig):
+        return f"{key}: {parent} holds no keys"
+    known = [str(k) for k in node if not str(k).startswith("_")]
+    target = str(node.get("_target_", "")).rpartition(".")[2]
+    places = [place for place in _places(config, name) if place != key][:3]
+    where = f"; {name} is a key of {' and '.join(places)}" if places else ""
+    close = get_close_matches(name, known, n=3)
+    listed = f"is it {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
+    return f"{key}: {target or parent or 'the config'} has no key {name!r}; {listed}{where}"
+
+
+def _places(config: Any, name: str) -> list[str]:
+    """The full keys that end in `name`."""
+    from omegaconf import DictConfig
+
+    found: list[str] = []
+
+    def walk(node: Any, above: str) -> None:
+        for key in node:
+            full = f"{above}.{key}" if above else str(key)
+            if key == name:
+                found.append(full)
+            child = node._get_node(key)
+            if isinstance(child, DictConfig) and not child._is_none():
+                walk(child, full)
+
+    walk(config, "")
+    return found
+
+
+def _variants(group: str) -> list[str]:
+    """The choices of a group, with their variants, as they are typed."""
+    from importlib.resources import files
+
+    names: list[str] = []
+
+    def walk(folder: Any, above: str) -> None:
+        for item in folder.iterdir():
+            if item.name.endswith(".yaml"):
+                names.append(above + item.name.removesuffix(".yaml"))
+            elif item.is_dir() and item.name != "__pycache__":
+                walk(item, f"{above}{item.name}/")
+
+    walk(files("neurosearch.conf").joinpath(group), "")
+    return names
