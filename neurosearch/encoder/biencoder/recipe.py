@@ -117,6 +117,25 @@ class BiEncoder(Encoder):
     def prompts(self) -> tuple[str, str]:
         return prompts_of(self.model)
 
+    def export(self, folder: Path, data: Artifact[Dataset], runtime: Runtime) -> None:
+        """Write the trained encoder as sentence-transformers folders.
+
+        Shared towers are one folder, which cuts every text at `product_max_length`; two towers are
+        `query/` and `product/`, each with its own length.
+        """
+        from neurosearch.nn.export import save_sentence_transformer
+
+        towers = load_towers(self.shape, runtime.get(self.trained(data)))
+        query, product = self.prefixes
+        prompts = {"query": query, "document": product}
+        lengths = self.shape.max_lengths
+        if self.towers == "shared":
+            save_sentence_transformer(towers.query, folder, prompts, max(lengths))
+            return
+        for name, length in zip(("query", "product"), lengths, strict=True):
+            tower = getattr(towers, name)
+            save_sentence_transformer(tower, folder / name, prompts, length)
+
     def label(self) -> str:
         return f"{model_label(self.model)} fine-tuned ({self.loss.label()})"
 
