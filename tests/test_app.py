@@ -104,7 +104,7 @@ def test_a_failed_job_is_a_hole_and_an_exit_status(outputs: Path) -> None:
 def test_a_job_that_cannot_work_is_told_before_the_others_run(outputs: Path) -> None:
     done = run(outputs, "-m", *BM25, "retriever.b=0.4,7", "name=refused")
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr == "error: BM25 needs k1 >= 0 and 0 <= b <= 1, not k1=0.9, b=7.0\n"
+    assert done.stderr == "error: retriever.b must be at least 0 and at most 1, not 7.0\n"
     assert not (outputs / "jobs" / "refused").exists()
 
 

@@ -142,11 +142,12 @@ def test_overrides_that_change_nothing_are_errors(
 
 def test_what_cannot_work_is_told_before_the_first_job(tmp_path: Path) -> None:
     """Data without dev queries: tuned rows can't be, whatever else is in the sweep."""
-    (tmp_path / "qrels").mkdir()
-    (tmp_path / "corpus.jsonl").write_text('{"_id": "d", "title": "mug"}\n')
-    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "mug"}\n')
-    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
-    words = ["retriever=bm25,bm25_tuned,hybrid/convex", "data=beir", f"data.path={tmp_path}"]
+    source = tmp_path / "shop"
+    (source / "qrels").mkdir(parents=True)
+    (source / "corpus.jsonl").write_text('{"_id": "d", "title": "mug"}\n')
+    (source / "queries.jsonl").write_text('{"_id": "q", "text": "mug"}\n')
+    (source / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
+    words = ["retriever=bm25,bm25_tuned,hybrid/convex", "data=beir", f"data.path={source}"]
     done = run(tmp_path / "o", "-m", *words)
     assert done.returncode == 1 and "retriever=" not in done.stdout
     for kind in ("bm25_parameters (TunedParameters)", "fusion (FittedFusion)"):
@@ -154,6 +155,8 @@ def test_what_cannot_work_is_told_before_the_first_job(tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "o" / "artifacts").iterdir()} == {"data"}
     plan = run(tmp_path / "o", "task=plan", "retriever=hybrid/convex", *words[1:])
     assert plan.returncode == 1 and "which fusion (FittedFusion) needs" in plan.stderr
+    inside = run(source / "o", "retriever=bm25", *words[1:])
+    assert "paths.outputs" in inside.stderr and "lies in it: choose another folder" in inside.stderr
 
 
 @pytest.mark.parametrize(
@@ -161,8 +164,11 @@ def test_what_cannot_work_is_told_before_the_first_job(tmp_path: Path) -> None:
     [
         (["retriever=null"], "error: Config group override must be a string"),
         (["query=null"], "error: "),
-        (["retriever=nothing"], "error: In 'config': Could not find 'retriever/nothing'"),
-        (["retriever=bm25", "retriever.fields=[]"], "error: Could not override 'retriever.fields'"),
+        (["retriever=nothing"], "error: retriever=nothing: no such choice; there are bm25, "),
+        (
+            ["retriever=bm25", "retriever.fields=[]"],
+            "error: retriever.fields: BM25 has no key 'fields'; there are engine, k1",
+        ),
         (["retriever=bm25", "seed=[1,2]"], "error: seed must be 0 to 4294967295, not [1, 2]"),
         (["retriever=bm25", "seed=-1"], "error: seed must be 0 to 4294967295, not -1"),
         (["retriever=bm25", "name=null"], "error: name must be"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import field
 from functools import cache
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from neurosearch.core.errors import InputError
+
+RECENT = 100_000_000  # nanoseconds; clocks of file systems tick every few milliseconds
 
 
 def content(digester: Callable[[Any], str], **kwargs: Any) -> Any:
@@ -43,6 +46,8 @@ def content_digest(path: str | Path) -> str:
         raise InputError(f"{path}: no such file or folder")
     try:
         state = path.stat()
+        if time.time_ns() - state.st_mtime_ns < RECENT:  # another change may have the same time
+            return file_digest(path)
         return _digest_of(str(path), state.st_size, state.st_mtime_ns, state.st_ino)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None

@@ -99,9 +99,9 @@ class Run:
         if rows.shape[0] != len(queries) or scores.shape != rows.shape:
             shapes = f"rows {rows.shape} and scores {scores.shape}"
             raise InputError(f"a run of {len(queries)} queries was given {shapes}")
-        strange = rows[(rows < -1) | (rows >= len(catalogue))]
+        strange = rows[(rows < -1) | (rows >= len(catalogue.ids))]
         if len(strange):
-            raise InputError(f"a run names row {strange[0]} of {len(catalogue)} products")
+            raise InputError(f"a run names row {strange[0]} of {len(catalogue.ids)} products")
         keep = rows.ravel() >= 0
         query = np.repeat(np.arange(len(queries)), rows.shape[1])[keep]
         frame = pl.DataFrame(

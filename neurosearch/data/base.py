@@ -203,7 +203,10 @@ class DatasetArtifact(DataSource):
         look_again()
         if dataclasses.replace(self).artifact_fingerprint != self.artifact_fingerprint:
             where = f"data={self.data.choice} ({self.data.label()})"
-            raise InputError(f"{where}: its files changed while they were read; run it again")
+            message = "its files changed while they were read; run it again"
+            if runtime.outputs.resolve().is_relative_to(Path(getattr(self.data, "path", "/none"))):
+                message = f"paths.outputs ({runtime.outputs}) lies in it: choose another folder"
+            raise InputError(f"{where}: {message}")
         (folder / PARTS).write_text(json.dumps(parts, indent=1), encoding="utf-8")
         (folder / "data.json").write_text(json.dumps({"name": self.data.label()}), encoding="utf-8")
         by_split = dict(queries.group_by("split").len().iter_rows())

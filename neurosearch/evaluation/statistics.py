@@ -124,16 +124,6 @@ def randomisation_test(differences: np.ndarray, permutations: int, seed: int) ->
     return p
 
 
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """Holm's (1979) adjusted p-values: reject where the adjusted value is at most alpha."""
-    order = np.argsort(p_values)
-    factors = len(p_values) - np.arange(len(p_values))
-    adjusted = np.maximum.accumulate(p_values[order] * factors).clip(max=1.0)
-    result: np.ndarray = np.empty_like(adjusted)
-    result[order] = adjusted
-    return result
-
-
 def effect_size(differences: np.ndarray) -> np.ndarray:
     """Cohen's d of paired differences (Q×M): mean over standard deviation; 0 where all equal.
 

@@ -11,11 +11,11 @@ import numpy as np
 import polars as pl
 
 from neurosearch.core.errors import InputError
+from neurosearch.evaluation.holm import holm
 from neurosearch.evaluation.statistics import (
     crossed_intervals,
     crossed_test,
     effect_size,
-    holm,
     nan_mean,
     randomisation_test,
     resampled_means,

@@ -34,7 +34,7 @@ def number(metric: str, value: float) -> str:
     ):
         return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
     text = f"{value:.3f}"
-    return text[1:] if text.startswith("0.") else text
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
 def shown(table: Table, columns: Sequence[str]) -> list[str]:
@@ -81,6 +81,8 @@ def places(table: Table, metric: str) -> tuple[set[str], set[str]]:
 def _tests(table: Table) -> str:
     if not table.has_baseline:
         return "Nothing was tested: no row but random and oracle."
+    if sum(not (row.failed or row.is_reference) for row in table.rows) < 2:
+        return "Nothing was tested: the table has one system."
     seeds = any(row.seeds > 1 for row in table.rows)
     message = (
         f"† above, ‡ below {table.baseline}: paired randomisation test "

@@ -16,7 +16,7 @@ from neurosearch.report.aggregation import Row
 from neurosearch.report.formatting import number
 from neurosearch.report.per_query import folders_of
 from neurosearch.report.table import Table
-from neurosearch.training.progress import curves_of
+from neurosearch.training.curves import curves_of
 
 POINTS = 200  # of a curve, at most
 ABSENT = "(no such key)"

@@ -43,8 +43,8 @@ class BM25(Retriever):
     """`engine`: lucene (Anserini, in processes of its own) or bm25s (no Java)."""
 
     engine: str = setting("lucene", choices=ENGINES)
-    k1: float = 0.9
-    b: float = 0.4
+    k1: float = setting(0.9, least=0)
+    b: float = setting(0.4, least=0, most=1)
     boosts: Mapping[str, float] = field(default_factory=lambda: {"contents": 1.0})
     analyzer: Analyzer = field(default_factory=Analyzer)
 
@@ -52,8 +52,6 @@ class BM25(Retriever):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.k1 < 0 or not 0 <= self.b <= 1:
-            raise InputError(f"BM25 needs k1 >= 0 and 0 <= b <= 1, not k1={self.k1}, b={self.b}")
         check_fields(self.boosts)
 
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:

@@ -97,7 +97,8 @@ class DenseRun(RunArtifact):
         embedded = runtime.get(self.queries)
         rows, scores = runtime.get(self.index).search(embedded, self.request.depth)
         queries = self.request.queries(data)
-        return Run.from_arrays(rows, scores, queries, data.catalogue, self.request.depth, FLOOR)
+        floor = floor_of(scores[rows >= 0])
+        return Run.from_arrays(rows, scores, queries, data.catalogue, self.request.depth, floor)
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,12 @@ class PoolRun(RunArtifact):
             queries.ids.gather(pool["query"]).alias("query_id"),
             data.catalogue.ids.gather(pool["row"]).alias("product_id"),
         ).with_columns(score=scores)
-        return Run.from_frame(frame, queries, floor=FLOOR)
+        return Run.from_frame(frame, queries, floor=floor_of(scores))
+
+
+def floor_of(scores: np.ndarray) -> float | None:
+    """The least possible score: that of a cosine, or None where these are other inner products."""
+    return FLOOR if np.abs(scores).max(initial=0.0) <= 1 + 1e-3 else None
 
 
 @dataclass(frozen=True)

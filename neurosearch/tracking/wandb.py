@@ -17,7 +17,7 @@ from neurosearch.core.bounds import setting
 from neurosearch.core.command import masked
 from neurosearch.tracking.base import Tracker, Tracking
 from neurosearch.tracking.csv import CsvTracker
-from neurosearch.training.progress import curves_of
+from neurosearch.training.curves import curves_of
 
 if TYPE_CHECKING:
     from neurosearch.task.base import Job

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from neurosearch.core.digests import file_digest
-from neurosearch.core.machine import log
 from neurosearch.core.runtime import Runtime
+from neurosearch.training.resume import save_resume_point
 from neurosearch.training.schedule import Schedule
 
 MONITOR = "dev nDCG@10"
@@ -86,21 +86,11 @@ class Progress:
             self.runtime.pruner.report(step, score)
 
     def save(self, trainer: Any) -> None:
-        """Write a resume point every `checkpoint_seconds`, then drop what only older ones need.
-
-        Its name holds its digest: what is found under the name is what was written.
-        """
+        """Write a resume point every `checkpoint_seconds`."""
         due = time.monotonic() - self.saved >= self.runtime.checkpoint_seconds
         if not trainer.strategy.broadcast(due):  # all processes write it, or none
             return
-        temporary = self.folder / "resume.tmp"
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            name = f"resume-{int(trainer.global_step):09d}-{file_digest(temporary)}.ckpt"
-            temporary.replace(self.folder / name)
-            for path in self.folder.iterdir():
-                if path.name not in (name, self.best_path.name):
-                    path.unlink()
+        save_resume_point(trainer, self.folder, self.best_path.name)
         self.saved = time.monotonic()
 
     def write_curves(self, path: Path) -> None:
@@ -114,28 +104,6 @@ class Progress:
             writer.writerow(["step", *names])
             for step, values in rows.items():
                 writer.writerow([step, *(values.get(name, "") for name in names)])
-
-
-def resume_point(folder: Path) -> tuple[Path | None, int]:
-    """The last resume point in a folder of checkpoints and its step; (None, 0) without one.
-
-    One that is damaged, or whose best weights are, is ignored, with a warning.
-    """
-    import torch
-
-    for path in sorted(folder.glob("resume-*.ckpt"), reverse=True):
-        try:
-            if file_digest(path) != path.stem.split("-")[2]:
-                raise ValueError("it has other content than when it was written")
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            kept = state["callbacks"]["Progress"]
-            best = folder / f"best-{kept['best_step']:09d}.pt"
-            if kept["best"] is not None and file_digest(best) != kept["best_digest"]:
-                raise ValueError(f"{best.name} has other content than when it was written")
-            return path, int(state["global_step"])
-        except Exception as error:  # whatever a damaged file raises when it is unpickled
-            log.warning("%s can't be used (%s): the training starts again", path, error)
-    return None, 0
 
 
 def callback_of(progress: Progress, advance: Any) -> Any:
@@ -176,15 +144,3 @@ def _evaluating(module: Any) -> Iterator[None]:
     finally:
         for part, mode in modes:
             part.training = mode
-
-
-def curves_of(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """(step, value) points by metric, of a training's curves.csv; none where there is no file."""
-    points: dict[str, list[tuple[float, float]]] = {}
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as handle:
-            for line in csv.DictReader(handle):
-                for metric, value in line.items():
-                    if value and metric not in ("step", "epoch"):
-                        points.setdefault(metric, []).append((float(line["step"]), float(value)))
-    return points

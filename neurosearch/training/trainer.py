@@ -20,7 +20,8 @@ from neurosearch.core.distributed import barrier, world
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log
 from neurosearch.core.runtime import Runtime
-from neurosearch.training.progress import Progress, callback_of, resume_point
+from neurosearch.training.progress import Progress, callback_of
+from neurosearch.training.resume import resume_point
 
 if TYPE_CHECKING:
     from neurosearch.training.module import TrainingModule

@@ -21,7 +21,7 @@ from neurosearch.generator.t5 import T5
 from neurosearch.loss.infonce import InfoNCE
 from neurosearch.query.none import NoProcessing
 from neurosearch.tokenizer.rqkmeans import RQKMeans
-from neurosearch.training.progress import curves_of
+from neurosearch.training.curves import curves_of
 from neurosearch.training.schedule import Schedule
 from tests.encoder.test_biencoder import MINED, recipe
 from tests.encoder.test_colbert import colbert

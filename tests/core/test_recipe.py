@@ -59,7 +59,6 @@ def test_files_count_by_content_not_by_place(tmp_path: Path) -> None:
         (tmp_path / name / "corpus.jsonl").write_text("{}")
     assert Beir(str(tmp_path / "a")).fingerprint == Beir(str(tmp_path / "b")).fingerprint
     (tmp_path / "b" / "corpus.jsonl").write_text("{ }")
-    content_digest.cache_clear()
     assert Beir(str(tmp_path / "a")).fingerprint != Beir(str(tmp_path / "b")).fingerprint
 
 
@@ -104,10 +103,8 @@ def test_only_what_lies_below_a_folder_can_be_hidden(
     ]
     assert content_digest(named[0]) != content_digest(named[1])
     (folders[1] / "corpus.jsonl").write_text("a")
-    content_digest.cache_clear()
     assert content_digest(named[0]) == content_digest(named[1])  # what is hidden below is left out
     (folders[1] / "qrels" / "test.tsv").write_text("other")
-    content_digest.cache_clear()
     assert content_digest(named[0]) != content_digest(named[1])
 
 

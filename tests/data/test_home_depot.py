@@ -98,9 +98,7 @@ def test_missing_file_and_column_are_named(runtime: Runtime, tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"train\.csv: no such file"):
         runtime.get(HomeDepot(str(tmp_path)).dataset())
     (tmp_path / "train.csv").write_text("id,product_uid,product_title,search_term\n1,2,a,b\n")
-    from neurosearch.core.digests import content_digest
 
-    content_digest.cache_clear()
     with pytest.raises(InputError, match=r"missing column 'relevance'"):
         runtime.get(HomeDepot(str(tmp_path)).dataset())
 

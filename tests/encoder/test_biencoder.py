@@ -23,7 +23,7 @@ from neurosearch.negatives.retrieved import Retrieved
 from neurosearch.query.none import NoProcessing
 from neurosearch.retriever.dense import Dense
 from neurosearch.sweep.pruning import Pruned
-from neurosearch.training.progress import curves_of
+from neurosearch.training.curves import curves_of
 from neurosearch.training.schedule import Schedule, learning_rate_factor
 
 GAIN = LabelGain(

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from neurosearch.evaluation.holm import holm
 from neurosearch.evaluation.statistics import (
     crossed_intervals,
     crossed_test,
     effect_size,
-    holm,
     randomisation_test,
     resampled_means,
 )

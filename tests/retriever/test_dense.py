@@ -11,7 +11,7 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.hashing import Hashing
 from neurosearch.evaluation.opened import opened
 from neurosearch.query.none import NoProcessing
-from neurosearch.retriever.dense import Dense
+from neurosearch.retriever.dense import Dense, floor_of
 from tests.requests import ask
 
 ENCODER = Hashing(dimensions=64)
@@ -65,3 +65,9 @@ def test_a_changed_encoder_shares_nothing(shop) -> None:
     other = Dense(encoder=Hashing(dimensions=64, query_prefix="query: "))
     one, two = (d.encoder.product_embeddings(shop) for d in (DENSE, other))
     assert one.artifact_fingerprint != two.artifact_fingerprint
+
+
+def test_only_cosines_have_a_floor() -> None:
+    assert floor_of(np.array([0.2, -1.0, 1.00001])) == -1.0
+    assert floor_of(np.array([])) == -1.0
+    assert floor_of(np.array([0.2, 7.5])) is None

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from neurosearch.core.runtime import Runtime
+from neurosearch.training.curves import curves_of
 from neurosearch.training.module import TrainingModule
-from neurosearch.training.progress import MONITOR, curves_of, resume_point
+from neurosearch.training.progress import MONITOR
+from neurosearch.training.resume import resume_point
 from neurosearch.training.schedule import Schedule
 from neurosearch.training.trainer import fit
 

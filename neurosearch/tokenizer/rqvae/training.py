@@ -1,4 +1,4 @@
-"""The training of an RQ-VAE: its loss, and how encoder, codebooks and decoder are updated.
+"""The training of an RQ-VAE: how encoder, codebooks and decoder are updated.
 
 z = E(x); r_0 = z; c_l = argmin |r_{l-1} - e_{l,k}|; x' = D(sum of e). The loss is the
 reconstruction's, plus what binds encoder and codebooks together (van den Oord et al. 2017):
@@ -24,6 +24,7 @@ from neurosearch.tokenizer.codebook import (
     batch_rows,
     straight,
 )
+from neurosearch.tokenizer.rqvae.loss import level_loss
 from neurosearch.tokenizer.rqvae.network import Autoencoder, rotated
 from neurosearch.training.schedule import Schedule
 
@@ -61,26 +62,21 @@ class RQVAEModule(QuantizerModule):
         rows = batch_rows(len(self._vectors), recipe.batch_size, self.schedule.seed, step)
         vectors = as_tensor(self._vectors[rows], self.device)
         latent = network.encode(vectors).float()  # half precision ends where codes are chosen
-        left, commitment, diversity = latent, latent.new_zeros(()), latent.new_zeros(())
+        left, levels = latent, latent.new_zeros(())
         total = torch.zeros_like(latent)
         for level in range(recipe.levels):
             book = network.codebooks[level]
             distances = torch.cdist(left, book).square()
             codes = self._codes(distances.detach(), level)
             chosen = book[codes]
-            commitment = commitment + recipe.beta * mse_loss(left, chosen.detach())
-            if recipe.codebook == "gradient":
-                commitment = commitment + mse_loss(chosen, left.detach())
-            if recipe.diversity:
-                usage = (-distances / distances.mean().detach()).softmax(dim=1).mean(dim=0)
-                diversity = diversity + (usage * usage.clamp(min=1e-9).log()).sum()
+            levels = levels + level_loss(recipe, left, chosen, distances)
             self.keeping.renew(network.codebooks.data, level, left.detach(), codes)
             total, left = total + chosen, left - chosen.detach()
         through = rotated if recipe.estimator == "rotation" else straight
         decoded = network.decoder(through(latent, total.detach()))
         reconstruction = mse_loss(decoded, (vectors - network.mean) / network.deviation)
         self.log("reconstruction loss", reconstruction.detach())
-        loss: Tensor = reconstruction + commitment + recipe.diversity * diversity
+        loss: Tensor = reconstruction + levels
         return loss
 
     def validate(self) -> tuple[float, float]:
