@@ -73,7 +73,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         (lambda: BM25(k1="a"), r"BM25\.k1 must be float, not 'a'"),
         (lambda: BM25(k1=True), r"BM25\.k1 must be float, not True"),
         (lambda: RRF(k=1.5), r"RRF\.k must be int, not 1\.5"),
-        (lambda: BM25(b=1.5), "0 <= b <= 1"),
+        (lambda: BM25(b=1.5), "b must be at least 0 and at most 1"),
         (lambda: BM25(boosts={"titel": 1}), "titel"),
         (lambda: BM25(engine="elastic"), "must be one of lucene, bm25s"),
     ],
