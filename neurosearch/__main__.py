@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from hydra._internal import utils
 
 from neurosearch import app
 from neurosearch.core.command import command_line, mask_logs, masked
+from neurosearch.core.stopping import stop_on_signals
 from neurosearch.sweep import callback
 from neurosearch.sweep.hints import plain
 
 
 def main() -> None:
     """The console command."""
-    signal.signal(signal.SIGTERM, _stop)
+    stop_on_signals()
     mask_logs()
     _move_multirun()
     _check_outputs()
@@ -59,11 +58,6 @@ def _reported(work: Callable[[], Any]) -> Any:
             key, _, value = word.partition("=")
             message = f"{word}: a value with an equals sign needs quotes: '{key}=\"{value}\"'"
         sys.exit(masked(f"error: {message}"))
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends a job as Ctrl-C does."""
-    raise KeyboardInterrupt
 
 
 def _check_outputs() -> None:

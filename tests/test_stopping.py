@@ -45,6 +45,27 @@ def test_a_sweep_ends_in_one_line(number: int, stage: str, tiny_model: str, tmp_
     assert not list(tmp_path.glob("jobs/adhoc/*/record.json"))
 
 
+def test_a_signal_during_a_finaliser_is_not_lost() -> None:
+    code = """
+import os, signal
+from neurosearch.core.stopping import check_stopped, stop_on_signals
+stop_on_signals()
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        [n for n in range(1000)]  # the handler runs here, and Python drops what it raises
+gone = Dying()
+del gone
+try:
+    check_stopped()
+    print("lost")
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "stopped\n" and "Exception ignored" in done.stderr
+
+
 def test_what_killed_sweeps_left_goes_with_the_next_one(tmp_path: Path) -> None:
     sweeps = tmp_path / ".sweeps"
     dead, mine, study = sweeps / "00000001", sweeps / "00000002", sweeps / "search-abcdef"

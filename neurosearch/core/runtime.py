@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log
+from neurosearch.core.stopping import check_stopped
 from neurosearch.core.store import Store
 
 T = TypeVar("T")
@@ -110,11 +111,17 @@ class Runtime:
             columns += [progress.MofNCompleteColumn(), progress.TimeRemainingColumn()]
             with progress.Progress(*columns, console=Console(stderr=True)) as bar:
                 task = bar.add_task(what, total=total)
-                yield lambda done: bar.advance(task, done)
+
+                def draw(done: int) -> None:
+                    check_stopped()
+                    bar.advance(task, done)
+
+                yield draw
             return
         state = {"done": 0, "next": total / 10}
 
         def advance(done: int) -> None:
+            check_stopped()
             state["done"] += done
             if self.progress and state["done"] >= state["next"]:
                 log.info("%s: %s of %s", what, f"{state['done']:,}", f"{total:,}")

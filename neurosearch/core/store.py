@@ -22,6 +22,7 @@ from neurosearch.core.errors import InputError, SealedError
 from neurosearch.core.fingerprint import edited_since_start, releases
 from neurosearch.core.machine import git_commit, hardware, is_running, log, peak_memory_mb
 from neurosearch.core.seal import check_seal, is_evaluation, opens_test
+from neurosearch.core.stopping import check_stopped
 
 if TYPE_CHECKING:
     from neurosearch.core.runtime import Runtime
@@ -181,6 +182,7 @@ class Store:
         return True
 
     def _build(self, artifact: Artifact[Any], folder: Path) -> None:
+        check_stopped()
         edited = edited_since_start()
         if edited:
             what = f"{', '.join(edited)} changed while this process ran"
