@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from neurosearch.core.bounds import check_name
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log, peak_memory_mb
 from neurosearch.core.recipe import look_again
@@ -191,8 +191,7 @@ def _check_arguments(systems: Any, data: Any, name: str) -> None:
         if not isinstance(system, Retriever):
             raise InputError(f"systems: {system!r} is no retriever, such as ns.BM25()")
     _check_data(data)
-    if not re.fullmatch(r"[\w.,=+-]{1,100}", name) or name.startswith("."):
-        raise InputError(f"name must be 1 to 100 letters, digits or _ . , = + -, not {name!r}")
+    check_name(name)
 
 
 def _check_data(data: Any) -> None:

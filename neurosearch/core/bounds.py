@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -83,6 +84,13 @@ def one_of(key: str, value: str, choices: Sequence[str]) -> None:
     refusal = Bounds(choices=tuple(choices)).refusal(value)
     if refusal:
         raise InputError(f"{key} {refusal}")
+
+
+def check_name(name: str) -> None:
+    """Raise InputError for an experiment's name that is no plain folder's."""
+    if not re.fullmatch(r"\w[\w.=,+-]{0,99}", name):
+        message = "1 to 100 letters, digits or . , = + - and a letter or digit first"
+        raise InputError(f"name must be {message}, not {name[:120]!r}")
 
 
 def check_seed(key: str, value: Any) -> None:

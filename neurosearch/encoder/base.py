@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -91,10 +91,7 @@ class Encoder(Recipe):
     @property
     def prefixes(self) -> tuple[str, str]:
         """What is put before queries, and before products."""
-        wanted = self.query_prefix, self.product_prefix
-        prompts = self.prompts() if None in wanted else ("", "")
-        query, product = (p if w is None else w for w, p in zip(wanted, prompts, strict=True))
-        return query, product
+        return resolved_prefixes((self.query_prefix, self.product_prefix), self.prompts)
 
     def tower(self, weights: Path | None = None) -> Any:
         """The network of queries (a TextTower), for a model that reads on from its states."""
@@ -122,6 +119,17 @@ class Encoder(Recipe):
         return QueryEmbeddings(
             self, self.trained(data), view.with_queries(data, split), split, query
         )
+
+
+def resolved_prefixes(
+    wanted: tuple[str | None, str | None], prompts: Callable[[], tuple[str, str]]
+) -> tuple[str, str]:
+    """What is wanted, and the model's own prompt where that is None."""
+    query, product = wanted
+    if query is not None and product is not None:
+        return query, product
+    own = prompts()
+    return own[0] if query is None else query, own[1] if product is None else product
 
 
 class Prefixed:

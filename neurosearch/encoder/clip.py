@@ -23,6 +23,7 @@ from neurosearch.encoder.base import Encoder, LiveEncoder
 from neurosearch.encoder.image import ImageEncoder
 from neurosearch.encoder.sentence import model_label
 from neurosearch.nn.pretrained import weights_digest
+from neurosearch.nn.tokens import character_lengths
 
 SIDES = ("text", "image")
 
@@ -111,7 +112,7 @@ class LiveWords:
         return self
 
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
-        return np.fromiter((len(text) for text in texts), dtype=np.int64, count=len(texts))
+        return character_lengths(texts)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         import torch

@@ -15,6 +15,7 @@ import numpy as np
 
 from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.base import Encoder, LiveEncoder
+from neurosearch.nn.tokens import character_lengths
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class LiveHashingEncoder:
         return self
 
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
-        return np.fromiter((len(text) for text in texts), dtype=np.int64, count=len(texts))
+        return character_lengths(texts)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)

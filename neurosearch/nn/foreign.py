@@ -13,6 +13,7 @@ import numpy as np
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
+from neurosearch.nn.tokens import character_lengths
 
 BATCH = 32  # texts
 
@@ -54,7 +55,7 @@ class LiveForeign:
         return self
 
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
-        return np.fromiter((len(text) for text in texts), dtype=np.int64, count=len(texts))
+        return character_lengths(texts)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """N×D float32, of length 1 unless the model compares by inner product."""

@@ -14,7 +14,8 @@ from neurosearch.core.ragged import offsets_of
 from neurosearch.core.runtime import Runtime
 from neurosearch.nn.pretrained import model_folder, model_source
 from neurosearch.nn.sentence_folder import ACTIVATIONS, longest_text, read_json
-from neurosearch.nn.tokens import batches_by_budget
+from neurosearch.nn.text_encoder import padded
+from neurosearch.nn.tokens import Tokens, batches_by_budget
 
 KEY = "reranker.model"
 LONGEST = 512  # tokens, of a model that names no limit
@@ -78,19 +79,15 @@ class PairClassifier:
     def _slice(self, queries: Sequence[str], products: Sequence[str]) -> np.ndarray:
         encoded = self._tokenizer.encode_batch(list(zip(queries, products, strict=True)))
         lengths = np.fromiter((len(pair.ids) for pair in encoded), np.int64, len(encoded))
-        ids = np.concatenate([pair.ids for pair in encoded])
-        types = np.concatenate([pair.type_ids for pair in encoded])
         offsets, outputs = offsets_of(lengths), np.empty(len(encoded))
+        ids = Tokens(np.concatenate([pair.ids for pair in encoded]), offsets)
+        types = Tokens(np.concatenate([pair.type_ids for pair in encoded]), offsets)
         budget = self._runtime.batch_budget(self._device)
         for rows in batches_by_budget(lengths, budget):
-            longest = int(lengths[rows].max())
-            mask = np.arange(longest)[None, :] < lengths[rows][:, None]
-            places = (offsets[:-1][rows][:, None] + np.arange(longest)[None, :])[mask]
-            options = {"input_ids": _filled(mask, ids[places], self._pad)}
-            options["attention_mask"] = mask.astype(np.int64)
+            batch = padded(ids.take(rows), self._device, self._pad)
+            tensors = {"input_ids": batch.tokens, "attention_mask": batch.mask}
             if self._segments:
-                options["token_type_ids"] = _filled(mask, types[places], 0)
-            tensors = {k: torch.from_numpy(v).to(self._device) for k, v in options.items()}
+                tensors["token_type_ids"] = padded(types.take(rows), self._device).tokens
             with torch.inference_mode():
                 logits = self._network(**tensors).logits[:, self._label]
             outputs[rows] = self._activation(logits.double()).cpu().numpy()
@@ -151,9 +148,3 @@ def _activation(folder: Path, config: dict[str, Any], labels: int) -> Any:
     if kind not in known:
         raise InputError(f"{folder}: the activation {named!r} is not known")
     return known[kind]
-
-
-def _filled(mask: np.ndarray, values: np.ndarray, padding: int) -> np.ndarray:
-    filled = np.full(mask.shape, padding, dtype=np.int64)
-    filled[mask] = values
-    return filled

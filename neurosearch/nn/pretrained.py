@@ -74,6 +74,7 @@ def hub_name(model: str) -> str:
     return _SHORT.get(model, model)
 
 
+@cache
 def model_folder(model: str, key: str) -> Path:
     """The folder with a model's files; those of the hub are downloaded, and kept by its cache.
 

@@ -95,7 +95,7 @@ def read_folder(folder: Path, key: str = "encoder.model") -> SentenceFolder:
     listing = folder / "modules.json"
     if not listing.is_file():
         if _is_model2vec(folder):
-            return SentenceFolder(folder, static=folder, normalized=_is_normalized(folder))
+            return SentenceFolder(folder, static=folder)
         if not (folder / "config.json").is_file():
             raise InputError(f"{key}: {folder} has neither modules.json nor config.json: no model")
         lengths = longest_text(folder, read_json(folder / "config.json"))
@@ -221,10 +221,6 @@ def _is_model2vec(folder: Path) -> bool:
     return facts.get("model_type") == "model2vec" or "StaticModel" in (
         facts.get("architectures") or []
     )
-
-
-def _is_normalized(folder: Path) -> bool:
-    return bool(read_json(folder / "config.json").get("normalize", False))
 
 
 def read_json(path: Path) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.ragged import offsets_of
+from neurosearch.nn.tokens import character_lengths
 
 NAMES = ("embedding.weight", "embeddings")
 
@@ -64,7 +65,7 @@ class LiveStatic:
         return self
 
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
-        return np.fromiter((len(text) for text in texts), dtype=np.int64, count=len(texts))
+        return character_lengths(texts)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """N×D float32 of length 1; zeros for a text without any known token."""

@@ -32,7 +32,7 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.nn.pooling import load_layers, pool, pool_packed, pools_packed
 from neurosearch.nn.pretrained import model_folder, model_source, refuse_longer
 from neurosearch.nn.sentence_folder import SentenceFolder, read_folder
-from neurosearch.nn.tokens import Tokens, batches_by_budget, tokenize
+from neurosearch.nn.tokens import Tokens, batches_by_budget, character_lengths, tokenize
 
 ATTENTION = "neurosearch"
 AHEAD = 2  # collections of texts tokenized while the device works on one
@@ -57,12 +57,12 @@ class Batch:
     longest: int
 
 
-def padded(tokens: Tokens, device: torch.device) -> Batch:
-    """The texts as rows, filled with zeros up to the longest."""
+def padded(tokens: Tokens, device: torch.device, filling: int = 0) -> Batch:
+    """The texts as rows, filled up to the longest."""
     lengths = tokens.lengths
     longest = int(lengths.max())
     mask = np.arange(longest)[None, :] < lengths[:, None]
-    filled = np.zeros(mask.shape, dtype=np.int64)
+    filled = np.full(mask.shape, filling, dtype=np.int64)
     filled[mask] = tokens.ids
     return Batch(_on(filled, device), _on(mask.astype(np.int64), device), None, None, longest)
 
@@ -234,7 +234,8 @@ def lower_cased(tokenizer: Any) -> None:
     """Make a tokenizer lower-case its texts first, unless it does."""
     from tokenizers.normalizers import Lowercase, Sequence
 
-    if '"Lowercase"' in tokenizer.to_str() or '"lowercase":true' in tokenizer.to_str():
+    known = str(tokenizer.normalizer)
+    if "Lowercase(" in known or "lowercase=True" in known:
         return
     rest = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
     tokenizer.normalizer = Sequence([Lowercase(), *rest])
@@ -282,8 +283,7 @@ class LiveText:
         return self
 
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
-        # Characters rank texts almost as tokens do, at no cost; batches count real tokens.
-        return np.fromiter((len(text) for text in texts), dtype=np.int64, count=len(texts))
+        return character_lengths(texts)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         return self._vectors(self._tokens(texts))

@@ -51,6 +51,11 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> Tokens:
     return Tokens(np.fromiter(chain.from_iterable(ids), np.int64, offsets[-1]), offsets)
 
 
+def character_lengths(texts: Sequence[str]) -> np.ndarray:
+    """N int64 numbers of characters, which rank texts almost as tokens do, at no cost."""
+    return np.fromiter((len(text) for text in texts), dtype=np.int64, count=len(texts))
+
+
 def batches_by_budget(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
     """Rows in batches of similar length, each at most `budget` padded tokens (or one row)."""
     order = np.argsort(np.asarray(lengths), kind="stable")[::-1]

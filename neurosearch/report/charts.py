@@ -115,7 +115,7 @@ def training_curves(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for metric, points in training["metrics"].items()
         for step, value in points
     ]
-    metrics = sorted({value["metric"] for value in values}, key=lambda name: name != "loss")
+    metrics = sorted({value["metric"] for value in values}, key=lambda name: (name != "loss", name))
     return {
         **_frame("Training curves; their first and last values are listed below", values),
         "params": [

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from neurosearch.core.bounds import check_seed, one_of, within
+from neurosearch.core.bounds import check_name, check_seed, one_of, within
 from neurosearch.core.command import masked
 from neurosearch.core.digests import digest
 from neurosearch.core.errors import InputError
@@ -39,10 +39,7 @@ def check_root(config: DictConfig) -> None:
     """Raise InputError for a name that is no plain folder's, or a seed that is no number."""
     check_seed("seed", config.seed)
     one_of("precision", str(config.precision), PRECISIONS)
-    name = "" if config.name is None else str(config.name)
-    if not re.fullmatch(r"\w[\w.=,+-]{0,99}", name):
-        message = "1 to 100 letters, digits or . , = + - and a letter or digit first"
-        raise InputError(f"name must be {message}, not {name[:120]!r}")
+    check_name("" if config.name is None else str(config.name))
 
 
 def study_of(config: DictConfig) -> str:

@@ -21,9 +21,7 @@ from neurosearch.core.machine import git_commit, log
 from neurosearch.core.store import write_whole
 from neurosearch.report import markdown
 from neurosearch.report.table import make_tables
-from neurosearch.task.base import RECORD, Job, Task
-
-COLUMNS = ("nDCG@10", "condensed nDCG@10", "judged@10", "Recall@10", "Recall@100", "MRR@10")
+from neurosearch.task.base import RECORD, Job, Task, build
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def _card(job: Job, encoder: Any) -> str:
         lines.append("No job has measured this system yet; run the command with `task=evaluate`.")
     else:
         (table,) = make_tables([record], "")
-        lines.append(markdown.write(table, COLUMNS))
+        lines.append(markdown.write(table, build(job.config, "report").columns))
     return "\n".join(lines) + "\n"
 
 

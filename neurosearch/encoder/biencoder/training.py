@@ -17,6 +17,7 @@ from neurosearch.core.distributed import barrier, world
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, places_of
+from neurosearch.encoder.base import resolved_prefixes
 from neurosearch.encoder.biencoder.network import TowerShape
 from neurosearch.encoder.biencoder.pairs import PairBatches
 from neurosearch.evaluation.metrics import per_query
@@ -53,11 +54,9 @@ class TrainingTexts:
         shape: TowerShape,
         dev_products: int,
     ) -> TrainingTexts:
-        fields, separator, *prefixes = texts
-        prompts = prompts_of(shape.model) if None in prefixes else ("", "")
-        query_prefix, product_prefix = (
-            prompt if prefix is None else prefix
-            for prefix, prompt in zip(prefixes, prompts, strict=True)
+        fields, separator, *wanted = texts
+        query_prefix, product_prefix = resolved_prefixes(
+            (wanted[0], wanted[1]), lambda: prompts_of(shape.model)
         )
         texts_of = data.catalogue.all_texts(fields, separator)
         products = [product_prefix + text for text in texts_of]
