@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
+from neurosearch.core.exportable import Exportable
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
@@ -98,6 +99,12 @@ class Retriever(Recipe):
     ) -> AbstractContextManager[Searcher]:
         """The live system, as `request` asks for it: what serving and latency use."""
         raise InputError(f"{self.label()} has no live searcher: set evaluation.latency.queries=0")
+
+    def exports(
+        self, data: Artifact[Dataset], request: RetrievalRequest
+    ) -> Mapping[str, Exportable]:
+        """The parts that other libraries can load, by their address in this recipe."""
+        return {}
 
     @property
     def is_live(self) -> bool:

@@ -131,7 +131,7 @@ class Run:
         if stored is None:
             raise InputError(f"{path}: no run of neurosearch (its metadata is missing)")
         meta = json.loads(stored)
-        frame = pl.read_parquet(path)
+        frame = pl.read_parquet(path, glob=False)
         return cls(meta["split"], frame, meta["floor"], tuple(meta["query_ids"]))
 
     def save_trec(self, path: Path, tag: str = TAG) -> None:

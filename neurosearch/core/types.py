@@ -49,7 +49,7 @@ class Catalogue:
     @cached_property
     def ids(self) -> pl.Series:
         """Product ids by row (String)."""
-        return pl.read_parquet(self.path, columns=["product_id"])["product_id"]
+        return pl.read_parquet(self.path, columns=["product_id"], glob=False)["product_id"]
 
     @cached_property
     def rows_by_id(self) -> np.ndarray:
@@ -177,7 +177,9 @@ class Dataset:
     def has(self, split: str) -> bool:
         """Whether a split has queries."""
         self._open(queries_of(split))
-        splits = pl.scan_parquet(self.folder / "queries.parquet").select("split").unique()
+        splits = (
+            pl.scan_parquet(self.folder / "queries.parquet", glob=False).select("split").unique()
+        )
         return split in splits.collect()["split"].to_list()
 
     def pool(self, split: str) -> pl.DataFrame:
@@ -202,7 +204,11 @@ class Dataset:
     def _of_split(self, name: str, split: str) -> pl.DataFrame:
         if split not in SPLITS:
             raise InputError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
-        frame = pl.scan_parquet(self.folder / name).filter(pl.col("split") == split).collect()
+        frame = (
+            pl.scan_parquet(self.folder / name, glob=False)
+            .filter(pl.col("split") == split)
+            .collect()
+        )
         if frame.is_empty():
             raise InputError(f"data {self.name!r} has no {split} queries")
         return frame
@@ -212,4 +218,4 @@ class Dataset:
         """Sessions: session, step, query_id, product_id, event, position; or None."""
         self._open(BEHAVIOUR)
         path = self.folder / "behaviour.parquet"
-        return pl.read_parquet(path) if path.exists() else None
+        return pl.read_parquet(path, glob=False) if path.exists() else None

@@ -180,7 +180,7 @@ class DatasetArtifact(DataSource):
         except Exception as error:
             raise _unreadable(self.data, error) from error
         queries = checked_queries(tables.queries, name)
-        products = pl.read_parquet(folder / "products.parquet", columns=["product_id"])
+        products = pl.read_parquet(folder / "products.parquet", columns=["product_id"], glob=False)
         check_ids(products, name, "product", "product_id")
         check_judgments(tables.judgments, queries, products["product_id"], name)
         queries.write_parquet(folder / "queries.parquet")

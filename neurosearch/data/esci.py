@@ -138,7 +138,7 @@ class Esci(base.Data):
 
 def _scan(file: Path, columns: list[str]) -> pl.LazyFrame:
     try:
-        scan = pl.scan_parquet(file)
+        scan = pl.scan_parquet(file, glob=False)
         there = scan.collect_schema().names()
     except pl.exceptions.PolarsError as error:
         reason = "Git LFS left a pointer here?" if _is_pointer(file) else str(error)

@@ -113,7 +113,7 @@ def _content(path: Path) -> bytes:
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """The table, or some of its columns. Raises InputError where the file can't be read as one."""
     try:
-        return pl.read_parquet(path, columns=None if columns is None else list(columns))
+        return pl.read_parquet(path, columns=None if columns is None else list(columns), glob=False)
     except Exception as error:
         raise InputError(f"{path}: not readable as parquet: {_reason(error)}") from None
     except BaseException as error:

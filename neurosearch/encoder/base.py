@@ -15,6 +15,7 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.digests import digest
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
+from neurosearch.core.exportable import Exportable
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
@@ -99,6 +100,10 @@ class Encoder(Recipe):
 
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path] | None:
         """The folder of what training on `data` gave; None for an encoder used as it is."""
+        return None
+
+    def exported(self, data: Artifact[Dataset]) -> Exportable | None:
+        """What other libraries can load of it; None for nothing."""
         return None
 
     def identity(self, data: Artifact[Dataset]) -> str:

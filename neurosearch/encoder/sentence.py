@@ -60,7 +60,8 @@ class Sentence(Encoder):
             from neurosearch.nn.foreign import LiveForeign
 
             whole = model_folder(self.model, "encoder.model")
-            live = LiveForeign(whole, self.max_length, self.prefixes, runtime)
+            parts = self.max_length, self.prefixes, self.precision
+            live = LiveForeign(whole, *parts, runtime)
         else:
             from neurosearch.nn.text_encoder import LiveText, TextTower
 

@@ -157,7 +157,7 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
         return {name: round(value, 6) for name, value in means.items() if value is not None}
 
     def load(self, folder: Path) -> pl.DataFrame:
-        return pl.read_parquet(folder / "metrics.parquet")
+        return pl.read_parquet(folder / "metrics.parquet", glob=False)
 
 
 def check_column(queries: Queries, column: str) -> None:

@@ -76,7 +76,7 @@ class GenerationMetrics(Artifact[pl.DataFrame]):
         return {name: value if value is None else round(value, 4) for name, value in means.items()}
 
     def load(self, folder: Path) -> pl.DataFrame:
-        return pl.read_parquet(folder / "generation.parquet")
+        return pl.read_parquet(folder / "generation.parquet", glob=False)
 
     def _relevant(self, data: Dataset, queries: Queries) -> pl.DataFrame:
         """The split's relevant pairs, with `query` and `row` numbers, sorted by both."""

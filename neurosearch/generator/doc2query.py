@@ -95,4 +95,4 @@ class PseudoQueries(Artifact[pl.DataFrame]):
         return written
 
     def load(self, folder: Path) -> pl.DataFrame:
-        return pl.read_parquet(folder / "queries.parquet")
+        return pl.read_parquet(folder / "queries.parquet", glob=False)

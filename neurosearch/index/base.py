@@ -8,6 +8,7 @@ re-normalise, so scores stay cosines; queries pass the same transform.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,8 +18,11 @@ import numpy as np
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
+from neurosearch.core.exportable import Exportable
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.runtime import Runtime
+from neurosearch.core.store import write_whole
+from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
 
 REDUCTIONS = ("none", "truncate", "pca")
@@ -77,6 +81,27 @@ class Index(Recipe):
     def build(self, embeddings: Artifact[Embeddings]) -> Artifact[LiveIndex]:
         """The index of these vectors, as an artifact."""
         return IndexArtifact(self, embeddings)
+
+    def exported(self, embeddings: Artifact[Embeddings], data: Artifact[Dataset]) -> Exportable:
+        """The FAISS file, with the ids of its vectors beside it."""
+        artifact = self.build(embeddings)
+
+        def write(folder: Path, runtime: Runtime) -> None:
+            source = runtime.store.ensure(artifact)
+            shutil.copyfile(source / "index.faiss", folder / "index.faiss")
+            rows, ids = runtime.get(artifact).rows, runtime.get(data).catalogue.ids
+            shown = ids if rows is None else ids.gather(rows)
+            write_whole(folder / "ids.json", json.dumps(shown.to_list()).encode())
+
+        lines = (
+            "import faiss, json",
+            "",
+            'index = faiss.read_index("this/folder/index.faiss")',
+            'ids = json.load(open("this/folder/ids.json"))',
+            "scores, rows = index.search(query_vectors, 10)  # vectors of the encoder",
+            "products = [[ids[row] for row in best if row >= 0] for best in rows]",
+        )
+        return Exportable(f"Index: {self.label()}", "faiss", "", lines, write)
 
     def train(self, vectors: np.ndarray) -> Any:
         """A FAISS index holding `vectors` (N×D float32), inner product."""

@@ -1,4 +1,4 @@
-"""Models that only sentence-transformers can compute: it encodes, behind our protocol.
+"""Models that sentence-transformers computes, behind our protocols: vectors, or token vectors.
 
 Slower than the networks of `text_encoder` (it sorts and pads by batches of texts, not of tokens),
 and never trained here.
@@ -8,14 +8,59 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from neurosearch.core.errors import InputError
+from neurosearch.core.ragged import offsets_of
 from neurosearch.core.runtime import Runtime
+from neurosearch.nn.sentence_folder import read_json
 from neurosearch.nn.tokens import character_lengths
 
 BATCH = 32  # texts
+
+
+def loaded(kind: str, folder: Path, precision: str, runtime: Runtime, **options: Any) -> Any:
+    """A model of sentence-transformers on the runtime's device.
+
+    Args:
+        kind: the class, such as `SentenceTransformer`.
+        options: of the class.
+
+    Raises:
+        InputError: sentence-transformers is missing or too old, or can't load the folder; weights
+            that are pickled, which may hold code, are not loaded.
+    """
+    try:
+        import sentence_transformers
+
+        model_class = getattr(sentence_transformers, kind)
+    except (ImportError, AttributeError):
+        reason = "needs sentence-transformers 6 or newer: pip install sentence-transformers"
+        raise InputError(f"{folder}: {reason}") from None
+    refuse_pickled(folder)
+    try:
+        device = str(runtime.torch_device())
+        model = model_class(
+            str(folder),
+            device=device,
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True},
+            **options,
+        )
+    except Exception as error:  # of many kinds, some of many lines
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{folder}: can't be loaded ({first})") from None
+    return model.to(torch.bfloat16 if precision == "bf16" else torch.float32).eval()
+
+
+def refuse_pickled(folder: Path) -> None:
+    """Raise InputError where a module's only weights are pickled, which may hold code."""
+    for path in sorted(folder.rglob("pytorch_model.bin")):
+        if not (path.parent / "model.safetensors").is_file():
+            raise InputError(f"{path}: pickled weights, which may hold code, are not loaded")
 
 
 class LiveForeign:
@@ -32,18 +77,14 @@ class LiveForeign:
     """
 
     def __init__(
-        self, folder: Path, max_length: int | None, prompts: tuple[str, str], runtime: Runtime
+        self,
+        folder: Path,
+        max_length: int | None,
+        prompts: tuple[str, str],
+        precision: str,
+        runtime: Runtime,
     ) -> None:
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError:
-            message = "has a module that needs sentence-transformers: pip install"
-            raise InputError(f"{folder}: {message} sentence-transformers") from None
-        try:
-            device = str(runtime.torch_device())
-            self._model = SentenceTransformer(str(folder), device=device, local_files_only=True)
-        except Exception as error:  # of many kinds, some of many lines
-            raise InputError(f"{folder}: can't be loaded ({str(error).splitlines()[0]})") from None
+        self._model = loaded("SentenceTransformer", folder, precision, runtime)
         if max_length is not None:
             self._model.max_seq_length = max_length
         self._prompts, self._side = prompts, 0
@@ -71,3 +112,55 @@ class LiveForeign:
 
     def stream(self, collections: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
         return map(self.encode, collections)
+
+
+class ForeignTokens:
+    """A MultiVectorEncoder as a live encoder of tokens.
+
+    Args:
+        folder: of the model, in the layout of PyLate, ColBERTv2 or sentence-transformers.
+        max_lengths: tokens of queries and of products; None for the model's own.
+
+    Raises:
+        InputError: the folder is of another kind, or can't be loaded.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        max_lengths: tuple[int | None, int | None],
+        precision: str,
+        runtime: Runtime,
+    ) -> None:
+        _check_late_interaction(folder)
+        self.device = runtime.torch_device()
+        self._model = loaded("MultiVectorEncoder", folder, precision, runtime)
+        first = self._model[0]
+        query, product = max_lengths
+        if product is not None:
+            first.document_length = product
+        if query is not None and first.query_expansion is not None:
+            first.query_length = None
+            first.query_expansion = {**first.query_expansion, "length": query}
+        elif query is not None:
+            first.query_length = query
+
+    def encode(self, texts: list[str], side: int) -> tuple[np.ndarray, np.ndarray]:
+        encode = (self._model.encode_query, self._model.encode_document)[side]
+        parts = encode(texts, batch_size=BATCH, show_progress_bar=False)
+        counts = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
+        vectors = [part.float().cpu().numpy() for part in parts]
+        return np.concatenate(vectors), offsets_of(counts)
+
+
+def _check_late_interaction(folder: Path) -> None:
+    """Raise InputError for a model of another kind, to which a random layer would be added."""
+    settings, config = folder / "config_sentence_transformers.json", folder / "config.json"
+    kind = read_json(settings).get("model_type") if settings.is_file() else None
+    names = read_json(config).get("architectures") or [] if config.is_file() else []
+    if kind not in ("ColBERT", "MultiVectorEncoder") and not any(
+        name == "HF_ColBERT" or name.endswith("ForRetrieval") for name in names
+    ):
+        raise InputError(
+            f"{folder}: no model of late interaction (PyLate, ColBERTv2, or a MultiVectorEncoder)"
+        )

@@ -12,6 +12,7 @@ import torch
 from neurosearch.core.errors import InputError
 from neurosearch.core.ragged import offsets_of
 from neurosearch.core.runtime import Runtime
+from neurosearch.nn.foreign import loaded
 from neurosearch.nn.pretrained import model_folder, model_source
 from neurosearch.nn.sentence_folder import ACTIVATIONS, longest_text, read_json
 from neurosearch.nn.text_encoder import padded
@@ -35,12 +36,21 @@ def load_pair_scorer(recipe: Any, runtime: Runtime) -> PairClassifier | ForeignP
     architecture = str((config.get("architectures") or ["?"])[0])
     if architecture.endswith("ForSequenceClassification") and len(kinds) <= 1:
         return PairClassifier(recipe, folder, config, runtime)
-    if not any(kind.endswith("LogitScore") for kind in kinds):
+    if not kinds or not _gives_scores(folder, read_json(listing)[-1]):
         raise InputError(
             f"{KEY}={recipe.model!r}: {architecture} scores no pairs of texts "
             "(a model for sequence classification, or a CrossEncoder, is needed)"
         )
     return ForeignPairs(recipe, folder, runtime)
+
+
+def _gives_scores(folder: Path, module: dict[str, Any]) -> bool:
+    """Whether a CrossEncoder's last module gives scores: log-odds of tokens, or a linear layer."""
+    kind = str(module.get("type")).rpartition(".")[2]
+    if kind != "Dense":
+        return kind == "LogitScore"
+    config = read_json(folder / str(module.get("path")) / "config.json")
+    return bool(config.get("module_output_name") == "scores")
 
 
 class PairClassifier:
@@ -51,7 +61,7 @@ class PairClassifier:
 
         with model_source(KEY, str(folder)) as source:
             network = AutoModelForSequenceClassification.from_pretrained(
-                source, use_safetensors=True
+                source, use_safetensors=True, dtype=torch.float32
             )
             tokenizer = AutoTokenizer.from_pretrained(source)
         self._tokenizer = tokenizer.backend_tokenizer
@@ -101,23 +111,14 @@ class PairClassifier:
 
 
 class ForeignPairs:
-    """What only sentence-transformers' CrossEncoder computes, such as a decoder's "yes" or "no"."""
+    """What only sentence-transformers' CrossEncoder computes.
+
+    Such as a decoder's "yes" or "no", or a linear layer over pooled states.
+    """
 
     def __init__(self, recipe: Any, folder: Path, runtime: Runtime) -> None:
-        try:
-            from sentence_transformers import CrossEncoder
-        except ImportError:
-            message = "needs sentence-transformers: pip install sentence-transformers"
-            raise InputError(f"{KEY}={recipe.model!r}: {message}") from None
-        try:
-            self._model = CrossEncoder(
-                str(folder),
-                device=str(runtime.torch_device()),
-                max_length=recipe.max_length,
-                local_files_only=True,
-            )
-        except Exception as error:  # of many kinds, some of many lines
-            raise InputError(f"{folder}: can't be loaded ({str(error).splitlines()[0]})") from None
+        length, precision = recipe.max_length, recipe.precision
+        self._model = loaded("CrossEncoder", folder, precision, runtime, max_length=length)
         self._prompt = {} if recipe.instruction is None else {"prompt": recipe.instruction}
 
     def scores(self, queries: Sequence[str], products: Sequence[str]) -> np.ndarray:

@@ -215,7 +215,10 @@ def load_pretrained(model: str, key: str = "encoder.model") -> tuple[Any, Any]:
 
 
 def _network(source: str, config: Any) -> Any:
-    network = AutoModel.from_pretrained(source, config=config, use_safetensors=True)
+    # Whatever they were saved in, weights are whole floats until a recipe halves them.
+    network = AutoModel.from_pretrained(
+        source, config=config, use_safetensors=True, dtype=torch.float32
+    )
     # An architecture with its own attention (MPNet) would add our boolean mask to its scores.
     if network._supports_sdpa:
         network.set_attn_implementation(ATTENTION)

@@ -225,7 +225,7 @@ def _scores(group: list[dict[str, Any]], metrics: list[str]) -> list[pl.DataFram
             continue
         seen.add(runs)
         # From the artifacts: a job's folder may meanwhile be another sweep's.
-        parts = [pl.read_parquet(r["metrics"]) for r in members]
+        parts = [pl.read_parquet(r["metrics"], glob=False) for r in members]
         missing = [[m for m in metrics if m not in part.columns] for part in parts]
         whole = [
             part.with_columns(pl.lit(None, pl.Float64).alias(m) for m in names)

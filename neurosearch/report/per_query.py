@@ -37,7 +37,7 @@ def evidence(table: Table, queries: int) -> dict[str, Any]:
     scores = np.full((len(rows), queries_frame.height), np.nan)
     for number, row in enumerate(rows):
         parts = pl.concat(
-            pl.read_parquet(record["metrics"], columns=["query_id", HEADLINE])
+            pl.read_parquet(record["metrics"], columns=["query_id", HEADLINE], glob=False)
             for record in row.records
         )
         means = parts.group_by("query_id").agg(pl.col(HEADLINE).mean())
@@ -60,7 +60,7 @@ def evidence(table: Table, queries: int) -> dict[str, Any]:
 
 def _judged(record: dict[str, Any]) -> pl.DataFrame:
     """The judgments that a job was evaluated with, and what counts as relevant."""
-    return pl.read_parquet(Path(record["metrics"]).with_name(JUDGED))
+    return pl.read_parquet(Path(record["metrics"]).with_name(JUDGED), glob=False)
 
 
 def _rounded(value: float) -> float | None:
@@ -102,12 +102,12 @@ def _lists(
         path = root_of(row) / "run" / row.records[0]["run"] / "run.parquet"
         if not path.is_file():
             return {"lists": [], "titles": [], "grades": []}
-        run = pl.read_parquet(path, columns=["query_id", "product_id", "rank"])
+        run = pl.read_parquet(path, columns=["query_id", "product_id", "rank"], glob=False)
         tops.append(run.filter(pl.col("rank") <= SHOWN).sort("rank"))
     wanted = queries.select("query_id")
     tops = [top.join(wanted, on="query_id", how="semi", maintain_order="left") for top in tops]
     shown = pl.concat([top.select("product_id") for top in tops]).unique().sort("product_id")
-    titles = pl.read_parquet(source.catalogue.path, columns=["product_id", "title"])
+    titles = pl.read_parquet(source.catalogue.path, columns=["product_id", "title"], glob=False)
     named = shown.join(titles, on="product_id", how="left", maintain_order="left")
     numbers = named.select("product_id").with_row_index("number")
     lists = []

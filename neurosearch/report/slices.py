@@ -58,7 +58,7 @@ def _named(queries: pl.DataFrame, source: Dataset) -> pl.Series:
     columns = pl.read_parquet_schema(source.catalogue.path)
     brand = pl.lit(False)
     if "brand" in columns:
-        brands = pl.read_parquet(source.catalogue.path, columns=["brand"])["brand"]
+        brands = pl.read_parquet(source.catalogue.path, columns=["brand"], glob=False)["brand"]
         first = brands.str.to_lowercase().str.split(" ").list.first().drop_nulls().unique()
         brand = pl.col("word").is_in(first.filter(first.str.len_chars() > 2).implode())
     model = pl.col("word").str.contains(r"\d") & pl.col("word").str.contains(r"[a-z]")

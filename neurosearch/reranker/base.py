@@ -18,6 +18,7 @@ import polars as pl
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.exportable import Exportable
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact
 from neurosearch.core.run import Run, numbered_pairs
@@ -64,6 +65,12 @@ class Reranker(Recipe):
     ) -> list[Any]:
         """The artifacts that answering needs."""
         return []
+
+    def exported(
+        self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever
+    ) -> Exportable | None:
+        """What other libraries can load of it; None for nothing."""
+        return None
 
 
 @dataclass(frozen=True)

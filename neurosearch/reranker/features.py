@@ -66,7 +66,7 @@ class Features(Artifact[pl.DataFrame]):
         return {"pairs": frame.height, "features": len(facts)}
 
     def load(self, folder: Path) -> pl.DataFrame:
-        return pl.read_parquet(folder / "features.parquet")
+        return pl.read_parquet(folder / "features.parquet", glob=False)
 
 
 def of_first_stage(pairs: pl.DataFrame) -> dict[str, np.ndarray]:

@@ -14,13 +14,13 @@ from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import TokenEmbeddings
-from neurosearch.encoder.colbert.recipe import ColBERT
+from neurosearch.encoder.colbert.base import TokenEncoder
 from neurosearch.reranker.base import LiveScorer, PairScores, Reranker
 
 
 @dataclass(frozen=True)
 class MaxSim(Reranker):
-    encoder: ColBERT = field(kw_only=True)
+    encoder: TokenEncoder = field(kw_only=True)
 
     def scores(
         self,

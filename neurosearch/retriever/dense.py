@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.exportable import Exportable
 from neurosearch.core.retrieval import (
     SCORED,
     QueryProcessor,
@@ -58,6 +59,13 @@ class Dense(Retriever):
 
     def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
         return [self._index(data)]
+
+    def exports(
+        self, data: Artifact[Dataset], request: RetrievalRequest
+    ) -> Mapping[str, Exportable]:
+        index = self.index.exported(self.encoder.product_embeddings(data), data)
+        encoder = self.encoder.exported(data)
+        return {"index": index} if encoder is None else {"encoder": encoder, "index": index}
 
     @contextmanager
     def searcher(
@@ -122,7 +130,7 @@ class ComparedShare(Artifact[pl.DataFrame]):
         return {SCORED: round(float(share.mean()), 3)}
 
     def load(self, folder: Path) -> pl.DataFrame:
-        return pl.read_parquet(folder / "scored.parquet")
+        return pl.read_parquet(folder / "scored.parquet", glob=False)
 
 
 @dataclass(frozen=True)

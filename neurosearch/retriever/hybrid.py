@@ -14,6 +14,7 @@ import polars as pl
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.exportable import Exportable, below
 from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact, Searcher
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
@@ -53,6 +54,14 @@ class Hybrid(Retriever):
         needed = [part for member in members for part in member.serving(data, request)]
         fitted = self._fitted(data, request)
         return needed if fitted is None else [*needed, fitted]
+
+    def exports(
+        self, data: Artifact[Dataset], request: RetrievalRequest
+    ) -> Mapping[str, Exportable]:
+        parts: dict[str, Exportable] = {}
+        for name, member in self.members.items():
+            parts |= below(f"members.{name}", member.exports(data, request))
+        return parts
 
     @property
     def is_live(self) -> bool:

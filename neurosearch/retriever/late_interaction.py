@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.exportable import Exportable
 from neurosearch.core.retrieval import (
     SCORED,
     QueryProcessor,
@@ -25,7 +26,7 @@ from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import TokenEmbeddings
-from neurosearch.encoder.colbert.recipe import ColBERT
+from neurosearch.encoder.colbert.base import TokenEncoder
 from neurosearch.index.multivector import MultiVector
 
 FLOOR = -1.0  # of a mean of cosines
@@ -35,7 +36,7 @@ FLOOR = -1.0  # of a mean of cosines
 class LateInteraction(Retriever):
     """`encoder` gives token vectors, `index` searches them."""
 
-    encoder: ColBERT = field(kw_only=True)
+    encoder: TokenEncoder = field(kw_only=True)
     index: MultiVector = field(default_factory=MultiVector)
 
     floor: ClassVar[float | None] = FLOOR
@@ -57,6 +58,12 @@ class LateInteraction(Retriever):
 
     def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
         return [self._index(data)]
+
+    def exports(
+        self, data: Artifact[Dataset], request: RetrievalRequest
+    ) -> Mapping[str, Exportable]:
+        encoder = self.encoder.exported(data)
+        return {} if encoder is None else {"encoder": encoder}
 
     @contextmanager
     def searcher(
@@ -112,7 +119,7 @@ class CandidateShare(Artifact[pl.DataFrame]):
         return {SCORED: round(float(share.mean()), 3)}
 
     def load(self, folder: Path) -> pl.DataFrame:
-        return pl.read_parquet(folder / "scored.parquet")
+        return pl.read_parquet(folder / "scored.parquet", glob=False)
 
 
 @dataclass(frozen=True)

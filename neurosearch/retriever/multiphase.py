@@ -185,7 +185,7 @@ class ScoredShare(Artifact[pl.DataFrame]):
         return {SCORED: round(float(share.mean()), 3), "p50, p95": spread.round(3).tolist()}
 
     def load(self, folder: Path) -> pl.DataFrame:
-        return pl.read_parquet(folder / "scored.parquet")
+        return pl.read_parquet(folder / "scored.parquet", glob=False)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ scaled to 0..1 within a query's candidates; what lies deeper follows in the firs
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
+from neurosearch.core.exportable import Exportable, below
 from neurosearch.core.retrieval import (
     QueryProcessor,
     RetrievalRequest,
@@ -75,6 +76,13 @@ class Reranked(Retriever):
     def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
         artifacts = self.reranker.serving(data, request, self.retriever)
         return [*self.retriever.serving(data, request), *artifacts]
+
+    def exports(
+        self, data: Artifact[Dataset], request: RetrievalRequest
+    ) -> Mapping[str, Exportable]:
+        parts = below("retriever", self.retriever.exports(data, request))
+        reranker = self.reranker.exported(data, request, self.retriever)
+        return parts if reranker is None else {"reranker": reranker, **parts}
 
     @property
     def is_live(self) -> bool:

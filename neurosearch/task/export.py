@@ -1,14 +1,16 @@
-"""`task=export retriever=dense/finetuned`: the trained encoder as a folder for other libraries.
+"""`task=export retriever=dense/finetuned`: a part of a system as a folder for other libraries.
 
-Bi-encoders become folders of sentence-transformers, one, or one for each side where the towers
-differ. A model card (README.md) is written from what was recorded: the base model, the data, the
-recipe, the command, and the row of the table where a job measured this very system.
+Bi-encoders become folders of sentence-transformers (one, or one for each side where the towers
+differ), cross-encoders its `CrossEncoder`, ColBERT a folder of PyLate, an index a FAISS file with
+the ids of its vectors. A model card (README.md) is written from what was recorded: the base model,
+the data, the recipe, the command, and the row of the table where a job measured this very system.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from omegaconf import OmegaConf
 
 from neurosearch.core.command import command_line, masked
 from neurosearch.core.errors import InputError
+from neurosearch.core.exportable import Exportable
 from neurosearch.core.machine import git_commit, log
 from neurosearch.core.store import write_whole
 from neurosearch.report import markdown
@@ -26,30 +29,47 @@ from neurosearch.task.base import RECORD, Job, Task, build
 
 @dataclass(frozen=True)
 class Export(Task):
-    """`folder`: where to; None for outputs/exports/<name>. What is there is replaced."""
+    """Attributes:
+    part: its address in the retriever, such as `encoder` or `members.dense.encoder`; None for the
+        only one, or the first that was trained.
+    folder: where to; None for outputs/exports/<name>. What is there is replaced.
+    """
 
+    part: str | None = None
     folder: str | None = None
 
     def run(self, job: Job) -> None:
-        encoder: Any = getattr(job.retriever, "encoder", None)
-        if encoder is None or not hasattr(encoder, "export"):
-            raise InputError(
-                f"{job.retriever.label()} can't be exported: bi-encoders can, such as "
-                "retriever=dense/finetuned"
-            )
         place = Path(self.folder or job.runtime.outputs / "exports" / job.name)
         _check_place(place)
+        request = job.evaluation.request(job.query)
+        part, address = self._chosen(job, job.retriever.exports(job.dataset, request))
         partly = place.with_name(f".{place.name}.partly")
         shutil.rmtree(partly, ignore_errors=True)
         partly.mkdir(parents=True)
         try:
-            encoder.export(partly, job.dataset, job.runtime)
-            write_whole(partly / "README.md", _card(job, encoder).encode())
+            part.write(partly, job.runtime)
+            write_whole(partly / "README.md", _card(job, part, address).encode())
             shutil.rmtree(place, ignore_errors=True)
             partly.rename(place)
         finally:
             shutil.rmtree(partly, ignore_errors=True)
-        log.info("exported: %s", place)
+        log.info("exported: %s (%s, for %s)", place, part.label, part.library)
+
+    def _chosen(self, job: Job, parts: Mapping[str, Exportable]) -> tuple[Exportable, str]:
+        """The part that `part` names, and its address. Raises InputError where there is none."""
+        if not parts:
+            raise InputError(
+                f"{job.retriever.label()} can't be exported: bi-encoders, ColBERT, cross-encoders "
+                "and indexes can, such as retriever=dense/finetuned"
+            )
+        if self.part is not None and self.part not in parts:
+            raise InputError(f"task.part={self.part!r} is none of {', '.join(parts)}")
+        trained = [name for name, part in parts.items() if part.base]
+        address = self.part or next(iter(trained or parts))
+        others = [name for name in parts if name != address]
+        if self.part is None and others:
+            log.info("exporting retriever.%s; task.part=… chooses: %s", address, ", ".join(others))
+        return parts[address], address
 
 
 def _check_place(place: Path) -> None:
@@ -60,29 +80,23 @@ def _check_place(place: Path) -> None:
         raise InputError(f"task.folder: {place} is a file")
 
 
-def _card(job: Job, encoder: Any) -> str:
-    recipe = masked(OmegaConf.to_yaml(job.config.retriever.encoder, resolve=True))
-    base = getattr(encoder, "model", "")
+def _card(job: Job, part: Exportable, address: str) -> str:
+    config = OmegaConf.select(job.config.retriever, address)
+    recipe = masked(OmegaConf.to_yaml(config, resolve=True))
     data = f"{job.data.label()}{' (simulated)' if job.data.simulated else ''}"
-    lines = [
+    lines = ["---", f"library_name: {part.library}"]
+    lines += [f"base_model: {part.base}"] if part.base else []
+    lines += [
+        f"tags: [{part.library}, product-search, neurosearch]",
         "---",
-        "library_name: sentence-transformers",
-        f"base_model: {base}",
-        "tags: [sentence-transformers, product-search, neurosearch]",
-        "---",
-        f"# {encoder.label()}",
+        f"# {part.label}",
         "",
-        f"Trained on {data} by NeuroSearch "
-        f"(commit {git_commit() or 'unknown'}). The licence of the base model, `{base}`, applies.",
-        "",
-        "```python",
-        "from sentence_transformers import SentenceTransformer",
-        "",
-        'model = SentenceTransformer("this/folder")',
-        "queries = model.encode_query([...])",
-        "products = model.encode_document([...])",
-        "```",
-        "",
+        f"Made of {data} by NeuroSearch (commit {git_commit() or 'unknown'}).",
+    ]
+    lines += [f"The licence of the base model, `{part.base}`, applies."] if part.base else []
+    lines += ["", "```python", *part.example, "```", ""]
+    lines += [part.note, ""] if part.note else []
+    lines += [
         f"Command: `{command_line()}`",
         "",
         "## Recipe",

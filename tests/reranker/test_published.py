@@ -39,8 +39,9 @@ def save(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
             special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
         )
         special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "model_max_length": 40}
+        types = ["token_type_ids"] if kind == "bert" else []
+        special |= {"model_input_names": ["input_ids", *types, "attention_mask"]}
         fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
-        fast.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
         shape = {"vocab_size": tokenizer.get_vocab_size(), "hidden_size": 32}
         shape |= {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
         shape |= {"max_position_embeddings": 64, "num_labels": labels, "pad_token_id": 0}

@@ -19,6 +19,7 @@ from neurosearch.core.bounds import setting
 from neurosearch.core.digests import content
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
+from neurosearch.core.exportable import Exportable
 from neurosearch.core.recipe import PRECISIONS, Recipe
 from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
 from neurosearch.core.run import Run, numbered_pairs
@@ -117,15 +118,30 @@ class BiEncoder(Encoder):
     def prompts(self) -> tuple[str, str]:
         return prompts_of(self.model)
 
-    def export(self, folder: Path, data: Artifact[Dataset], runtime: Runtime) -> None:
-        """Write the trained encoder as sentence-transformers folders.
+    def exported(self, data: Artifact[Dataset]) -> Exportable:
+        def write(folder: Path, runtime: Runtime) -> None:
+            self._write(folder, load_towers(self.shape, runtime.get(self.trained(data))))
 
-        Shared towers are one folder, which cuts every text at `product_max_length`; two towers are
-        `query/` and `product/`, each with its own length.
-        """
+        load = "from sentence_transformers import SentenceTransformer"
+        query, product = self.shape.max_lengths
+        if self.towers == "shared":
+            lines = [load, "", 'model = SentenceTransformer("this/folder")']
+            sides = "model", "model"
+            note = f"Queries are cut at {query} tokens by NeuroSearch, and at {product} here."
+        else:
+            names = ("query", "product")
+            loads = [f'{side} = SentenceTransformer("this/folder/{side}")' for side in names]
+            lines, sides, note = [load, "", *loads], names, ""
+        lines += [f"queries = {sides[0]}.encode_query([...])"]
+        lines += [f"products = {sides[1]}.encode_document([...])"]
+        library = "sentence-transformers"
+        note = note if query < product else ""
+        return Exportable(self.label(), library, self.model, tuple(lines), write, note)
+
+    def _write(self, folder: Path, towers: Any) -> None:
+        """One folder for shared towers, which cuts every text at the greater length, or two."""
         from neurosearch.nn.export import save_sentence_transformer
 
-        towers = load_towers(self.shape, runtime.get(self.trained(data)))
         query, product = self.prefixes
         prompts = {"query": query, "document": product}
         lengths = self.shape.max_lengths
@@ -133,8 +149,7 @@ class BiEncoder(Encoder):
             save_sentence_transformer(towers.query, folder, prompts, max(lengths))
             return
         for name, length in zip(("query", "product"), lengths, strict=True):
-            tower = getattr(towers, name)
-            save_sentence_transformer(tower, folder / name, prompts, length)
+            save_sentence_transformer(getattr(towers, name), folder / name, prompts, length)
 
     def label(self) -> str:
         return f"{model_label(self.model)} fine-tuned ({self.loss.label()})"

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -56,6 +56,11 @@ class TokenShape(Recipe):
         """Of queries, of products."""
         return self.query_max_length, self.product_max_length
 
+    def live(self, weights: Path | None, precision: str, runtime: Runtime) -> LiveTokens:
+        """The network on the runtime's device, with its trained weights."""
+        assert weights is not None, "a trained encoder is loaded with its weights"
+        return TrainedTokens(self, weights, precision, runtime)
+
 
 def load_tower(shape: TokenShape, weights: Path | None, seed: int = 0) -> Any:
     """A TokenTower from the pretrained model, or from the trained `weights` folder."""
@@ -73,7 +78,19 @@ def load_tower(shape: TokenShape, weights: Path | None, seed: int = 0) -> Any:
     return tower
 
 
-class LiveTokens:
+class LiveTokens(Protocol):
+    """A loaded encoder of tokens."""
+
+    device: Any
+
+    def encode(self, texts: list[str], side: int) -> tuple[np.ndarray, np.ndarray]:
+        """S×D float32 vectors of all texts' scored tokens and N+1 offsets.
+
+        `side`: 0 for queries, 1 for products.
+        """
+
+
+class TrainedTokens:
     """A trained tower; texts to token vectors."""
 
     def __init__(self, shape: TokenShape, weights: Path, precision: str, runtime: Runtime) -> None:
@@ -86,7 +103,6 @@ class LiveTokens:
         self._budget = runtime.batch_budget(self.device)
 
     def encode(self, texts: list[str], side: int) -> tuple[np.ndarray, np.ndarray]:
-        """S×D float32 vectors of all texts' scored tokens and N+1 offsets."""
         import torch
 
         tokens = self.tower.tokens(texts, side)
@@ -102,8 +118,8 @@ class TokensArtifact(Artifact[TokenEmbeddings]):
 
     kind: ClassVar[str] = "token_embeddings"
     resumable: ClassVar[bool] = True
-    shape: TokenShape
-    trained: Artifact[Path]
+    shape: Any  # a recipe with `live`: a TokenShape, or a published model
+    trained: Artifact[Path] | None
     identity: str
     precision: str
     data: Artifact[Dataset]
@@ -112,7 +128,8 @@ class TokensArtifact(Artifact[TokenEmbeddings]):
         self, texts: list[str], side: int, pool: int, folder: Path, runtime: Runtime
     ) -> dict[str, Any]:
         """Write the vectors of all texts, shard by shard; whole shards of a kill are kept."""
-        live = LiveTokens(self.shape, runtime.get(self.trained), self.precision, runtime)
+        weights = None if self.trained is None else runtime.get(self.trained)
+        live = self.shape.live(weights, self.precision, runtime)
         parts = folder / "parts"
         parts.mkdir(exist_ok=True)
         start = time.perf_counter()

@@ -10,23 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
-from neurosearch.core.digests import content, digest
-from neurosearch.core.recipe import PRECISIONS, Recipe
+from neurosearch.core.digests import content
+from neurosearch.core.exportable import Exportable
 from neurosearch.core.retrieval import QueryProcessor, Retriever
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.types import Dataset, check_fields
-from neurosearch.core.vectors import TokenEmbeddings
+from neurosearch.core.types import Dataset
 from neurosearch.encoder.biencoder.recipe import TrainedBiEncoder, check_training
-from neurosearch.encoder.colbert.embeddings import (
-    LiveTokens,
-    ProductTokens,
-    QueryTokens,
-    TokenShape,
-    load_tower,
-)
+from neurosearch.encoder.colbert.base import TokenEncoder
+from neurosearch.encoder.colbert.embeddings import TokenShape, load_tower
 from neurosearch.encoder.sentence import model_label
 from neurosearch.evaluation.gain import Gain
 from neurosearch.loss.base import Loss
@@ -39,12 +32,11 @@ from neurosearch.training.schedule import Schedule
 
 
 @dataclass(frozen=True)
-class ColBERT(Recipe):
+class ColBERT(TokenEncoder):
     """Attributes:
     model, dimensions, *_max_length, markers, expansion, attend_expansion, skip_punctuation: see
         `TokenShape`.
-    pool_factor: a product keeps one vector for so many; 1 for all.
-    The rest: see `BiEncoder`.
+    The rest: see `TokenEncoder` and `BiEncoder`.
     """
 
     gain: Gain = field(kw_only=True)
@@ -56,9 +48,6 @@ class ColBERT(Recipe):
     expansion: bool = False
     attend_expansion: bool = False
     skip_punctuation: bool = True
-    pool_factor: int = setting(1, least=1)
-    fields: tuple[str, ...] = ("title",)
-    separator: str = " "
     loss: Loss = field(default_factory=InfoNCE)
     negatives: Negatives = field(default_factory=InBatch)
     batch_size: int = setting(256, least=2)
@@ -69,12 +58,10 @@ class ColBERT(Recipe):
     teacher: Retriever | None = None
     query: QueryProcessor = field(default_factory=NoProcessing)
     dev_products: int = setting(5_000, least=1)
-    precision: str = setting("fp32", choices=PRECISIONS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_training(self)
-        check_fields("encoder.fields", self.fields)
         for name in ("query_max_length", "product_max_length"):
             check_reads(self.model, f"encoder.{name}", getattr(self, name))
         _ = self.shape
@@ -94,34 +81,22 @@ class ColBERT(Recipe):
         )
 
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path]:
-        """The network's weights after training on `data`."""
         return TrainedColBERT.of(self, data, (tuple(self.fields), self.separator, "", ""))
 
-    def identity(self, data: Artifact[Dataset]) -> str:
-        """Names the space of token vectors."""
-        trained = self.trained(data).artifact_fingerprint
-        return digest([self.shape.fingerprint, trained, self.precision])
+    def exported(self, data: Artifact[Dataset]) -> Exportable:
+        def write(folder: Path, runtime: Runtime) -> None:
+            from neurosearch.nn.export import save_pylate
 
-    def product_tokens(self, data: Artifact[Dataset]) -> Artifact[TokenEmbeddings]:
-        """Vectors of the catalogue's tokens."""
-        texts = (tuple(self.fields), self.separator)
-        parts: tuple[Any, ...] = (view.products(data), *texts, self.pool_factor)
-        return ProductTokens(*self._network(data), *parts)
+            save_pylate(load_tower(self.shape, runtime.get(self.trained(data))), self.shape, folder)
 
-    def query_tokens(
-        self, data: Artifact[Dataset], split: str, query: QueryProcessor
-    ) -> Artifact[TokenEmbeddings]:
-        """Vectors of the tokens of a split's processed queries."""
-        parts: tuple[Any, ...] = (view.with_queries(data, split), split, query)
-        return QueryTokens(*self._network(data), *parts)
-
-    def _network(self, data: Artifact[Dataset]) -> tuple[Any, ...]:
-        """Shape, weights, identity and precision: what makes token vectors of texts."""
-        return self.shape, self.trained(data), self.identity(data), self.precision
-
-    def live(self, runtime: Runtime, data: Artifact[Dataset]) -> LiveTokens:
-        """The trained network on the runtime's device."""
-        return LiveTokens(self.shape, runtime.get(self.trained(data)), self.precision, runtime)
+        lines = (
+            "from pylate import models  # or sentence_transformers.MultiVectorEncoder",
+            "",
+            'model = models.ColBERT("this/folder")',
+            "queries = model.encode([...], is_query=True)",
+            "products = model.encode([...], is_query=False)",
+        )
+        return Exportable(self.label(), "PyLate", self.model, lines, write)
 
     def label(self) -> str:
         name = f"ColBERT ({model_label(self.model)}, {self.loss.label()})"

@@ -21,6 +21,7 @@ from neurosearch.core.bounds import setting
 from neurosearch.core.digests import content
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
+from neurosearch.core.exportable import Exportable
 from neurosearch.core.recipe import PRECISIONS
 from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
 from neurosearch.core.run import Run
@@ -104,6 +105,30 @@ class CrossEncoder(Reranker):
         self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever
     ) -> list[Any]:
         return [self.trained(data, request.query, first)]
+
+    def exported(
+        self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever
+    ) -> Exportable:
+        def write(folder: Path, runtime: Runtime) -> None:
+            from neurosearch.nn.export import save_cross_encoder
+            from neurosearch.reranker.cross_encoder.network import LiveCross
+
+            cross = LiveCross(self, runtime.get(self.trained(data, request.query, first)), runtime)
+            save_cross_encoder(cross.tower, self, folder)
+
+        lines = (
+            "from sentence_transformers import CrossEncoder",
+            "",
+            'model = CrossEncoder("this/folder")',
+            'scores = model.predict([("query", "product"), ...])',
+        )
+        query, product = self.query_max_length, self.product_max_length
+        note = (
+            f"NeuroSearch cuts queries at {query} and products at {product} tokens; here a pair is "
+            f"cut at {query + product}, the longer text first."
+        )
+        library = "sentence-transformers"
+        return Exportable(self.label(), library, self.model, lines, write, note)
 
     def live(
         self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever, runtime: Runtime

@@ -1,0 +1,35 @@
+"""A part of a system that other libraries can load, and how it is written for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from neurosearch.core.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """What `task=export` writes.
+
+    Attributes:
+        label: of the part.
+        library: the hub's name of the library that loads it, such as `sentence-transformers`.
+        base: the model that its training began with; '' for none.
+        example: lines of Python that load and use it.
+        write: writes it into an empty folder.
+        note: what the library does otherwise than NeuroSearch; '' for nothing.
+    """
+
+    label: str
+    library: str
+    base: str
+    example: tuple[str, ...]
+    write: Callable[[Path, Runtime], None]
+    note: str = ""
+
+
+def below(place: str, parts: Mapping[str, Exportable]) -> dict[str, Exportable]:
+    """The parts of a member, by their addresses from above: `members.dense.encoder`."""
+    return {f"{place}.{name}": part for name, part in parts.items()}
