@@ -29,7 +29,9 @@ class Bounds:
             return ""
         if self.choices:
             known = ", ".join(self.choices)
-            return "" if value in self.choices else f"must be one of {known}, not {value!r}"
+            values = value if isinstance(value, list | tuple) else [value]
+            wrong = [one for one in values if one not in self.choices]
+            return f"must be one of {known}, not {wrong[0]!r}" if wrong else ""
         if self.least <= value <= self.most and self.above < value < self.below:
             return ""
         limits = {"at least": self.least, "above": self.above, "at most": self.most}

@@ -1,4 +1,4 @@
-"""Any BEIR-shaped folder: corpus.jsonl, queries.jsonl, qrels/{train,dev,test}.tsv.
+"""Any BEIR-shaped folder: corpus.jsonl (or .gz), queries.jsonl, qrels/{train,dev,test}.tsv.
 
 Corpus lines: `{"_id", "title", "text", "metadata"}`; metadata may hold the canonical fields
 (brand, bullets, colour, category). Query lines: `{"_id", "text"}`. Qrels: tab-separated with
@@ -38,7 +38,9 @@ class Beir(base.Data):
 
     def tables(self, runtime: Runtime) -> base.Tables:
         folder = Path(self.path)
-        corpus = requirements.require_file(folder / "corpus.jsonl", SHAPE)
+        packed = folder / "corpus.jsonl.gz"
+        corpus = packed if requirements.is_there(packed) else folder / "corpus.jsonl"
+        requirements.require_file(corpus, SHAPE)
         queries_file = requirements.require_file(folder / "queries.jsonl", SHAPE)
         numbered = [(n, id_of(corpus, n, x, "_id")) for n, x in json_lines(corpus)]
         ids = pl.DataFrame(numbered, {"row": pl.Int64, "product_id": pl.String}, orient="row")

@@ -68,6 +68,9 @@ class Encoder(Recipe):
         """Whether a live query, which is words, can be encoded."""
         return True
 
+    def check(self, runtime: Runtime) -> None:
+        """Raise InputError for what can be known to fail before anything is encoded."""
+
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
         """The loaded encoder, without prefixes; `weights` where it was trained (see `trained`).
 
@@ -196,6 +199,9 @@ class EmbeddingsArtifact(Artifact[Embeddings]):
     resumable: ClassVar[bool] = True
     encoder: Encoder
     trained: Artifact[Path] | None
+
+    def check(self, runtime: Runtime) -> None:
+        self.encoder.check(runtime)
 
     def live(self, runtime: Runtime) -> LiveEncoder:
         """The loaded encoder."""

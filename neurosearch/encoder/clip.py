@@ -94,12 +94,12 @@ class LiveWords:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
-        from neurosearch.nn.pretrained import model_source
+        from neurosearch.nn.pretrained import WHOLE, model_source
         from neurosearch.nn.vision import pooled
 
         self._device, self._pooled = runtime.torch_device(), pooled
         with model_source("encoder.model", model) as source:
-            self._network = AutoModel.from_pretrained(source).to(self._device).eval()
+            self._network = AutoModel.from_pretrained(source, **WHOLE).to(self._device).eval()
             self._tokenizer = AutoTokenizer.from_pretrained(source)
         if not hasattr(self._network, "get_text_features"):
             kind = self._network.config.model_type

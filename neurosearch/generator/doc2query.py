@@ -50,14 +50,14 @@ class PseudoQueries(Artifact[pl.DataFrame]):
         import torch
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-        from neurosearch.nn.pretrained import model_source
+        from neurosearch.nn.pretrained import WHOLE, model_source
 
         catalogue = runtime.get(self.data).catalogue
         texts = catalogue.all_texts(self.fields, self.separator)
         device = runtime.torch_device()
         with model_source("generator.doc2query.model", self.recipe.model) as source:
             tokenizer = AutoTokenizer.from_pretrained(source)
-            model = AutoModelForSeq2SeqLM.from_pretrained(source).to(device).eval()
+            model = AutoModelForSeq2SeqLM.from_pretrained(source, **WHOLE).to(device).eval()
         torch.manual_seed(self.seed)
         rows, queries = [], []
         order = np.argsort([len(text) for text in texts], kind="stable")[::-1]

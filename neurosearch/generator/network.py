@@ -14,7 +14,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.generator.beam import Beams, beam_search, free_search
 from neurosearch.generator.decoder import CodeDecoder
 from neurosearch.generator.trie import Trie
-from neurosearch.nn.pretrained import model_source
+from neurosearch.nn.pretrained import WHOLE, model_source
 from neurosearch.nn.text_encoder import Batch, TextTower, load_tokenizer, packed, padded
 from neurosearch.nn.tokens import Tokens, batches_by_budget
 
@@ -185,4 +185,4 @@ def pretrained_t5(model: str) -> tuple[Any, Any]:
         kind = AutoConfig.from_pretrained(source).model_type
         if kind != "t5":
             raise InputError(f"generator.model={model!r} is a {kind}, not a T5")
-        return T5ForConditionalGeneration.from_pretrained(source), load_tokenizer(source)
+        return T5ForConditionalGeneration.from_pretrained(source, **WHOLE), load_tokenizer(source)

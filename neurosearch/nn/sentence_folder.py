@@ -18,6 +18,7 @@ from typing import Any
 from neurosearch.core.errors import InputError
 from neurosearch.nn.pretrained import model_folder
 
+ADAPTER = "adapter_config.json"  # of PEFT: the folder changes another model
 POOLINGS = ("mean", "cls", "max", "sqrt", "weighted", "last")
 _MODES = {
     "mean": "mean",
@@ -93,8 +94,11 @@ def read_folder(folder: Path, key: str = "encoder.model") -> SentenceFolder:
             understood; the message names it.
     """
     listing = folder / "modules.json"
+    base = adapted(folder, key)
+    if base is not None and not listing.is_file():
+        return replace(read_folder(base, key), transformer=folder)
     if not listing.is_file():
-        if _is_model2vec(folder):
+        if _is_model2vec(folder) or _wordllama(folder):
             return SentenceFolder(folder, static=folder)
         if not (folder / "config.json").is_file():
             raise InputError(f"{key}: {folder} has neither modules.json nor config.json: no model")
@@ -147,12 +151,23 @@ def prompts_of(model: str, key: str = "encoder.model") -> tuple[str, str]:
     return read_folder(model_folder(model, key), key).prompts
 
 
+def adapted(folder: Path, key: str = "encoder.model") -> Path | None:
+    """The folder of the model that an adapter's folder changes; None for a whole model."""
+    if (folder / "config.json").is_file() or not (folder / ADAPTER).is_file():
+        return None
+    name = read_json(folder / ADAPTER).get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{folder / ADAPTER}: base_model_name_or_path names no model")
+    return model_folder(name, key)
+
+
 def _transformer(folder: Path) -> dict[str, Any]:
     path = folder / "sentence_bert_config.json"
     facts = read_json(path) if path.is_file() else {}
     length = facts.get("max_seq_length")
     if length is None:
-        length = longest_text(folder, read_json(folder / "config.json"))
+        whole = adapted(folder) or folder
+        length = longest_text(whole, read_json(whole / "config.json"))
     return {"max_length": length, "lower_case": bool(facts.get("do_lower_case", False))}
 
 
@@ -211,6 +226,18 @@ def _prompts(facts: dict[str, Any], path: Path) -> tuple[str, str]:
         next((prompts[name] for name in names if prompts.get(name)), usual) for names in _SIDES
     )
     return query, product
+
+
+def static_files(folder: Path) -> tuple[Path, Path]:
+    """The tokenizer and the table of token vectors of a static model's folder."""
+    return _wordllama(folder) or (folder / "tokenizer.json", folder / "model.safetensors")
+
+
+def _wordllama(folder: Path) -> tuple[Path, Path] | None:
+    """The two files where the folder is the package wordllama; None for another folder."""
+    tokenizers = sorted(folder.glob("tokenizers/*_tokenizer_config.json"))
+    weights = sorted(folder.glob("weights/*.safetensors"))
+    return (tokenizers[0], weights[0]) if tokenizers and weights else None
 
 
 def _is_model2vec(folder: Path) -> bool:

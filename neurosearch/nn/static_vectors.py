@@ -1,7 +1,7 @@
 """Static encoders: a text's vector is the mean of its tokens' vectors, from a table.
 
-Read are sentence-transformers' `StaticEmbedding` folders and model2vec's (Tulkens and van Dongen
-2024), which may weight tokens and map them to fewer rows.
+Read are sentence-transformers' `StaticEmbedding` folders, model2vec's (Tulkens and van Dongen
+2024), which may weight tokens and map them to fewer rows, and the package wordllama.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.ragged import offsets_of
+from neurosearch.nn.sentence_folder import static_files
 from neurosearch.nn.tokens import character_lengths
 
 NAMES = ("embedding.weight", "embeddings")
@@ -22,7 +23,7 @@ class LiveStatic:
     """A loaded table. Queries and products are encoded alike.
 
     Args:
-        folder: with `tokenizer.json` and `model.safetensors`.
+        folder: with `tokenizer.json` and `model.safetensors`, or the package wordllama.
         max_length: tokens of a text; None for all.
 
     Raises:
@@ -33,7 +34,7 @@ class LiveStatic:
         from safetensors.numpy import load_file
         from tokenizers import Tokenizer
 
-        tokenizer, weights = folder / "tokenizer.json", folder / "model.safetensors"
+        tokenizer, weights = static_files(folder)
         for path in (tokenizer, weights):
             if not path.is_file():
                 raise InputError(f"{path}: no such file: the model's folder is not whole")

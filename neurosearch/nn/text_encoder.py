@@ -26,12 +26,14 @@ from torch.nn.functional import normalize, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.utils import logging
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
+from neurosearch.nn.adapters import merged
 from neurosearch.nn.pooling import load_layers, pool, pool_packed, pools_packed
-from neurosearch.nn.pretrained import model_folder, model_source, refuse_longer
-from neurosearch.nn.sentence_folder import SentenceFolder, read_folder
+from neurosearch.nn.pretrained import WHOLE, model_folder, model_source, refuse_longer
+from neurosearch.nn.sentence_folder import SentenceFolder, adapted, read_folder
 from neurosearch.nn.tokens import Tokens, batches_by_budget, character_lengths, tokenize
 
 ATTENTION = "neurosearch"
@@ -204,6 +206,12 @@ def load_pretrained(model: str, key: str = "encoder.model") -> tuple[Any, Any]:
 
     Raises InputError, naming the config `key`, where none of them has it.
     """
+    folder = model_folder(model, key)
+    base = adapted(folder, key)
+    if base is not None:
+        network, tokenizer = load_pretrained(str(read_folder(base, key).transformer), key)
+        own = (folder / "tokenizer.json").is_file()
+        return merged(network, folder), load_tokenizer(str(folder)) if own else tokenizer
     with model_source(key, model) as source:
         config = AutoConfig.from_pretrained(source)
         if hasattr(config, "attention_probs_dropout_prob"):
@@ -215,10 +223,18 @@ def load_pretrained(model: str, key: str = "encoder.model") -> tuple[Any, Any]:
 
 
 def _network(source: str, config: Any) -> Any:
-    # Whatever they were saved in, weights are whole floats until a recipe halves them.
-    network = AutoModel.from_pretrained(
-        source, config=config, use_safetensors=True, dtype=torch.float32
-    )
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # of what a folder lacks, the exception below speaks
+    try:
+        network, report = AutoModel.from_pretrained(
+            source, config=config, output_loading_info=True, **WHOLE
+        )
+    finally:
+        logging.set_verbosity(level)
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(f"{source}: its weights lack {missing[0]}{more}")
     # An architecture with its own attention (MPNet) would add our boolean mask to its scores.
     if network._supports_sdpa:
         network.set_attn_implementation(ATTENTION)

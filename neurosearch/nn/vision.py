@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
-from neurosearch.nn.pretrained import model_source
+from neurosearch.nn.pretrained import WHOLE, model_source
 
 EFFICIENTNET = "efficientnet-lite0"  # carried by a package
 
@@ -62,7 +62,7 @@ class PretrainedVision(nn.Module):
         from transformers import AutoImageProcessor, AutoModel
 
         with model_source("encoder.model", model) as source:
-            self.network = AutoModel.from_pretrained(source)
+            self.network = AutoModel.from_pretrained(source, **WHOLE)
             self.processor = AutoImageProcessor.from_pretrained(source)
         with torch.inference_mode():
             blank = np.zeros((32, 32, 3), np.uint8)

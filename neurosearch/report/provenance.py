@@ -35,6 +35,7 @@ def making(table: Table) -> list[dict[str, Any]]:
             "seeds": row.seeds,
             "hardware": row.hardware,
             "commit": row.commit,
+            "models": row.records[0].get("models") or {},
             "differences": _differences(_settings(row), settings) if row is not reference else [],
             "is_baseline": row is reference,
             "curves": [curve for path in _files(row, "curves.csv") if (curve := _curve(path))],

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
+from neurosearch.core.endpoint import Service, check_budget
 from neurosearch.core.errors import InputError
 from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.run import Run
@@ -69,6 +69,25 @@ class LLM(Reranker):
     ) -> Artifact[Run]:
         return Graded(candidates, request.view(data), request, self)
 
+    def service(self) -> Service:
+        """Where prompts are sent."""
+        return Service("reranker", self.endpoint, self.key, self.timeout)
+
+    def ask(self, prompt: str) -> str:
+        """One answer. Raises InputError with what the endpoint said."""
+        body = {
+            "model": self.model,
+            "temperature": 0,
+            "max_tokens": 8,
+            "messages": [{"role": "user", "content": prompt}],
+        }
+        answer = self.service().post("chat/completions", body)
+        try:
+            content = answer["choices"][0]["message"]["content"]
+        except (LookupError, TypeError) as error:
+            raise self.service().refused(f"no answer came back ({error!r})") from None
+        return str(content or "")  # a refusal has no content, and is worth 0
+
     def label(self) -> str:
         return f"LLM {self.model}"
 
@@ -81,7 +100,7 @@ class Graded(PairScores):
         super().check(runtime)
         # Kept answers may be all that is needed, and need no endpoint.
         if not any(self._answers(runtime).glob("*.json")):
-            check_endpoint(self.reranker)
+            self.reranker.service().check()
 
     def _answers(self, runtime: Runtime) -> Path:
         model = self.reranker.model
@@ -101,13 +120,10 @@ class Graded(PairScores):
         paths = [folder / f"{_name(recipe, prompt)}.json" for prompt in prompts]
         missing = {p: text for p, text in zip(paths, prompts, strict=True) if not p.exists()}
         before = sum(1 for _ in folder.glob("*.json"))
-        if missing and before + len(missing) > recipe.budget:
-            counts = f"{len(missing):,} questions are new, {before:,} were asked before"
-            message = f"{counts}, reranker.budget={recipe.budget:,}"
-            raise InputError(f"{recipe.label()}: {message}; nothing was asked")
+        check_budget(recipe.label(), "reranker.budget", recipe.budget, len(missing), before)
         with runtime.progressing("asking the model", len(missing)) as advance:
             for path, prompt in missing.items():
-                answer = ask(recipe, prompt)
+                answer = recipe.ask(prompt)
                 kept = {"prompt": prompt, "answer": answer}
                 write_whole(path, json.dumps(kept).encode())
                 advance(1)
@@ -129,44 +145,3 @@ def _number(path: Path) -> float:
     graded = [number for number in numbers if 0 <= number <= 10]
     below = [number for number in graded if number < 10]
     return (below or graded or [0.0])[0]
-
-
-def check_endpoint(recipe: LLM) -> None:
-    """Raise InputError where the endpoint does not respond."""
-    import httpx
-
-    try:
-        httpx.get(recipe.endpoint, timeout=recipe.timeout)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise _unanswered(recipe, error) from None
-
-
-def ask(recipe: LLM, prompt: str) -> str:
-    """One answer. Raises InputError with what the endpoint said."""
-    import httpx
-
-    key = os.environ.get(recipe.key, "").strip()
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    body = {
-        "model": recipe.model,
-        "temperature": 0,
-        "max_tokens": 8,
-        "messages": [{"role": "user", "content": prompt}],
-    }
-    try:
-        response = httpx.post(
-            f"{recipe.endpoint.rstrip('/')}/chat/completions",
-            json=body,
-            headers=headers,
-            timeout=recipe.timeout,
-        )
-        response.raise_for_status()
-        answer = response.json()["choices"][0]["message"]["content"]
-    except (httpx.HTTPError, httpx.InvalidURL, LookupError, ValueError, TypeError) as error:
-        raise _unanswered(recipe, error) from None
-    return str(answer or "")  # a refusal has no content, and is worth 0
-
-
-def _unanswered(recipe: LLM, error: Exception) -> InputError:
-    fault = str(error) or type(error).__name__
-    return InputError(f"reranker.endpoint={recipe.endpoint}: {fault}")

@@ -22,7 +22,7 @@ from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, check_fields
 from neurosearch.encoder.sentence import model_label
-from neurosearch.nn.pretrained import weights_digest
+from neurosearch.nn.pretrained import ALLOWED, weights_digest
 from neurosearch.reranker.base import LiveScorer, PairScores, Reranker
 
 
@@ -35,6 +35,7 @@ class Published(Reranker):
     label_number: of the label whose score counts, of a model with several.
     instruction: before the pair, of a model that takes one; None for its own.
     precision: of the network: `fp32` or `bf16`.
+    allow: `pickle`: weights that may hold code; `remote_code`: code that a model brings.
     """
 
     model: str = content(weights_digest, default="cross-encoder/ms-marco-MiniLM-L6-v2")
@@ -44,6 +45,7 @@ class Published(Reranker):
     label_number: int | None = setting(None, least=0)
     instruction: str | None = None
     precision: str = setting("fp32", choices=PRECISIONS)
+    allow: tuple[str, ...] = setting((), choices=ALLOWED)
 
     def __post_init__(self) -> None:
         super().__post_init__()

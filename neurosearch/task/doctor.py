@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.resources
 import importlib.util
 import os
 import shutil
@@ -10,10 +11,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import hardware
-from neurosearch.nn.pretrained import local_folder
+from neurosearch.nn.hub import cached_revision
+from neurosearch.nn.pretrained import hub_name, local_folder, package_of
 from neurosearch.retriever.java import anserini_jar, java_home
 from neurosearch.task.base import Job, Task
 
@@ -40,6 +45,30 @@ class Doctor(Task):
                 print(f"ok       {name}: {check()}")
             except InputError as problem:
                 print(f"missing  {name}: {problem}")
+        print("models (conf/encoder/zoo, conf/reranker/zoo):")
+        for model in zoo():
+            print(f"{model:50} {_whereabouts(model)}")
+
+
+def zoo() -> list[str]:
+    """The models that choices under `zoo/` name, each once."""
+    conf = importlib.resources.files("neurosearch.conf")
+    folders = [conf / role / "zoo" for role in ("encoder", "reranker")]
+    files = [file for folder in folders for file in folder.iterdir() if file.name[-5:] == ".yaml"]
+    configs: list[Any] = [OmegaConf.create(file.read_text(encoding="utf-8")) for file in files]
+    return sorted({config["model"] for config in configs if "model" in config}, key=str.lower)
+
+
+def _whereabouts(model: str) -> str:
+    """Where a model is: packaged, in the hub's cache, or only on the hub."""
+    package = package_of(model)
+    if package:
+        return package
+    if "/" not in model:
+        return f"missing: pip install {model}"
+    name = hub_name(model)
+    revision = cached_revision(name)
+    return f"hub, in the cache, revision {revision[:12]}" if revision else "only on the hub"
 
 
 def _version(package: str) -> str:

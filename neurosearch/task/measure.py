@@ -20,6 +20,7 @@ from neurosearch.core.types import Dataset
 from neurosearch.data.base import Data
 from neurosearch.evaluation.base import Evaluation
 from neurosearch.evaluation.latency import costs
+from neurosearch.nn.pretrained import models_of
 
 
 def data_facts(data: Data) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def system_facts(retriever: Retriever, evaluation: Evaluation) -> dict[str, Any]
     return {
         "label": retriever.label(),
         "seeded": bool(values_of(retriever, "seed")),
+        "models": models_of(retriever),
         "precisions": sorted(set(values_of(retriever, "precision"))),
         "is_reference": retriever.is_reference,
         "protocol": evaluation.pool,

@@ -23,6 +23,7 @@ class TowerShape(Recipe):
     pooling: instead of the model's own; None for that.
     towers: `shared` by queries and products, or `query_product`, one each.
     projection: dimensions of a linear map after pooling; None for none.
+    lora: rank of a low-rank adapter, which alone is trained; 0 to train all weights.
     """
 
     pooling: str | None = field(metadata=bounds(choices=POOLINGS))
@@ -30,6 +31,7 @@ class TowerShape(Recipe):
     projection: int | None = field(metadata=bounds(least=1))
     query_max_length: int = field(metadata=bounds(least=3))
     product_max_length: int = field(metadata=bounds(least=3))
+    lora: int = field(metadata=bounds(least=0))
     model: str = content(weights_digest)
 
     @property
@@ -46,6 +48,7 @@ def load_towers(shape: TowerShape, weights: Path | None, seed: int = 0) -> Any:
     import torch
     from torch import nn
 
+    from neurosearch.nn.adapters import with_adapter
     from neurosearch.nn.text_encoder import TextTower
 
     with torch.random.fork_rng(devices=[]):
@@ -55,10 +58,17 @@ def load_towers(shape: TowerShape, weights: Path | None, seed: int = 0) -> Any:
         towers.product = towers.query
         if shape.towers == "query_product":
             towers.product = TextTower(shape.model, shape.pooling, shape.projection)
+        sides = {id(tower): tower for tower in (towers.query, towers.product)}.values()
+        if shape.lora:
+            for tower in sides:
+                tower.network = with_adapter(tower.network, shape.lora)
     if weights is not None:
         from safetensors.torch import load_model
 
         load_model(towers, str(weights / "towers.safetensors"))
+        if shape.lora:  # trained: a network as any other
+            for tower in sides:
+                tower.network = tower.network.merge_and_unload()
     return towers
 
 

@@ -59,7 +59,7 @@ class Objective(Recipe):
 @dataclass(frozen=True)
 class BiEncoder(Encoder):
     """Attributes:
-    model, pooling, projection, towers, *_max_length: see `TowerShape`.
+    model, pooling, projection, towers, *_max_length, lora: see `TowerShape`.
     loss, negatives, batch_size, chunk, mask: see `Objective`.
     schedule: of the optimisation.
     gain, positive_share: a train judgment worth this share of the largest gain is a positive.
@@ -75,6 +75,7 @@ class BiEncoder(Encoder):
     projection: int | None = None
     query_max_length: int = 32
     product_max_length: int = 64
+    lora: int = 0
     loss: Loss = field(default_factory=InfoNCE)
     negatives: Negatives = field(default_factory=InBatch)
     batch_size: int = setting(256, least=2)
@@ -98,7 +99,8 @@ class BiEncoder(Encoder):
     def shape(self) -> TowerShape:
         """The network."""
         lengths = self.query_max_length, self.product_max_length
-        return TowerShape(self.pooling, self.towers, self.projection, *lengths, self.model)
+        parts = self.pooling, self.towers, self.projection, *lengths, self.lora, self.model
+        return TowerShape(*parts)
 
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path]:
         prefixes = self.query_prefix, self.product_prefix
@@ -152,7 +154,8 @@ class BiEncoder(Encoder):
             save_sentence_transformer(getattr(towers, name), folder / name, prompts, length)
 
     def label(self) -> str:
-        return f"{model_label(self.model)} fine-tuned ({self.loss.label()})"
+        how = f", LoRA of rank {self.lora}" if self.lora else ""
+        return f"{model_label(self.model)} fine-tuned ({self.loss.label()}{how})"
 
 
 def check_training(recipe: Any) -> None:

@@ -17,7 +17,7 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.colbert.base import TokenEncoder
 from neurosearch.encoder.colbert.embeddings import LiveTokens
 from neurosearch.encoder.sentence import model_label
-from neurosearch.nn.pretrained import model_folder, weights_digest
+from neurosearch.nn.pretrained import ALLOWED, model_folder, weights_digest
 
 KEY = "encoder.model"
 
@@ -29,13 +29,15 @@ class PublishedTokens(Recipe):
     model: str = content(weights_digest)
     query_max_length: int | None = None
     product_max_length: int | None = None
+    allow: tuple[str, ...] = ()
 
     def live(self, weights: Path | None, precision: str, runtime: Runtime) -> LiveTokens:
         """The network on the runtime's device."""
         from neurosearch.nn.foreign import ForeignTokens
 
         lengths = self.query_max_length, self.product_max_length
-        return ForeignTokens(model_folder(self.model, KEY), lengths, precision, runtime)
+        folder = model_folder(self.model, KEY, self.allow)
+        return ForeignTokens(folder, lengths, precision, self.allow, runtime)
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,19 @@ class PublishedColBERT(TokenEncoder):
     """Attributes:
     model: a local folder, or a name on the hub.
     query_max_length, product_max_length: tokens, special ones included; None for the model's own.
+    allow: `pickle`: weights that may hold code; `remote_code`: code that a model brings.
     The rest: see `TokenEncoder`.
     """
 
     model: str = content(weights_digest, default="colbert-ir/colbertv2.0")
     query_max_length: int | None = setting(None, least=4)
     product_max_length: int | None = setting(None, least=4)
+    allow: tuple[str, ...] = setting((), choices=ALLOWED)
 
     @property
     def shape(self) -> PublishedTokens:
-        return PublishedTokens(self.model, self.query_max_length, self.product_max_length)
+        lengths = self.query_max_length, self.product_max_length
+        return PublishedTokens(self.model, *lengths, self.allow)
 
     def label(self) -> str:
         name = f"{model_label(self.model)} zero-shot"

@@ -1,0 +1,137 @@
+"""Embeddings of a service: OpenAI's, Cohere's, or text-embeddings-inference, and what speaks so.
+
+Off by default: it costs money and sends queries and products to the service's operator. Vectors are
+kept under outputs/answers by service, model, side and text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neurosearch.core.bounds import setting
+from neurosearch.core.endpoint import Answers, Service, check_budget, key_of
+from neurosearch.core.runtime import Runtime
+from neurosearch.encoder.base import Encoder, LiveEncoder
+from neurosearch.nn.tokens import character_lengths
+
+APIS = ("openai", "cohere", "tei")
+
+
+@dataclass(frozen=True)
+class Endpoint(Encoder):
+    """Attributes:
+    model: as the service calls it.
+    endpoint: the base URL; the key is in the environment variable that `key` names.
+    api: whose protocol: `openai`, `cohere` or `tei`.
+    dimensions: of the vectors, where the service can be told; None for its own.
+    batch_size: texts of a call.
+    budget: texts that may be sent for this model, at most, those of earlier runs included.
+    timeout: seconds, of a call.
+    """
+
+    model: str = ""
+    endpoint: str = "http://localhost:8000/v1"
+    api: str = setting("openai", choices=APIS)
+    key: str = "OPENAI_API_KEY"
+    dimensions: int | None = setting(None, least=1)
+    batch_size: int = setting(64, least=1)
+    budget: int = setting(10_000, least=0)
+    timeout: float = setting(60.0, above=0)
+
+    def check(self, runtime: Runtime) -> None:
+        # Kept answers may be all that is needed, and need no service.
+        if not len(self.answers(runtime)):
+            self.service().check()
+
+    def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
+        return LiveEndpoint(self, runtime)
+
+    def service(self) -> Service:
+        """Where texts are sent."""
+        return Service("encoder", self.endpoint, self.key, self.timeout)
+
+    def answers(self, runtime: Runtime) -> Answers:
+        """The vectors that are kept."""
+        name = key_of(self.endpoint, self.model, str(self.dimensions))[:12]
+        return Answers(runtime.outputs / "answers" / f"embeddings-{name}.sqlite")
+
+    def label(self) -> str:
+        return f"{self.model or self.api} (endpoint)"
+
+
+class LiveEndpoint:
+    """A service's embeddings, scaled to length 1.
+
+    Raises:
+        InputError: the budget would be exceeded, or the service gave something else than vectors.
+    """
+
+    def __init__(self, recipe: Endpoint, runtime: Runtime, side: str = "query") -> None:
+        self._recipe, self._runtime, self._side = recipe, runtime, side
+        self._answers = recipe.answers(runtime)
+        self.dimensions = self.encode(["product"]).shape[1]
+
+    def for_products(self) -> LiveEndpoint:
+        return LiveEndpoint(self._recipe, self._runtime, "document")
+
+    def lengths(self, texts: Sequence[str]) -> np.ndarray:
+        return character_lengths(texts)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        recipe = self._recipe
+        side = self._side if recipe.api == "cohere" else ""  # others know no sides
+        keys = [key_of(recipe.api, side, text) for text in texts]
+        known = self._answers.known(keys)
+        missing = {k: text for k, text in zip(keys, texts, strict=True) if k not in known}
+        before = len(self._answers)
+        check_budget(recipe.label(), "encoder.budget", recipe.budget, len(missing), before)
+        questions = list(missing.items())
+        for start in range(0, len(questions), recipe.batch_size):
+            part = questions[start : start + recipe.batch_size]
+            vectors = self._asked([text for _, text in part])
+            fresh = {k: v.tobytes() for (k, _), v in zip(part, vectors, strict=True)}
+            self._answers.keep(fresh)
+            known |= fresh
+        whole = np.stack([np.frombuffer(known[k], dtype=np.float32) for k in keys])
+        lengths = np.linalg.norm(whole, axis=1, keepdims=True)
+        scaled: np.ndarray = whole / np.maximum(lengths, 1e-12)
+        return scaled
+
+    def stream(self, collections: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
+        return map(self.encode, collections)
+
+    def _asked(self, texts: list[str]) -> np.ndarray:
+        """N×D float32 of one call."""
+        recipe, service = self._recipe, self._recipe.service()
+        size = {} if recipe.dimensions is None else {"dimensions": recipe.dimensions}
+        try:
+            vectors = _vectors(recipe, service, texts, self._side, size)
+            array = np.asarray(vectors, dtype=np.float32)
+        except (LookupError, TypeError, ValueError) as error:
+            raise service.refused(f"no embeddings came back ({error!r})") from None
+        if array.ndim != 2 or len(array) != len(texts) or not np.isfinite(array).all():
+            raise service.refused(f"{len(texts)} texts gave numbers of the shape {array.shape}")
+        return array
+
+
+def _vectors(
+    recipe: Endpoint, service: Service, texts: list[str], side: str, size: dict[str, Any]
+) -> list[list[float]]:
+    if recipe.api == "tei":
+        answer: list[list[float]] = service.post("embed", {"inputs": texts, "truncate": True})
+        return answer
+    if recipe.api == "cohere":
+        body = {"model": recipe.model, "texts": texts, "input_type": f"search_{side}"}
+        more: dict[str, Any] = {"embedding_types": ["float"], "truncate": "END"}
+        if size:
+            more["output_dimension"] = recipe.dimensions
+        found: list[list[float]] = service.post("embed", {**body, **more})["embeddings"]["float"]
+        return found
+    body = {"model": recipe.model, "input": texts, "encoding_format": "float", **size}
+    rows = sorted(service.post("embeddings", body)["data"], key=lambda row: int(row["index"]))
+    return [row["embedding"] for row in rows]

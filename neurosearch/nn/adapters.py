@@ -1,0 +1,46 @@
+"""Low-rank adapters (LoRA, Hu et al. 2022) on text encoders: read from PEFT's folders, and trained.
+
+PEFT itself computes them; an adapter that is only used is merged into the weights, so that nothing
+is slower for it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from neurosearch.core.errors import InputError
+from neurosearch.nn.sentence_folder import ADAPTER
+
+SCALE = 2  # of an update, times its rank: LoRA's alpha
+
+
+def merged(network: Any, folder: Path) -> Any:
+    """`network` with the adapter of `folder` in its weights.
+
+    Raises:
+        InputError: PEFT is missing, or the adapter is damaged, pickled, or of another network.
+    """
+    peft = _peft(str(folder))
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise InputError(f"{folder}/adapter_model.safetensors: no such file; {ADAPTER} is there")
+    try:
+        return peft.PeftModel.from_pretrained(network, str(folder)).merge_and_unload()
+    except Exception as error:  # of many kinds, some of many lines
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{folder}: the adapter does not fit ({first})") from None
+
+
+def with_adapter(network: Any, rank: int) -> Any:
+    """`network` with a fresh adapter of this rank on all its linear layers; the rest is frozen."""
+    peft = _peft("encoder.lora")
+    config = peft.LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules="all-linear")
+    return peft.get_peft_model(network, config)
+
+
+def _peft(where: str) -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise InputError(f"{where}: needs peft: pip install peft") from None
+    return peft
