@@ -18,7 +18,7 @@ from neurosearch.core.types import Catalogue, Queries, places_of
 TAG = "neurosearch"  # of the run files that this package writes
 
 
-def _without_blanks(column: str) -> pl.Expr:
+def without_blanks(column: str) -> pl.Expr:
     """An id column with what TREC files can't hold percent-encoded."""
     special = pl.col(column).str.contains(r"[%\s\x00-\x1f\x7f]")
     encoded = pl.col(column).map_elements(_encoded, pl.String)
@@ -143,9 +143,9 @@ class Run:
         # Python writes the shortest digits that read back as the same float32.
         scores = [str(np.float32(score)) for score in self.frame["score"].to_list()]
         self.frame.select(
-            _without_blanks("query_id"),
+            without_blanks("query_id"),
             pl.lit("Q0"),
-            _without_blanks("product_id"),
+            without_blanks("product_id"),
             "rank",
             pl.Series("score", scores, pl.String),
             pl.lit(tag).alias("tag"),

@@ -108,7 +108,7 @@ class Evaluation(Recipe):
 class PerQueryMetrics(Artifact[pl.DataFrame]):
     """metrics.parquet: one row a query. Reading it imports neither ranx nor torch.
 
-    judged.parquet: the judgments, with what counts as relevant, for reports on the run.
+    judged.parquet: the judgments, with their gains and what counts as relevant, for reports.
     """
 
     kind: ClassVar[str] = "metrics"
@@ -152,7 +152,8 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
             frame = frame.join(diagnosis, on="query_id", how="left", maintain_order="left")
         frame.write_parquet(folder / "metrics.parquet")
         graded = judgments.frame.hstack(self.gain.values(judgments.frame["label"]))
-        graded.select("query_id", "product_id", "label", "relevant").write_parquet(folder / JUDGED)
+        columns = ("query_id", "product_id", "label", "gain", "relevant")
+        graded.select(*columns).write_parquet(folder / JUDGED)
         means = frame.drop("query_id").mean().row(0, named=True)
         return {name: round(value, 6) for name, value in means.items() if value is not None}
 

@@ -74,6 +74,9 @@ def save_cross_encoder(tower: Any, recipe: Any, folder: Path) -> None:
         )
     st = _library()
     source = read_folder(model_folder(recipe.model, "reranker.model"), "reranker.model")
+    if not hasattr(tower, "head"):  # it went on from a published head
+        _save_classifier(st, tower, source, recipe.longest[1], folder)
+        return
     tokenizer = _pairing(tower)
     first = _transformer(st, tower.network, tokenizer, source, recipe.longest[1])
     theirs, ours = first.tokenizer("a", "b"), tokenizer.encode("a", "b")
@@ -88,6 +91,21 @@ def save_cross_encoder(tower: Any, recipe: Any, folder: Path) -> None:
     modules: list[Any] = [first, st.Pooling(width, pooling_mode="mean"), head]
     whole = st.CrossEncoder(modules=modules, device="cpu", activation_fn=nn.Identity())
     whole.save(str(folder), create_model_card=False)
+
+
+def _save_classifier(
+    st: SimpleNamespace, tower: Any, source: SentenceFolder, max_length: int, folder: Path
+) -> None:
+    """Write a PublishedTower as the classifier of pairs that it is."""
+    from torch import nn
+
+    with tempfile.TemporaryDirectory() as place:
+        tower.network.save_pretrained(place)
+        _save_tokenizer(source.transformer, tower.tokenizer, tower.network, Path(place))
+        whole = st.CrossEncoder(
+            place, device="cpu", max_length=max_length, activation_fn=nn.Identity()
+        )
+        whole.save(str(folder), create_model_card=False)
 
 
 def save_pylate(tower: Any, shape: Any, folder: Path) -> None:

@@ -15,7 +15,7 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.nn.foreign import loaded
 from neurosearch.nn.pretrained import WHOLE, model_folder, model_source
 from neurosearch.nn.sentence_folder import ACTIVATIONS, longest_text, read_json
-from neurosearch.nn.text_encoder import padded
+from neurosearch.nn.text_encoder import check_vocabulary, padded
 from neurosearch.nn.tokens import Tokens, batches_by_budget
 
 KEY = "reranker.model"
@@ -65,6 +65,7 @@ class PairClassifier:
             network = AutoModelForSequenceClassification.from_pretrained(source, **WHOLE)
             tokenizer = AutoTokenizer.from_pretrained(source)
         self._tokenizer = tokenizer.backend_tokenizer
+        check_vocabulary(self._tokenizer, network.config, str(folder))
         self._segments = "token_type_ids" in tokenizer.model_input_names
         labels = int(network.config.num_labels)
         self._label = _label(recipe, labels)

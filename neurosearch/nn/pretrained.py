@@ -187,7 +187,9 @@ def model_source(key: str, model: str) -> Iterator[str]:
     logging.disable_progress_bar()  # weights are read in a moment
     try:
         yield str(folder)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # transformers and safetensors raise of many kinds
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{key}={model!r}: {folder} can't be loaded ({first})") from None
     finally:

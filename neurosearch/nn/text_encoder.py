@@ -219,7 +219,16 @@ def load_pretrained(model: str, key: str = "encoder.model") -> tuple[Any, Any]:
         known = _network(source, config)
         if getattr(known, "pooler", None) is not None:
             known.pooler = None  # BERT's pooler is never used: it must not count as untrained.
-        return known, load_tokenizer(source)
+        tokenizer = load_tokenizer(source)
+        check_vocabulary(tokenizer, config, source)
+        return known, tokenizer
+
+
+def check_vocabulary(tokenizer: Any, config: Any, source: str) -> None:
+    """Raise InputError for a tokenizer with tokens that the network has no vectors of."""
+    tokens, vectors = tokenizer.get_vocab_size(), getattr(config, "vocab_size", None)
+    if vectors is not None and tokens > vectors:
+        raise InputError(f"{source}: {tokens} tokens of the tokenizer, {vectors} of the network")
 
 
 def _network(source: str, config: Any) -> Any:

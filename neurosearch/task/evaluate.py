@@ -16,7 +16,7 @@ from neurosearch.task.measure import measured, system_facts, targets
 
 @dataclass(frozen=True)
 class Evaluate(Task):
-    """`trec`: also write the run as a TREC file into the job's folder."""
+    """`trec`: also write run, judgments and results as other evaluators read them (`exchange`)."""
 
     trec: bool = True
 

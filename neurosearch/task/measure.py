@@ -6,9 +6,12 @@ made of the same artifacts and records.
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import values_of
@@ -18,9 +21,10 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.store import write_whole
 from neurosearch.core.types import Dataset
 from neurosearch.data.base import Data
-from neurosearch.evaluation.base import Evaluation
+from neurosearch.evaluation.base import JUDGED, Evaluation
 from neurosearch.evaluation.latency import costs
 from neurosearch.nn.pretrained import models_of
+from neurosearch.task.exchange import save_mteb, save_qrels
 
 
 def data_facts(data: Data) -> dict[str, Any]:
@@ -69,8 +73,10 @@ def measured(
 
     Args:
         data: a built data set (`Data.bound`).
-        folder: of the job: gets metrics.parquet, run.parquet and, with `trec`, run.trec.
+        folder: of the job: gets metrics.parquet and run.parquet, and with `trec` run.trec,
+            qrels.trec and mteb.json.
     """
+    start = time.perf_counter()
     request = evaluation.request(query)
     run = retriever.run(data, request)
     metrics = evaluation.metrics(retriever, data, query)
@@ -81,6 +87,12 @@ def measured(
     means = {name: value for name, value in means.items() if value is not None}
     stored = runtime.store.ensure(run) / "run.parquet"
     _copy_run(folder, run.artifact_fingerprint, stored, trec)
+    if trec:
+        judged = pl.read_parquet(source / JUDGED, glob=False)
+        save_qrels(judged, folder / "qrels.trec")
+        name, revision = runtime.get(data).name, data.artifact_fingerprint
+        seconds = round(time.perf_counter() - start, 3)
+        save_mteb(means, name, revision, evaluation.split, seconds, folder / "mteb.json")
     latency = evaluation.latency_of(retriever, data, query)
     serving = retriever.serving(data, request)
     cost = costs(serving, len(runtime.get(data).catalogue), runtime) if serving else None

@@ -10,11 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neurosearch.core.errors import InputError
 from neurosearch.core.ragged import offsets_of
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Catalogue
 from neurosearch.nn.pooling import pool, pool_packed
-from neurosearch.nn.text_encoder import check_length, load_pretrained, packed, packs, padded
+from neurosearch.nn.pretrained import WHOLE, model_folder, model_source
+from neurosearch.nn.sentence_folder import read_json
+from neurosearch.nn.text_encoder import (
+    check_length,
+    load_pretrained,
+    load_tokenizer,
+    packed,
+    packs,
+    padded,
+)
 from neurosearch.nn.tokens import Tokens, batches_by_budget, tokenize
 
 CLASSES = (0.0, 1 / 3, 2 / 3, 1.0)  # shares of the gain
@@ -101,6 +111,59 @@ class CrossTower(nn.Module):
         return torch.cat(scores)[back]
 
 
+class PublishedTower(CrossTower):
+    """A published cross-encoder, which goes on from its own head.
+
+    Raises:
+        InputError: its head has several labels, or the objective needs a head of its own.
+    """
+
+    def __init__(self, recipe: Any) -> None:
+        from transformers import AutoModelForSequenceClassification
+
+        nn.Module.__init__(self)
+        with model_source("reranker.model", recipe.model) as source:
+            self.network = AutoModelForSequenceClassification.from_pretrained(source, **WHOLE)
+            self.tokenizer = load_tokenizer(source)
+        config = self.network.config
+        if config.num_labels != 1 or recipe.objective == "classes":
+            raise InputError(
+                f"reranker.model={recipe.model!r} has a head of {config.num_labels} labels: a "
+                "training goes on from heads of one, with another objective than `classes`"
+            )
+        check_length(self.network, *recipe.longest)
+        single, pair = self.tokenizer.encode("a"), self.tokenizer.encode("a", "a")
+        self.segments = getattr(config, "type_vocab_size", 1) > 1 and any(pair.type_ids)
+        self._doubled = len(pair) == 2 * len(single)  # RoBERTa's two separators between texts
+        self._pad = config.pad_token_id or 0
+
+    def tokens(self, texts: Sequence[str], longest: int, second: bool) -> Tokens:
+        if not second or not self._doubled:
+            return super().tokens(texts, longest, second)
+        tokens = tokenize(self.tokenizer, texts, longest)
+        ids = tokens.ids.copy()
+        ids[tokens.offsets[:-1]] = self.tokenizer.encode("").ids[-1]
+        return Tokens(ids, tokens.offsets)
+
+    def forward(self, pairs: Tokens, firsts: np.ndarray, device: Any, half: bool) -> Tensor:
+        batch = padded(pairs, device, self._pad)
+        options = {"attention_mask": batch.mask}
+        if self.segments:
+            later = np.arange(batch.longest)[None, :] >= firsts[:, None]
+            later &= np.arange(batch.longest)[None, :] < pairs.lengths[:, None]
+            options["token_type_ids"] = torch.from_numpy(later.astype(np.int64)).to(device)
+        scores: Tensor = self.network(input_ids=batch.tokens, **options).logits.float()
+        return scores
+
+
+def cross_tower(recipe: Any) -> CrossTower:
+    """The network before training: a published head goes on, any other model gets a new one."""
+    path = model_folder(recipe.model, "reranker.model") / "config.json"
+    names = read_json(path).get("architectures") or [] if path.is_file() else []
+    classifies = any(str(name).endswith("ForSequenceClassification") for name in names)
+    return PublishedTower(recipe) if classifies else CrossTower(recipe)
+
+
 class LiveCross:
     """A trained cross-encoder on the runtime's device."""
 
@@ -110,7 +173,7 @@ class LiveCross:
         self._recipe, self._runtime = recipe, runtime
         self.device = runtime.torch_device()
         self._half = recipe.precision == "bf16"
-        tower = CrossTower(recipe)
+        tower = cross_tower(recipe)
         load_model(tower, str(folder / "cross.safetensors"))
         precision = torch.bfloat16 if self._half else torch.float32
         self.tower = tower.to(self.device, precision).eval()

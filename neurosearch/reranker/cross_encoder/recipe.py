@@ -42,7 +42,7 @@ OBJECTIVES = ("pointwise", "ranknet", "lambda", "listwise", "classes")
 @dataclass(frozen=True)
 class CrossEncoder(Reranker):
     """Attributes:
-    model: any encoder; the head is new.
+    model: any encoder, which gets a new head; a published cross-encoder goes on from its own.
     objective: see above.
     judged, drawn: judged products and unjudged candidates of a query's list, at most.
     pool_depth: candidates that unjudged products are drawn from.

@@ -20,7 +20,7 @@ from neurosearch.evaluation.metrics import per_query
 from neurosearch.loss.base import list_cross_entropy
 from neurosearch.loss.lambda_loss import lambda_cost
 from neurosearch.negatives.base import graded_pairs
-from neurosearch.reranker.cross_encoder.network import CLASSES, CrossTower
+from neurosearch.reranker.cross_encoder.network import CLASSES, cross_tower
 from neurosearch.training.gather import in_order, shares
 from neurosearch.training.module import TrainingModule
 
@@ -62,7 +62,7 @@ class CrossModule(TrainingModule):
         self.automatic_optimization = False
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.schedule.seed)
-            self.network = CrossTower(recipe).train()
+            self.network = cross_tower(recipe).train()
         self._recipe, self._data, self._runtime = recipe, data, runtime
         texts = data.catalogue.all_texts(recipe.fields, recipe.separator)
         self._products = self.network.tokens(texts, recipe.product_max_length, True)

@@ -1,0 +1,58 @@
+"""Models of the hub: pinned to a commit of the cache; one line where they can't be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
+from neurosearch.encoder.sentence import Sentence
+from neurosearch.nn import hub
+from neurosearch.nn.pretrained import model_folder, origin, weights_digest
+
+COMMITS = {"main": "a" * 40, "v1": "b" * 40}
+
+
+@pytest.fixture
+def cached(tiny_model: str, tmp_path: Path, monkeypatch) -> str:
+    """A model in the hub's cache, in two revisions, without a network."""
+    place = tmp_path / "models--someone--bert"
+    (place / "refs").mkdir(parents=True)
+    for name, commit in COMMITS.items():
+        (place / "refs" / name).write_text(commit)
+        snapshot = place / "snapshots" / commit
+        snapshot.mkdir(parents=True)
+        for file in Path(tiny_model).iterdir():
+            (snapshot / file.name).write_bytes(file.read_bytes())
+    for module in ("huggingface_hub.constants", "huggingface_hub.file_download"):
+        monkeypatch.setattr(f"{module}.HF_HUB_CACHE", str(tmp_path), raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    model_folder.cache_clear()
+    hub._newest.cache_clear()
+    yield "someone/bert"
+    model_folder.cache_clear()
+    hub._newest.cache_clear()
+
+
+def test_a_model_is_its_commit(cached: str) -> None:
+    assert hub.revision_of(cached) == COMMITS["main"]
+    assert weights_digest(cached) == f"hub:{cached}@{COMMITS['main']}"
+    assert weights_digest(f"{cached}@v1") == f"hub:{cached}@{COMMITS['v1']}"
+    assert Sentence(model=cached).fingerprint != Sentence(model=f"{cached}@v1").fingerprint
+    assert origin(f"{cached}@v1") == f"hub {cached} at {COMMITS['v1']}"
+
+
+def test_it_is_read_from_the_cache(cached: str, tiny_model: str, runtime: Runtime) -> None:
+    mine = Sentence(model=cached).live(runtime).encode(["red lamp"])
+    wanted = Sentence(model=tiny_model).live(runtime).encode(["red lamp"])
+    assert mine == pytest.approx(wanted)
+
+
+def test_offline_is_one_line(cached: str, runtime: Runtime) -> None:
+    for model in ("someone/else", f"{cached}@v9"):
+        with pytest.raises(InputError, match="the hub did not") as caught:
+            Sentence(model=model).live(runtime)
+        assert "\n" not in str(caught.value) and model in str(caught.value)
+    assert origin("someone/else") == "hub someone/else at an unknown revision"
