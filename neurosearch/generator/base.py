@@ -81,6 +81,7 @@ class Generator(Recipe):
             )
 
     reads_words: ClassVar[bool] = True  # a live query will do
+    is_t5: ClassVar[bool] = False  # what it has trained can be a T5 of transformers
 
     @property
     def prefix(self) -> str:

@@ -18,6 +18,8 @@ from neurosearch.nn.pretrained import WHOLE, model_source
 from neurosearch.nn.text_encoder import Batch, TextTower, load_tokenizer, packed, padded
 from neurosearch.nn.tokens import Tokens, batches_by_budget
 
+T5_KINDS = ("t5", "mt5")  # whose decoders are one
+
 
 class T5Reader(nn.Module):
     """T5's encoder: B×T×width states of its tokens."""
@@ -178,11 +180,11 @@ def path_scores(
 
 
 def pretrained_t5(model: str) -> tuple[Any, Any]:
-    """A transformers T5 and its tokenizer. Raises InputError where `model` is no T5."""
-    from transformers import AutoConfig, T5ForConditionalGeneration
+    """A transformers T5 or mT5 and its tokenizer. Raises InputError where `model` is neither."""
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
     with model_source("generator.model", model) as source:
         kind = AutoConfig.from_pretrained(source).model_type
-        if kind != "t5":
+        if kind not in T5_KINDS:
             raise InputError(f"generator.model={model!r} is a {kind}, not a T5")
-        return T5ForConditionalGeneration.from_pretrained(source, **WHOLE), load_tokenizer(source)
+        return AutoModelForSeq2SeqLM.from_pretrained(source, **WHOLE), load_tokenizer(source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from neurosearch.core.digests import content
 from neurosearch.generator.base import Generator
@@ -16,7 +16,7 @@ from neurosearch.training.schedule import Schedule
 
 @dataclass(frozen=True)
 class T5(Generator):
-    """`model`: a local folder or a name on the hub, such as t5-small or google/t5-v1_1-small."""
+    """`model`: a local folder or a name on the hub, such as t5-small, google/t5-v1_1-small or google/mt5-small."""
 
     model: str = content(weights_digest, default="t5-small")
     reader_rate: float = 1.0
@@ -24,13 +24,15 @@ class T5(Generator):
         default_factory=lambda: Schedule(epochs=12, lr=3e-4, warmup=0.05, patience=0)
     )
 
+    is_t5: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         folder = local_folder(self.model)
         config = None if folder is None else folder / "config.json"
         if config is not None and config.exists():
             kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
-            if kind != "t5":
+            if kind not in ("t5", "mt5"):
                 raise self.error("model", f"is {self.model!r}, a {kind}, not a T5")
 
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:

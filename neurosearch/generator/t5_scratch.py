@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from neurosearch.core.digests import content
 from neurosearch.generator.base import Generator
@@ -19,6 +19,8 @@ class ScratchT5(Generator):
     vocabulary: str = content(weights_digest, default="sentence-transformers/all-MiniLM-L6-v2")
     shape: Shape = field(default_factory=lambda: Shape(width=256, heads=4, layers=4))
     reader_rate: float = 1.0
+
+    is_t5: ClassVar[bool] = True
 
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
         from neurosearch.nn.pretrained import model_source

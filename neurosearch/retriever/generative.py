@@ -11,15 +11,17 @@ The inverse of the encoder's training temperature puts both on one scale.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.exportable import Exportable
 from neurosearch.core.retrieval import (
     QueryProcessor,
     RetrievalRequest,
@@ -87,6 +89,36 @@ class Generative(Retriever):
 
     def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
         return [*self._parts(data), self.tokenizer.encoder.product_embeddings(data)]
+
+    def exports(
+        self, data: Artifact[Dataset], request: RetrievalRequest
+    ) -> Mapping[str, Exportable]:
+        encoder = self.tokenizer.encoder.exported(data)
+        parts = {} if encoder is None else {"tokenizer.encoder": encoder}
+        if not self.generator.is_t5:
+            return parts
+
+        def write(folder: Path, runtime: Runtime) -> None:
+            from neurosearch.generator.export import save_t5
+
+            ids, trained = self._parts(data)
+            network, products = runtime.get(trained).network(), runtime.get(data).catalogue.ids
+            save_t5(network, runtime.get(ids), products, folder)
+
+        lines = (
+            "from transformers import AutoTokenizer, T5ForConditionalGeneration",
+            "",
+            'tokenizer = AutoTokenizer.from_pretrained("this/folder")',
+            'model = T5ForConditionalGeneration.from_pretrained("this/folder")',
+            'codes = model.generate(**tokenizer("query", return_tensors="pt"))',
+        )
+        note = (
+            "Code 12 of the first level is the token `<a_12>`; products' IDs are in index.json and "
+            "ids.csv. NeuroSearch's softmax is over the codes of a level that lead to a product."
+        )
+        base = getattr(self.generator, "model", "") or "none"
+        label = f"{self.generator.label()} over {self.tokenizer.label()}"
+        return {"generator": Exportable(label, "transformers", base, lines, write, note), **parts}
 
     @contextmanager
     def searcher(

@@ -12,8 +12,13 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
-from transformers import BertModel
+from transformers import AutoTokenizer, BertModel, T5ForConditionalGeneration
 
+from neurosearch.evaluation.gain import NumericGain
+from neurosearch.generator.base import CodeModelFiles
+from neurosearch.generator.network import path_scores
+from neurosearch.generator.t5 import T5
+from neurosearch.nn.tokens import tokenize
 from tests.commands import run
 
 TRAINED = ["retriever=dense/finetuned", "debug=tiny", "retriever.encoder.product_max_length=24"]
@@ -184,3 +189,35 @@ def test_the_part_is_chosen_by_its_address(tiny_model: str, tmp_path: Path) -> N
     done = run(words, {"NEUROSEARCH_OUTPUTS": str(tmp_path)})
     assert done.returncode == 1
     assert "task.part='members.lexical.encoder' is none of members.dense.index" in done.stderr
+
+
+def test_a_generator_gives_the_same_scores(tiny_t5: str, tmp_path: Path) -> None:
+    words = ["retriever=generative", "debug=tiny", "generator@retriever.generator=t5"]
+    words += [f"retriever.generator.model={tiny_t5}", "retriever.generator.batch_size=32"]
+    words += ["encoder@retriever.tokenizer.encoder=hashing", "retriever.tokenizer.codes=8"]
+    done = run([*words, "task=export", f"task.folder={tmp_path}/t5"],
+               {"NEUROSEARCH_OUTPUTS": str(tmp_path / "o")})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    model = T5ForConditionalGeneration.from_pretrained(tmp_path / "t5").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "t5")
+    index = json.loads((tmp_path / "t5" / "index.json").read_text())
+    (trained,) = (tmp_path / "o").glob("artifacts/generator/*/generator.safetensors")
+    sizes = json.loads(trained.with_name("generator.json").read_text())["sizes"]
+    gain = NumericGain("any")
+    files = CodeModelFiles(T5(gain=gain, model=tiny_t5), trained.parent, tuple(sizes))
+    ours = files.network()
+    texts, ids = ["red lamp", "blue cotton shirt"], list(index.values())[:2]
+    codes = np.array([[int(code[3:-1]) for code in levels] for levels in ids])
+    tokens = tokenize(ours.reader.tokenizer, texts, 32)
+    wanted = path_scores(ours, tokens, np.arange(2), codes, torch.device("cpu"))
+    begin = np.cumsum([0, *files.sizes]) + tokenizer.convert_tokens_to_ids("<a_0>")
+    for text, levels, scores in zip(texts, ids, wanted, strict=True):
+        batch = tokenizer(text, return_tensors="pt")
+        written = tokenizer.convert_tokens_to_ids(levels)
+        read = torch.tensor([[model.config.decoder_start_token_id, *written[:-1]]])
+        with torch.inference_mode():
+            logits = model(input_ids=batch["input_ids"], decoder_input_ids=read).logits[0]
+        for level, token in enumerate(written):
+            first, last = begin[level], begin[level + 1]
+            score = logits[level, first:last].log_softmax(-1)[token - first]
+            assert float(score) == pytest.approx(scores[level], abs=1e-4)
