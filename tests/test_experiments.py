@@ -96,6 +96,8 @@ MORE = {
         *("retriever.encoder.teacher.reranker.query_max_length=16",),
         *("retriever.encoder.teacher.reranker.product_max_length=32",),
     ],
+    # What needs neither the hub nor minutes; E5 has a test of its own.
+    "zoo": ["encoder@retriever.encoder=zoo/minilm,zoo/minilm_int8,zoo/wordllama"],
     "compression_dimensions": [*SMALL, "retriever.index.dimensions=16,8"],
 }
 
