@@ -20,7 +20,7 @@ from tests.commands import run
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 METRICS = ("nDCG@10", "Recall@100", "judged@10", "collision_rate", "neighbour_consistency")
-TOY = ["debug=tiny", "runtime.threads=1", "runtime.progress=false"]
+TOY = ["debug=tiny", "runtime.threads=1", "runtime.progress=false", "evaluation.resamples=200"]
 # What else makes an experiment a toy: fewer seeds, and a network of two small layers to train.
 SMALL = ["retriever.encoder.model=TINY", "retriever.encoder.batch_size=32"]
 CODES = "retriever.tokenizer.codes=16"

@@ -143,6 +143,7 @@ def save_pylate(tower: Any, shape: Any, folder: Path) -> None:
         {"idx": n, "name": str(n), "path": path, "type": kind}
         for n, (path, kind) in enumerate(modules)
     ]
+    marks = string.punctuation if shape.skip_punctuation else ""
     settings = {
         "model_type": "ColBERT",
         "similarity_fn_name": "MaxSim",
@@ -152,7 +153,8 @@ def save_pylate(tower: Any, shape: Any, folder: Path) -> None:
         "document_length": shape.product_max_length,
         "do_query_expansion": shape.expansion,
         "attend_to_expansion_tokens": shape.attend_expansion,
-        "skiplist_words": list(string.punctuation) if shape.skip_punctuation else [],
+        # PyLate would take a mark that is no token for the unknown token, and skip that.
+        "skiplist_words": [m for m in marks if tower.tokenizer.token_to_id(m) is not None],
     }
     transformer = {
         "max_seq_length": max(shape.max_lengths),

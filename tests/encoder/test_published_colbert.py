@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import string
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -135,3 +137,27 @@ def test_models_of_other_kinds(pylate: Path, tiny_model: str, tmp_path: Path, ru
     torch.save({}, folder / "1_Dense" / "pytorch_model.bin")
     with pytest.raises(InputError, match=r"1_Dense/pytorch_model\.bin: pickled weights"):
         encoded(folder, runtime)
+
+
+PEER = """
+import sys
+import numpy as np
+from pylate import models
+
+folder, out = sys.argv[1:]
+model = models.ColBERT(folder, device="cpu")
+sides = model.encode({queries}, is_query=True), model.encode({products}, is_query=False)
+np.savez(out, *[vectors for side in sides for vectors in side])
+"""
+
+
+@pytest.mark.skipif("PYLATE_PYTHON" not in os.environ, reason="PYLATE_PYTHON names no Python")
+def test_pylate_itself(pylate: Path, tmp_path: Path) -> None:
+    """PyLate can't be installed beside us: PYLATE_PYTHON is that of an environment of its own."""
+    code = PEER.format(queries=QUERIES, products=PRODUCTS)
+    words = [os.environ["PYLATE_PYTHON"], "-c", code, str(pylate), str(tmp_path / "theirs.npz")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    stored = np.load(tmp_path / "theirs.npz")
+    theirs = [stored[f"arr_{n}"] for n in range(5)]
+    same(by_hand(pylate), (theirs[:2], theirs[2:]))
