@@ -50,8 +50,6 @@ def _is_neutral(override: str) -> bool:
 
 
 OmegaConf.register_new_resolver("job_folder_name", job_folder_name, replace=True)
-# Hugging Face's progress bars would mix with ours.
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -23,6 +24,15 @@ def runtime(tmp_path: Path) -> Runtime:
 def shop_runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
     """One store for the whole session: what is slow to build is built once."""
     return Runtime(outputs=tmp_path_factory.mktemp("shop"), device="cpu", progress=False)
+
+
+@pytest.fixture(scope="session")
+def toy_outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where toys are run; processes and files of tests share it: an artifact is built once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "toys"
+    (folder / "artifacts").mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -103,12 +103,6 @@ MORE = {
 
 
 @pytest.fixture(scope="session")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Experiments share artifacts, as they do for a user."""
-    return tmp_path_factory.mktemp("experiments")
-
-
-@pytest.fixture(scope="session")
 def bought(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Users who walk through sixty products in order, in the compact form of amazon_reviews."""
     folder = tmp_path_factory.mktemp("bought")
@@ -123,12 +117,12 @@ def bought(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_toy_table(name: str, outputs: Path, tiny_model: str, bought: str) -> None:
+def test_toy_table(name: str, toy_outputs: Path, tiny_model: str, bought: str) -> None:
     toy = [*TOY, *MORE.get(name, [])]
     words = [word.replace("TINY", tiny_model).replace("BOUGHT", bought) for word in toy]
-    done = run(["-m", f"experiment={name}", *words], {"NEUROSEARCH_OUTPUTS": str(outputs)})
+    done = run(["-m", f"experiment={name}", *words], {"NEUROSEARCH_OUTPUTS": str(toy_outputs)})
     assert done.returncode == 0, done.stderr[-3000:]
-    (table,) = (outputs / "tables" / name).glob("*.csv")
+    (table,) = (toy_outputs / "tables" / name).glob("*.csv")
     with table.open() as handle:
         rows = list(csv.DictReader(handle))
     got: dict[str, dict[str, float]] = {}

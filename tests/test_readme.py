@@ -63,8 +63,11 @@ def test_the_readme_has_commands() -> None:
 
 
 @pytest.fixture(scope="session")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("readme")
+def outputs(tmp_path_factory: pytest.TempPathFactory, toy_outputs: Path) -> Path:
+    """Tables of their own, and the artifacts of all toys."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "artifacts").symlink_to(toy_outputs / "artifacts", target_is_directory=True)
+    return folder
 
 
 @pytest.mark.parametrize("command", NO_RETRIEVER_OF_YOURS)

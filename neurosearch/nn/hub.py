@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from neurosearch.core.errors import InputError
+from neurosearch.core.machine import log
 
 TIMEOUT = 10  # seconds, of one question to the hub
 # Weights that are pickled, which may hold code, are downloaded where a recipe allows them only.
@@ -66,6 +67,8 @@ def download(model: str, key: str, allow: tuple[str, ...] = ()) -> Path:
     try:
         if not revision:
             raise LocalEntryNotFoundError("the hub did not answer, or does not know it")
+        if not cached_revision(model):
+            log.info("downloading %s at %s from the hub", name, revision[:12])
         wanted, unwanted = [*WANTED, *more], list(UNWANTED)
         folder: str = snapshot_download(
             name, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted
