@@ -61,14 +61,16 @@ def download(model: str, key: str, allow: tuple[str, ...] = ()) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 
-    name = model.partition("@")[0]
-    revision = revision_of(model)
+    name, _, wanted = model.partition("@")
+    cached = cached_revision(model)
     more = [kind for use, kind in (("pickle", "*.bin"), ("remote_code", "*.py")) if use in allow]
     try:
-        if not revision:
+        if not cached and not _newest(model):
             raise LocalEntryNotFoundError("the hub did not answer, or does not know it")
-        if not cached_revision(model):
-            log.info("downloading %s at %s from the hub", name, revision[:12])
+        if not cached:
+            log.info("downloading %s from the hub", model)
+        # By its name, so that the cache remembers which commit the name meant.
+        revision = cached or wanted or "main"
         wanted, unwanted = [*WANTED, *more], list(UNWANTED)
         folder: str = snapshot_download(
             name, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted

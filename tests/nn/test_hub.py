@@ -30,10 +30,11 @@ def cached(tiny_model: str, tmp_path: Path, monkeypatch) -> str:
         monkeypatch.setattr(f"{module}.HF_HUB_CACHE", str(tmp_path), raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     model_folder.cache_clear()
-    hub._newest.cache_clear()
+    newest = hub._newest
+    newest.cache_clear()
     yield "someone/bert"
     model_folder.cache_clear()
-    hub._newest.cache_clear()
+    newest.cache_clear()
 
 
 def test_a_model_is_its_commit(cached: str) -> None:
@@ -56,3 +57,21 @@ def test_offline_is_one_line(cached: str, runtime: Runtime) -> None:
             Sentence(model=model).live(runtime)
         assert "\n" not in str(caught.value) and model in str(caught.value)
     assert origin("someone/else") == "hub someone/else at an unknown revision"
+
+
+def test_a_download_is_remembered_by_its_name(cached: str, tmp_path: Path, monkeypatch) -> None:
+    asked = []
+
+    def snapshot(name: str, revision: str, **_: object) -> str:
+        asked.append((name, revision))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    hub.download(cached, "encoder.model")
+    hub.download(f"{cached}@v1", "encoder.model")
+    assert asked == [(cached, COMMITS["main"]), (cached, COMMITS["v1"])]
+    # What the cache lacks is asked for by name: by its commit, no name would lead there offline.
+    monkeypatch.setattr(hub, "_newest", lambda model: "c" * 40)
+    hub.download("someone/new", "encoder.model")
+    hub.download("someone/new@v2", "encoder.model")
+    assert asked[2:] == [("someone/new", "main"), ("someone/new", "v2")]
