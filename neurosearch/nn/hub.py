@@ -71,9 +71,9 @@ def download(model: str, key: str, allow: tuple[str, ...] = ()) -> Path:
             log.info("downloading %s from the hub", model)
         # By its name, so that the cache remembers which commit the name meant.
         revision = cached or wanted or "main"
-        wanted, unwanted = [*WANTED, *more], list(UNWANTED)
+        patterns = [*WANTED, *more]
         folder: str = snapshot_download(
-            name, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted
+            name, revision=revision, allow_patterns=patterns, ignore_patterns=list(UNWANTED)
         )
         return Path(folder)
     except GatedRepoError:
