@@ -69,9 +69,12 @@ def bounds_of(kind: type) -> dict[str, Bounds]:
     return declared
 
 
-def setting(default: Any, **limits: Any) -> Any:
-    """A field with a default and bounds, which `Recipe` checks; `limits`: see `bounds`."""
-    return field(default=default, metadata=bounds(**limits))
+def setting(default: Any, *, identity: bool = True, **limits: Any) -> Any:
+    """A field with a default and bounds, which `Recipe` checks; `limits`: see `bounds`.
+
+    `identity`: whether it changes the result, and so the fingerprint.
+    """
+    return field(default=default, metadata={**bounds(**limits), "identity": identity})
 
 
 def within(key: str, value: float | None, **limits: float) -> None:

@@ -38,7 +38,7 @@ def content_digest(path: str | Path) -> str:
     if path.is_dir():
         parts = [
             f"{file.relative_to(path).as_posix()} {content_digest(file)}"
-            for file in sorted(_files_below(path))
+            for file in sorted(files_below(path))
             if not _is_hidden(file.relative_to(path))
         ]
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=12).hexdigest()
@@ -64,7 +64,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """Files at any depth, links followed: loaders follow them too. No folder is read twice."""
     seen: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):

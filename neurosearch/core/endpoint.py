@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neurosearch.core.errors import InputError
+from neurosearch.core.errors import InputError, first_line
 
 TRIES = 4  # of a question that a busy service turned away
 LONGEST_WAIT = 30.0  # seconds between two of them
+SAID = 200  # characters of a refusal that are shown
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Service:
         import httpx
 
         secret = os.environ.get(self.key, "").strip()
+        if not secret.isprintable() or not secret.isascii():
+            raise InputError(f"{self.key}: the environment variable holds what no key can have")
         headers = {"Authorization": f"Bearer {secret}"} if secret else {}
         address = f"{self.url.rstrip('/')}/{path}"
         try:
@@ -64,14 +67,16 @@ class Service:
                 if not busy or attempt == TRIES - 1:
                     break
                 time.sleep(_wait(response.headers.get("retry-after"), attempt))
-            response.raise_for_status()
+            if response.is_error:
+                said = " ".join(response.text.split())[:SAID].replace(secret or "\0", "***")
+                raise self.refused(f"{response.status_code} {response.reason_phrase}: {said}")
             return response.json()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise self.refused(error) from None
 
     def refused(self, reason: Any) -> InputError:
         """The error that names this service."""
-        fault = (str(reason).splitlines() or [""])[0] or type(reason).__name__
+        fault = first_line(reason) if isinstance(reason, BaseException) else reason
         return InputError(f"{self.role}.endpoint={self.url}: {fault}")
 
 

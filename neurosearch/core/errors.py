@@ -7,3 +7,8 @@ class InputError(Exception):
 
 class SealedError(InputError):
     """Something outside the evaluation asked for the judgments of the test split."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of another library says, in one line; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

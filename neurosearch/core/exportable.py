@@ -17,6 +17,7 @@ class Exportable:
         label: of the part.
         library: the hub's name of the library that loads it, such as `sentence-transformers`.
         base: the model that its training began with; '' for none.
+        is_trained: whether it was trained here.
         example: lines of Python that load and use it.
         write: writes it into an empty folder.
         note: what the library does otherwise than NeuroSearch; '' for nothing.
@@ -28,6 +29,7 @@ class Exportable:
     example: tuple[str, ...]
     write: Callable[[Path, Runtime], None]
     note: str = ""
+    is_trained: bool = True
 
 
 def below(place: str, parts: Mapping[str, Exportable]) -> dict[str, Exportable]:

@@ -47,10 +47,13 @@ NUMERIC = {
     "faiss": "faiss-cpu",
     "lightgbm": "lightgbm",
     "numpy": "numpy",
+    "onnxruntime": "onnxruntime",
+    "peft": "peft",
     "PIL": "pillow",
     "pyserini": "pyserini",  # carries Lucene, in Anserini's jar
     "ranx": "ranx",
     "scipy": "scipy",
+    "sentence_transformers": "sentence-transformers",
     "sklearn": "scikit-learn",
     "Stemmer": "PyStemmer",
     "tokenizers": "tokenizers",

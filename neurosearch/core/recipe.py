@@ -114,6 +114,8 @@ def _describe_fields(value: Any) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for spec in dataclasses.fields(value):
         item = getattr(value, spec.name)
+        if not spec.metadata.get("identity", True):
+            continue
         digester = spec.metadata.get("digest")
         fields[spec.name] = describe(item) if digester is None else digester(item)
     return {

@@ -100,7 +100,7 @@ class LiveWords:
         self._device, self._pooled = runtime.torch_device(), pooled
         with model_source("encoder.model", model) as source:
             self._network = AutoModel.from_pretrained(source, **WHOLE).to(self._device).eval()
-            self._tokenizer = AutoTokenizer.from_pretrained(source)
+            self._tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         if not hasattr(self._network, "get_text_features"):
             kind = self._network.config.model_type
             raise InputError(f"encoder.model={model!r} is a {kind}, without a tower for words")

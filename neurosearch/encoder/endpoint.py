@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.endpoint import Answers, Service, check_budget, key_of
 from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
 from neurosearch.encoder.base import Encoder, LiveEncoder
 from neurosearch.nn.tokens import character_lengths
 
@@ -29,7 +31,7 @@ class Endpoint(Encoder):
     endpoint: the base URL; the key is in the environment variable that `key` names.
     api: whose protocol: `openai`, `cohere` or `tei`.
     dimensions: of the vectors, where the service can be told; None for its own.
-    batch_size: texts of a call.
+    batch_size: texts of a call; text-embeddings-inference takes 32 unless told otherwise.
     budget: texts that may be sent for this model, at most, those of earlier runs included.
     timeout: seconds, of a call.
     """
@@ -37,11 +39,16 @@ class Endpoint(Encoder):
     model: str = ""
     endpoint: str = "http://localhost:8000/v1"
     api: str = setting("openai", choices=APIS)
-    key: str = "OPENAI_API_KEY"
+    key: str = setting("OPENAI_API_KEY", identity=False)
     dimensions: int | None = setting(None, least=1)
-    batch_size: int = setting(64, least=1)
-    budget: int = setting(10_000, least=0)
-    timeout: float = setting(60.0, above=0)
+    batch_size: int = setting(32, least=1, identity=False)
+    budget: int = setting(10_000, least=0, identity=False)
+    timeout: float = setting(60.0, above=0, identity=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.api == "tei" and self.dimensions is not None:
+            raise self.error("dimensions", "can't be chosen of text-embeddings-inference")
 
     def check(self, runtime: Runtime) -> None:
         # Kept answers may be all that is needed, and need no service.
@@ -50,6 +57,10 @@ class Endpoint(Encoder):
 
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
         return LiveEndpoint(self, runtime)
+
+    def loaded(self, runtime: Runtime, data: Artifact[Dataset]) -> LiveEncoder:
+        # Live queries are sent always: what a kept answer takes is not the service's latency.
+        return self.prefixed(LiveEndpoint(self, runtime, is_live=True))
 
     def service(self) -> Service:
         """Where texts are sent."""
@@ -71,25 +82,42 @@ class LiveEndpoint:
         InputError: the budget would be exceeded, or the service gave something else than vectors.
     """
 
-    def __init__(self, recipe: Endpoint, runtime: Runtime, side: str = "query") -> None:
+    def __init__(
+        self, recipe: Endpoint, runtime: Runtime, side: str = "query", is_live: bool = False
+    ) -> None:
         self._recipe, self._runtime, self._side = recipe, runtime, side
+        self._is_live = is_live
         self._answers = recipe.answers(runtime)
         self.dimensions = self.encode(["product"]).shape[1]
 
     def for_products(self) -> LiveEndpoint:
-        return LiveEndpoint(self._recipe, self._runtime, "document")
+        return LiveEndpoint(self._recipe, self._runtime, "document", self._is_live)
 
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
+        # Asked of a whole collection, before any of it is sent.
+        self._missing(self._keys(texts), texts)
         return character_lengths(texts)
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        recipe = self._recipe
-        side = self._side if recipe.api == "cohere" else ""  # others know no sides
-        keys = [key_of(recipe.api, side, text) for text in texts]
-        known = self._answers.known(keys)
+    def _keys(self, texts: Sequence[str]) -> list[str]:
+        side = self._side if self._recipe.api == "cohere" else ""  # others know no sides
+        return [key_of(self._recipe.api, side, text) for text in texts]
+
+    def _missing(
+        self, keys: list[str], texts: Sequence[str]
+    ) -> tuple[dict[str, str], dict[str, bytes]]:
+        """Texts that are not known, and the vectors that are, by key; checks the budget."""
+        recipe, known = self._recipe, self._answers.known(keys)
         missing = {k: text for k, text in zip(keys, texts, strict=True) if k not in known}
-        before = len(self._answers)
-        check_budget(recipe.label(), "encoder.budget", recipe.budget, len(missing), before)
+        if missing:
+            parts = recipe.budget, len(missing), len(self._answers)
+            check_budget(recipe.label(), "encoder.budget", *parts)
+        return missing, known
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        recipe, keys = self._recipe, self._keys(texts)
+        missing, known = self._missing(keys, texts)
+        if self._is_live:
+            missing = dict(zip(keys, texts, strict=True))
         questions = list(missing.items())
         for start in range(0, len(questions), recipe.batch_size):
             part = questions[start : start + recipe.batch_size]
@@ -114,7 +142,9 @@ class LiveEndpoint:
             array = np.asarray(vectors, dtype=np.float32)
         except (LookupError, TypeError, ValueError) as error:
             raise service.refused(f"no embeddings came back ({error!r})") from None
-        if array.ndim != 2 or len(array) != len(texts) or not np.isfinite(array).all():
+        width = getattr(self, "dimensions", None)  # none before the first text
+        shaped = array.ndim == 2 and len(array) == len(texts) and array.shape[1] > 0
+        if not shaped or not np.isfinite(array).all() or width not in (None, array.shape[1]):
             raise service.refused(f"{len(texts)} texts gave numbers of the shape {array.shape}")
         return array
 

@@ -11,18 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from neurosearch.core.bounds import setting
 from neurosearch.core.digests import content
-from neurosearch.core.errors import InputError
+from neurosearch.core.errors import InputError, first_line
 from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.base import Encoder, LiveEncoder
 from neurosearch.encoder.sentence import model_label
 from neurosearch.nn.pretrained import model_folder, weights_digest
 from neurosearch.nn.tokens import character_lengths
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,19 @@ class LiveOnnx:
             )
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
         except Exception as error:  # the two libraries raise of many kinds
-            raise InputError(f"{path}: can't be loaded ({str(error).splitlines()[0]})") from None
+            raise InputError(f"{path}: can't be loaded ({first_line(error)})") from None
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length)
         self._inputs = {value.name for value in self._session.get_inputs()}
-        self.dimensions = int(self._session.get_outputs()[0].shape[-1])
+        strange = sorted(self._inputs - set(INPUTS))
+        shape = self._session.get_outputs()[0].shape
+        if strange or len(shape) != 3 or not isinstance(shape[-1], int):
+            what = f"it wants {strange[0]}" if strange else f"its first output has shape {shape}"
+            raise InputError(
+                f"{path}: {what}; a network is needed that gives the states of tokens "
+                f"(texts × tokens × dimensions) for {', '.join(INPUTS)}"
+            )
+        self.dimensions: int = shape[-1]
 
     def for_products(self) -> LiveOnnx:
         return self
@@ -88,12 +97,9 @@ class LiveOnnx:
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
         for row, encoding in enumerate(self._tokenizer.encode_batch(list(texts))):
-            tokens: dict[str, Any] = {
-                "input_ids": encoding.ids,
-                "attention_mask": encoding.attention_mask,
-                "token_type_ids": encoding.type_ids,
-            }
-            feed = {k: np.asarray([v], np.int64) for k, v in tokens.items() if k in self._inputs}
+            tokens = (encoding.ids, encoding.attention_mask, encoding.type_ids)
+            pairs = zip(INPUTS, tokens, strict=True)
+            feed = {name: np.asarray([v], np.int64) for name, v in pairs if name in self._inputs}
             states = self._session.run(None, feed)[0]
             mean = states[0].mean(axis=0)
             vectors[row] = mean / max(float(np.linalg.norm(mean)), 1e-12)

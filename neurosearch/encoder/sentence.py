@@ -65,7 +65,7 @@ class Sentence(Encoder):
             from neurosearch.nn.static_vectors import LiveStatic
 
             live: LiveEncoder = LiveStatic(folder.static, self.max_length)
-        elif folder.foreign or self.allow:
+        elif self._is_foreign(folder):
             from neurosearch.nn.foreign import LiveForeign
 
             parts = self.max_length, self.prefixes, self.precision, self.allow
@@ -80,8 +80,16 @@ class Sentence(Encoder):
 
     def prefixed(self, live: LiveEncoder) -> LiveEncoder:
         # LiveForeign hands its prefixes over itself.
-        foreign = self.allow or self.folder().foreign
-        return live if foreign else super().prefixed(live)
+        return live if self._is_foreign(self.folder()) else super().prefixed(live)
+
+    def _is_foreign(self, folder: SentenceFolder) -> bool:
+        """Whether sentence-transformers computes it; InputError for what it is not told then."""
+        is_foreign = bool(folder.foreign or (self.allow and folder.static is None))
+        if is_foreign and self.pooling is not None:
+            raise self.error(
+                "pooling", "can't be chosen for this model: it pools as its folder says"
+            )
+        return is_foreign
 
     def folder(self) -> SentenceFolder:
         """How the model's folder says that vectors are made."""

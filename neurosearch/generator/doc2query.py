@@ -56,7 +56,7 @@ class PseudoQueries(Artifact[pl.DataFrame]):
         texts = catalogue.all_texts(self.fields, self.separator)
         device = runtime.torch_device()
         with model_source("generator.doc2query.model", self.recipe.model) as source:
-            tokenizer = AutoTokenizer.from_pretrained(source)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             model = AutoModelForSeq2SeqLM.from_pretrained(source, **WHOLE).to(device).eval()
         torch.manual_seed(self.seed)
         rows, queries = [], []

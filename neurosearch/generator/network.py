@@ -184,7 +184,7 @@ def pretrained_t5(model: str) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
     with model_source("generator.model", model) as source:
-        kind = AutoConfig.from_pretrained(source).model_type
+        kind = AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
         if kind not in T5_KINDS:
             raise InputError(f"generator.model={model!r} is a {kind}, not a T5")
         return AutoModelForSeq2SeqLM.from_pretrained(source, **WHOLE), load_tokenizer(source)

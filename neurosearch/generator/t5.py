@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,13 +9,13 @@ from typing import Any, ClassVar
 from neurosearch.core.digests import content
 from neurosearch.generator.base import Generator
 from neurosearch.generator.decoder_config import Shape
-from neurosearch.nn.pretrained import local_folder, weights_digest
+from neurosearch.nn.pretrained import local_folder, read_json, weights_digest
 from neurosearch.training.schedule import Schedule
 
 
 @dataclass(frozen=True)
 class T5(Generator):
-    """`model`: a local folder or a name on the hub, such as t5-small, google/t5-v1_1-small or google/mt5-small."""
+    """`model`: a local folder, or a name on the hub such as t5-small or google/mt5-small."""
 
     model: str = content(weights_digest, default="t5-small")
     reader_rate: float = 1.0
@@ -31,7 +30,7 @@ class T5(Generator):
         folder = local_folder(self.model)
         config = None if folder is None else folder / "config.json"
         if config is not None and config.exists():
-            kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+            kind = read_json(config).get("model_type")
             if kind not in ("t5", "mt5"):
                 raise self.error("model", f"is {self.model!r}, a {kind}, not a T5")
 

@@ -101,7 +101,8 @@ class Index(Recipe):
             "scores, rows = index.search(query_vectors, 10)  # vectors of the encoder",
             "products = [[ids[row] for row in best if row >= 0] for best in rows]",
         )
-        return Exportable(f"Index: {self.label()}", "faiss", "", lines, write)
+        label = f"Index: {self.label()}"
+        return Exportable(label, "faiss", "", lines, write, is_trained=False)
 
     def train(self, vectors: np.ndarray) -> Any:
         """A FAISS index holding `vectors` (N×D float32), inner product."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from neurosearch.core.errors import InputError
+from neurosearch.core.errors import InputError, first_line
 from neurosearch.nn.sentence_folder import ADAPTER
 
 SCALE = 2  # of an update, times its rank: LoRA's alpha
@@ -21,14 +21,22 @@ def merged(network: Any, folder: Path) -> Any:
     Raises:
         InputError: PEFT is missing, or the adapter is damaged, pickled, or of another network.
     """
-    peft = _peft(str(folder))
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise InputError(f"{folder}/adapter_model.safetensors: no such file; {ADAPTER} is there")
+    from safetensors import safe_open
+
+    peft, path = _peft(str(folder)), folder / "adapter_model.safetensors"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {ADAPTER} is there")
     try:
-        return peft.PeftModel.from_pretrained(network, str(folder)).merge_and_unload()
+        wrapped = peft.PeftModel.from_pretrained(network, str(folder))
+        with safe_open(path, framework="pt") as stored:
+            # PEFT only warns of weights that go nowhere, and leaves the network as it was.
+            strange = set(stored.keys()) ^ set(peft.get_peft_model_state_dict(wrapped))
+        if strange:
+            raise ValueError(f"{sorted(strange)[0]} is there, or in the network, only")
+        return wrapped.merge_and_unload()
     except Exception as error:  # of many kinds, some of many lines
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{folder}: the adapter does not fit ({first})") from None
+        reason = first_line(error)
+        raise InputError(f"{folder}: the adapter does not fit ({reason})") from None
 
 
 def with_adapter(network: Any, rank: int) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from neurosearch.core.errors import InputError
 from neurosearch.nn.pretrained import model_folder
-from neurosearch.nn.sentence_folder import SentenceFolder, read_folder
+from neurosearch.nn.sentence_folder import SentenceFolder, adapted, read_folder
 from neurosearch.nn.text_encoder import TextTower
 
 PYLATE_DENSE = "pylate.models.Dense.Dense"
@@ -221,6 +221,9 @@ def _dense(kind: Any, linear: Any, activation: Any, **names: str) -> Any:
 
 def _save_tokenizer(source: Path, tokenizer: Any, network: Any, folder: Path) -> None:
     """The source's own tokenizer files; made of the tokenizer where it has no config of one."""
+    base = adapted(source)
+    if base is not None and not (source / "tokenizer_config.json").is_file():
+        source = read_folder(base).transformer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if (source / "tokenizer_config.json").is_file():

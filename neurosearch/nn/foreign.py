@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurosearch.core.errors import InputError
+from neurosearch.core.digests import files_below
+from neurosearch.core.errors import InputError, first_line
 from neurosearch.core.ragged import offsets_of
 from neurosearch.core.runtime import Runtime
-from neurosearch.nn.sentence_folder import read_json
+from neurosearch.nn.pretrained import read_json
 from neurosearch.nn.tokens import character_lengths
 
 BATCH = 32  # texts
@@ -61,7 +62,7 @@ def loaded(
             **options,
         )
     except Exception as error:  # of many kinds, some of many lines
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        first = first_line(error)
         if "trust_remote_code" in str(error):
             first = "it brings code of its own, which runs with allow=[remote_code] only"
         raise InputError(f"{folder}: can't be loaded ({first})") from None
@@ -70,8 +71,9 @@ def loaded(
 
 def refuse_pickled(folder: Path) -> None:
     """Raise InputError where a module's only weights are pickled, which may hold code."""
-    for path in sorted(folder.rglob("pytorch_model.bin")):
-        if not (path.parent / "model.safetensors").is_file():
+    for path in sorted(files_below(folder)):
+        pickled = path.name == "pytorch_model.bin"
+        if pickled and not (path.parent / "model.safetensors").is_file():
             reason = "pickled weights, which may hold code, are loaded with allow=[pickle] only"
             raise InputError(f"{path}: {reason}")
 
@@ -116,7 +118,7 @@ class LiveForeign:
         """N×D float32, of length 1 unless the model compares by inner product."""
         vectors: np.ndarray = self._model.encode(
             list(texts),
-            prompt=self._prompts[self._side] or None,
+            prompt=self._prompts[self._side],  # '' is none; None would be the model's default
             batch_size=BATCH,
             show_progress_bar=False,
             convert_to_numpy=True,

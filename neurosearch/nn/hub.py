@@ -9,12 +9,12 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from neurosearch.core.errors import InputError
+from neurosearch.core.errors import InputError, first_line
 from neurosearch.core.machine import log
 
 TIMEOUT = 10  # seconds, of one question to the hub
 # Weights that are pickled, which may hold code, are downloaded where a recipe allows them only.
-WANTED = ("*.json", "*.txt", "*.model", "*.safetensors", "*.metadata")
+WANTED = ("*.json", "*.jinja", "*.metadata", "*.model", "*.safetensors", "*.txt")
 UNWANTED = ("onnx/*", "openvino/*")
 
 
@@ -25,14 +25,27 @@ def revision_of(model: str) -> str:
 
 def cached_revision(model: str) -> str:
     """The commit that lies in the hub's cache; '' for none. Touches no network."""
+    folder = cached_folder(model)
+    return "" if folder is None else folder.name
+
+
+def cached_folder(model: str) -> Path | None:
+    """The folder of a model in the hub's cache, whole or not; None where it has none.
+
+    Raises InputError for what is no name of a model.
+    """
     from huggingface_hub import try_to_load_from_cache
 
     name, _, revision = model.partition("@")
-    for file in ("config.json", "modules.json"):
-        path = try_to_load_from_cache(name, file, revision=revision or "main")
+    for file in ("config.json", "modules.json", "adapter_config.json"):
+        try:
+            path = try_to_load_from_cache(name, file, revision=revision or "main")
+        except ValueError:  # the hub's names have rules
+            reason = "no such folder, and no name that a model of the hub can have"
+            raise InputError(f"{model!r}: {reason}") from None
         if isinstance(path, str):
-            return Path(path).parent.name
-    return ""
+            return Path(path).parent
+    return None
 
 
 @cache
@@ -79,6 +92,6 @@ def download(model: str, key: str, allow: tuple[str, ...] = ()) -> Path:
     except GatedRepoError:
         reason = "its authors ask for a licence to be accepted: log in with `hf auth login`"
     except Exception as error:  # of many kinds, some of many lines
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
     places = "no such folder, no package carries it, and the hub did not give it"
     raise InputError(f"{key}={model!r}: {places} ({reason})")

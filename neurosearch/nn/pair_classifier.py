@@ -13,8 +13,8 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.ragged import offsets_of
 from neurosearch.core.runtime import Runtime
 from neurosearch.nn.foreign import loaded
-from neurosearch.nn.pretrained import WHOLE, model_folder, model_source
-from neurosearch.nn.sentence_folder import ACTIVATIONS, longest_text, read_json
+from neurosearch.nn.pretrained import WHOLE, model_folder, model_source, read_json
+from neurosearch.nn.sentence_folder import ACTIVATIONS, longest_text
 from neurosearch.nn.text_encoder import check_vocabulary, padded
 from neurosearch.nn.tokens import Tokens, batches_by_budget
 
@@ -32,13 +32,15 @@ def load_pair_scorer(recipe: Any, runtime: Runtime) -> PairClassifier | ForeignP
     folder = model_folder(recipe.model, KEY, recipe.allow)
     config = read_json(folder / "config.json")
     listing = folder / "modules.json"
-    kinds = [str(module.get("type")) for module in read_json(listing)] if listing.is_file() else []
+    modules = read_json(listing, list) if listing.is_file() else []
     architecture = str((config.get("architectures") or ["?"])[0])
-    plain = len(kinds) <= 1 and not recipe.allow
+    settings = folder / "config_sentence_transformers.json"
+    prompted = settings.is_file() and read_json(settings).get("default_prompt_name")
+    plain = len(modules) <= 1 and not (recipe.allow or recipe.instruction or prompted)
     if architecture.endswith("ForSequenceClassification") and plain:
         return PairClassifier(recipe, folder, config, runtime)
     classifies = architecture.endswith("ForSequenceClassification")
-    if not classifies and (not kinds or not _gives_scores(folder, read_json(listing)[-1])):
+    if not classifies and not (modules and _gives_scores(folder, modules[-1])):
         raise InputError(
             f"{KEY}={recipe.model!r}: {architecture} scores no pairs of texts "
             "(a model for sequence classification, or a CrossEncoder, is needed)"
@@ -63,7 +65,7 @@ class PairClassifier:
 
         with model_source(KEY, str(folder)) as source:
             network = AutoModelForSequenceClassification.from_pretrained(source, **WHOLE)
-            tokenizer = AutoTokenizer.from_pretrained(source)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         self._tokenizer = tokenizer.backend_tokenizer
         check_vocabulary(self._tokenizer, network.config, str(folder))
         self._segments = "token_type_ids" in tokenizer.model_input_names
@@ -120,13 +122,15 @@ class ForeignPairs:
     def __init__(self, recipe: Any, folder: Path, runtime: Runtime) -> None:
         use = recipe.precision, recipe.allow, runtime
         self._model = loaded("CrossEncoder", folder, *use, max_length=recipe.max_length)
+        self._label = _label(recipe, int(self._model.num_labels))
         self._prompt = {} if recipe.instruction is None else {"prompt": recipe.instruction}
 
     def scores(self, queries: Sequence[str], products: Sequence[str]) -> np.ndarray:
         """P float64 scores of P pairs, in their order."""
         pairs = list(zip(queries, products, strict=True))
         scores = self._model.predict(pairs, show_progress_bar=False, **self._prompt)
-        return np.asarray(scores, dtype=np.float64)
+        array = np.asarray(scores, dtype=np.float64)
+        return array[:, self._label] if array.ndim == 2 else array
 
 
 def _label(recipe: Any, labels: int) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from neurosearch.core.errors import InputError
+from neurosearch.core.errors import InputError, first_line
 from neurosearch.nn.sentence_folder import ACTIVATIONS, Layer
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -125,4 +125,4 @@ def _load(module: nn.Module, layer: Layer, prefix: str) -> None:
         weights = {key.removeprefix(prefix): value for key, value in load_file(path).items()}
         module.load_state_dict(weights)
     except Exception as error:  # safetensors and torch raise of many kinds
-        raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{path}: {first_line(error)}") from None

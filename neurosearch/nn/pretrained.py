@@ -1,7 +1,8 @@
 """Where a model's weights lie: a local folder, else a package that carries them, else the hub.
 
-Resolution imports no model library and touches no network; the hub is asked only when a
-model is loaded that is neither in a folder nor in a package.
+Resolution imports no model library. A model that is neither in a folder nor in a package is looked
+for in the hub's cache; only where it is not there either is the hub asked: for its newest commit
+when a recipe is fingerprinted, and for its files when it is loaded.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -17,9 +19,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from neurosearch.core.digests import content_digest
-from neurosearch.core.errors import InputError
-from neurosearch.nn.hub import download, revision_of
+from neurosearch.core.digests import content_digest, files_below
+from neurosearch.core.errors import InputError, first_line
+from neurosearch.nn.hub import cached_folder, download, revision_of
 
 # Packages known to carry a model whole: name of the model, module, folder within it.
 _CARRIED = {
@@ -32,11 +34,12 @@ _SHORT = {name.split("/")[1]: name for name in _CARRIED if "/" in name}
 # What a recipe may allow: weights that are pickled, and code that a model's folder brings.
 ALLOWED = ("pickle", "remote_code")
 # What decides a model's output; read-me files and the like don't.
-_SUFFIXES = {".json", ".safetensors", ".bin", ".txt", ".model", ".onnx", ".metadata"}
+_SUFFIXES = {".json", ".jinja", ".metadata", ".model", ".py", ".txt"}
+_SUFFIXES |= {".bin", ".data", ".onnx", ".onnx_data", ".safetensors"}
 
-# How transformers loads weights: never pickled ones, which may hold code, and in whole floats,
-# whatever they were saved in, until a recipe halves them.
-WHOLE: dict[str, Any] = {"use_safetensors": True, "dtype": "float32"}
+# How transformers loads weights: without code that a folder brings, never pickled ones, which may
+# hold code, and in whole floats, whatever they were saved in, until a recipe halves them.
+WHOLE: dict[str, Any] = {"use_safetensors": True, "dtype": "float32", "trust_remote_code": False}
 
 
 @cache
@@ -48,7 +51,7 @@ def local_folder(model: str) -> Path | None:
     path = Path(model).expanduser()
     if path.is_dir():
         return path
-    if path.is_absolute() or model.startswith(("./", "../", "~")):
+    if path.is_absolute() or model.startswith(("./", "../", "~")) or model.count("/") > 1:
         raise InputError(f"{model}: no such folder (a model was looked for there)")
     if model == _UNPACKED:
         return _unpacked()
@@ -77,7 +80,7 @@ def _unpacked() -> Path:
     if not folder.is_dir():
         try:
             unpack(place, folder)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, struct.error) as error:
             raise InputError(f"{folder}: {_UNPACKED} can't be unpacked there ({error})") from None
     return folder
 
@@ -87,8 +90,11 @@ def weights_digest(model: str) -> str:
     folder = local_folder(model)
     if folder is None:
         name = hub_name(model)
-        return f"hub:{name.partition('@')[0]}@{revision_of(name)}"
-    files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f.suffix in _SUFFIXES]
+        parts = [f"hub:{name.partition('@')[0]}@{revision_of(name)}"]
+        cached = cached_folder(name)
+        bases = [] if cached is None else _bases(cached)
+        return " ".join(parts + [weights_digest(base) for base in bases])
+    files = [file for file in sorted(files_below(folder)) if file.suffix in _SUFFIXES]
     parts = [f"{f.relative_to(folder).as_posix()}:{content_digest(f)}" for f in files]
     return " ".join(parts + [weights_digest(base) for base in _bases(folder)])
 
@@ -101,9 +107,15 @@ def _bases(folder: Path) -> list[str]:
             name = json.loads(path.read_text("utf-8")).get("base_model_name_or_path")
         except (OSError, ValueError, AttributeError):
             continue  # whoever loads it says what is wrong
-        if isinstance(name, str) and not (path.parent / "config.json").is_file():
+        whole = (path.parent / "config.json").is_file()
+        if isinstance(name, str) and not whole and not _is_same(name, path.parent):
             names.append(name)
     return names
+
+
+def _is_same(name: str, folder: Path) -> bool:
+    """Whether an adapter names its own folder as the model that it changes."""
+    return Path(name).is_dir() and Path(name).resolve() == folder.resolve()
 
 
 def package_of(model: str) -> str:
@@ -153,8 +165,7 @@ def check_reads(model: str, key: str, length: int) -> None:
     path = None if folder is None else folder / "config.json"
     if path is None or not path.is_file():
         return
-    most = json.loads(path.read_text(encoding="utf-8")).get("max_position_embeddings")
-    refuse_longer(most, key, length)
+    refuse_longer(read_json(path).get("max_position_embeddings"), key, length)
 
 
 def refuse_longer(most: int | None, key: str, length: int) -> None:
@@ -177,6 +188,20 @@ def model_folder(model: str, key: str, allow: tuple[str, ...] = ()) -> Path:
     return local_folder(model) or download(hub_name(model), key, allow)
 
 
+def read_json(path: Path, kind: type = dict) -> Any:
+    """A JSON file of a model. Raises InputError naming it where it holds no `kind`."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file: the model's folder is not whole") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: can't be read ({first_line(error)})") from None
+    if not isinstance(value, kind):
+        named = "a list" if kind is list else "an object"
+        raise InputError(f"{path}: {named} is expected")
+    return value
+
+
 @contextmanager
 def model_source(key: str, model: str) -> Iterator[str]:
     """Where transformers finds `model`; what it raises where it can't becomes an InputError."""
@@ -190,8 +215,10 @@ def model_source(key: str, model: str) -> Iterator[str]:
     except InputError:
         raise
     except Exception as error:  # transformers and safetensors raise of many kinds
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{key}={model!r}: {folder} can't be loaded ({first})") from None
+        reason = first_line(error)
+        if "trust_remote_code" in str(error):
+            reason = "it brings code of its own, which runs with allow=[remote_code] only"
+        raise InputError(f"{key}={model!r}: {folder} can't be loaded ({reason})") from None
     finally:
         if bars:
             logging.enable_progress_bar()

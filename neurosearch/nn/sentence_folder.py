@@ -9,14 +9,13 @@ anything is built. Names of all its releases are known: `sentence_transformers.m
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from neurosearch.core.errors import InputError
-from neurosearch.nn.pretrained import model_folder
+from neurosearch.nn.pretrained import model_folder, read_json
 
 ADAPTER = "adapter_config.json"  # of PEFT: the folder changes another model
 POOLINGS = ("mean", "cls", "max", "sqrt", "weighted", "last")
@@ -104,11 +103,11 @@ def read_folder(folder: Path, key: str = "encoder.model") -> SentenceFolder:
             raise InputError(f"{key}: {folder} has neither modules.json nor config.json: no model")
         lengths = longest_text(folder, read_json(folder / "config.json"))
         return SentenceFolder(folder, max_length=lengths)
-    modules = read_json(listing)
+    modules = read_json(listing, list)
     try:
         kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
         places = [folder / str(module["path"]) for module in modules]
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, IndexError):
         raise InputError(f"{listing}: not a list of modules with a type and a path") from None
     for place, kind in zip(places, kinds, strict=True):
         if folder.resolve() not in (place.resolve(), *place.resolve().parents):
@@ -158,7 +157,10 @@ def adapted(folder: Path, key: str = "encoder.model") -> Path | None:
     name = read_json(folder / ADAPTER).get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
         raise InputError(f"{folder / ADAPTER}: base_model_name_or_path names no model")
-    return model_folder(name, key)
+    base = model_folder(name, key)
+    if base.resolve() == folder.resolve():
+        raise InputError(f"{folder / ADAPTER}: the adapter names itself as the model it changes")
+    return base
 
 
 def _transformer(folder: Path) -> dict[str, Any]:
@@ -248,13 +250,3 @@ def _is_model2vec(folder: Path) -> bool:
     return facts.get("model_type") == "model2vec" or "StaticModel" in (
         facts.get("architectures") or []
     )
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file of a model. Raises InputError naming it."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file: the model's folder is not whole") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: can't be read ({error})") from None

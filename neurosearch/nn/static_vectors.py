@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from neurosearch.core.errors import InputError
+from neurosearch.core.errors import InputError, first_line
 from neurosearch.core.ragged import offsets_of
 from neurosearch.nn.sentence_folder import static_files
 from neurosearch.nn.tokens import character_lengths
@@ -42,7 +42,7 @@ class LiveStatic:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
             tensors = load_file(weights)
         except Exception as error:  # the two libraries raise of many kinds
-            raise InputError(f"{folder}: can't be read ({str(error).splitlines()[0]})") from None
+            raise InputError(f"{folder}: can't be read ({first_line(error)})") from None
         name = next((name for name in NAMES if name in tensors), None)
         if name is None:
             raise InputError(f"{weights}: no table of token vectors ({' or '.join(NAMES)})")

@@ -213,7 +213,7 @@ def load_pretrained(model: str, key: str = "encoder.model") -> tuple[Any, Any]:
         own = (folder / "tokenizer.json").is_file()
         return merged(network, folder), load_tokenizer(str(folder)) if own else tokenizer
     with model_source(key, model) as source:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if hasattr(config, "attention_probs_dropout_prob"):
             config.attention_probs_dropout_prob = 0.0
         known = _network(source, config)
@@ -281,7 +281,7 @@ def load_tokenizer(source: str) -> Any:
     added = config.exists() and re.search(r'"add_(bos|eos)_token"', config.read_text("utf-8"))
     if file.exists() and not added:
         return Tokenizer.from_file(str(file))
-    return AutoTokenizer.from_pretrained(source).backend_tokenizer
+    return AutoTokenizer.from_pretrained(source, trust_remote_code=False).backend_tokenizer
 
 
 class LiveText:

@@ -63,7 +63,7 @@ class PretrainedVision(nn.Module):
 
         with model_source("encoder.model", model) as source:
             self.network = AutoModel.from_pretrained(source, **WHOLE)
-            self.processor = AutoImageProcessor.from_pretrained(source)
+            self.processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
         with torch.inference_mode():
             blank = np.zeros((32, 32, 3), np.uint8)
             self.dimensions: int = self.eval()(self.prepared([blank])).shape[1]

@@ -30,6 +30,7 @@ class Endpoint(Reranker):
     model: as the service calls it.
     endpoint: the base URL; the key is in the environment variable that `key` names.
     api: whose protocol: `cohere` or `tei`.
+    batch_size: products of a call; text-embeddings-inference takes 32 unless told otherwise.
     budget: pairs that may be sent for this model, at most, those of earlier runs included.
     fields, separator: of a product, joined into the text that is sent.
     timeout: seconds, of a call, which holds a query with its products.
@@ -38,11 +39,12 @@ class Endpoint(Reranker):
     model: str = ""
     endpoint: str = "http://localhost:8080"
     api: str = setting("tei", choices=APIS)
-    key: str = "COHERE_API_KEY"
-    budget: int = setting(10_000, least=0)
+    key: str = setting("COHERE_API_KEY", identity=False)
+    batch_size: int = setting(32, least=1, identity=False)
+    budget: int = setting(10_000, least=0, identity=False)
     fields: tuple[str, ...] = ("title",)
     separator: str = " "
-    timeout: float = setting(60.0, above=0)
+    timeout: float = setting(60.0, above=0, identity=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,7 +66,7 @@ class Endpoint(Reranker):
 
         def score(texts: list[str], pairs: pl.DataFrame) -> np.ndarray:
             query, row = pairs["query"].to_numpy(), pairs["row"].to_numpy()
-            return self.asked(texts, products, query, row, runtime)
+            return self.asked(texts, products, query, row, runtime, is_live=True)
 
         return score
 
@@ -84,24 +86,33 @@ class Endpoint(Reranker):
         query: np.ndarray,
         row: np.ndarray,
         runtime: Runtime,
+        is_live: bool = False,
     ) -> np.ndarray:
-        """P float64 scores of P (query number, product row) pairs; one call a query."""
+        """P float64 scores of P (query number, product row) pairs; a query is a call or more.
+
+        `is_live`: all are sent, since what a kept answer takes is not the service's latency.
+        """
         answers = self.answers(runtime)
         pairs = [(queries[q], products[r]) for q, r in zip(query, row, strict=True)]
         keys = [key_of(self.api, *pair) for pair in pairs]
         known = answers.known(keys)
         missing = {k: pair for k, pair in zip(keys, pairs, strict=True) if k not in known}
-        check_budget(self.label(), "reranker.budget", self.budget, len(missing), len(answers))
+        if missing:
+            counts = self.budget, len(missing), len(answers)
+            check_budget(self.label(), "reranker.budget", *counts)
+        if is_live:
+            missing = dict(zip(keys, pairs, strict=True))
         by_query: dict[str, dict[str, str]] = {}
         for key, (text, product) in missing.items():
             by_query.setdefault(text, {})[key] = product
         with runtime.progressing("asking the service", len(missing)) as advance:
             for text, shown in by_query.items():
-                scores = self._called(text, list(shown.values()))
-                fresh = {k: s.tobytes() for k, s in zip(shown, scores, strict=True)}
-                answers.keep(fresh)
-                known |= fresh
-                advance(len(fresh))
+                for part in _batches(list(shown.items()), self.batch_size):
+                    scores = self._called(text, [product for _, product in part])
+                    fresh = {k: s.tobytes() for (k, _), s in zip(part, scores, strict=True)}
+                    answers.keep(fresh)
+                    known |= fresh
+                    advance(len(fresh))
         return np.array([np.frombuffer(known[k], np.float64)[0] for k in keys])
 
     def _called(self, query: str, products: list[str]) -> np.ndarray:
@@ -126,6 +137,10 @@ class Endpoint(Reranker):
 
     def label(self) -> str:
         return f"{self.model or self.api} (endpoint)"
+
+
+def _batches(pairs: list[tuple[str, str]], size: int) -> list[list[tuple[str, str]]]:
+    return [pairs[start : start + size] for start in range(0, len(pairs), size)]
 
 
 @dataclass(frozen=True)

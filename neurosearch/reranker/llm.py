@@ -48,10 +48,10 @@ class LLM(Reranker):
     endpoint: str = "http://localhost:8000/v1"
     key: str = "OPENAI_API_KEY"
     prompt: str = PROMPT
-    budget: int = setting(1000, least=0)
+    budget: int = setting(1000, least=0, identity=False)
     fields: tuple[str, ...] = ("title",)
     separator: str = " "
-    timeout: float = setting(60.0, above=0)
+    timeout: float = setting(60.0, above=0, identity=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,6 +11,7 @@ The inverse of the encoder's training temperature puts both on one scale.
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -110,13 +111,23 @@ class Generative(Retriever):
             "",
             'tokenizer = AutoTokenizer.from_pretrained("this/folder")',
             'model = T5ForConditionalGeneration.from_pretrained("this/folder")',
-            'codes = model.generate(**tokenizer("query", return_tensors="pt"))',
+            "levels = [",
+            '    [n for t, n in tokenizer.get_vocab().items() if t.startswith(f"<{letter}_")]',
+            f'    for letter in "{string.ascii_lowercase[: self.tokenizer.levels + 1]}"',
+            "]",
+            "levels = [tokens for tokens in levels if tokens]",
+            "codes = model.generate(",
+            '    **tokenizer("query", return_tensors="pt"),',
+            "    max_new_tokens=len(levels),",
+            "    prefix_allowed_tokens_fn=lambda _, codes: levels[len(codes) - 1],",
+            ")",
+            "print(tokenizer.convert_ids_to_tokens(codes[0, 1:]))",
         )
         note = (
             "Code 12 of the first level is the token `<a_12>`; products' IDs are in index.json and "
             "ids.csv. NeuroSearch's softmax is over the codes of a level that lead to a product."
         )
-        base = getattr(self.generator, "model", "") or "none"
+        base = getattr(self.generator, "model", "")
         label = f"{self.generator.label()} over {self.tokenizer.label()}"
         return {"generator": Exportable(label, "transformers", base, lines, write, note), **parts}
 

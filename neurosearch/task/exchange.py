@@ -30,7 +30,9 @@ def save_qrels(judged: pl.DataFrame, path: Path) -> None:
     gains = (pl.col("gain") * THOUSANDTHS).round().cast(pl.Int64)
     columns = [without_blanks("query_id"), pl.lit(0).alias("0"), without_blanks("product_id")]
     frame = judged.select(*columns, gains)
-    write_whole(path, frame.write_csv(separator=" ", include_header=False).encode())
+    write_whole(
+        path, frame.write_csv(separator=" ", include_header=False, quote_style="never").encode()
+    )
 
 
 def save_mteb(

@@ -26,6 +26,8 @@ from neurosearch.report import markdown
 from neurosearch.report.table import make_tables
 from neurosearch.task.base import RECORD, Job, Task, build
 
+TAGS = "product-search, neurosearch"  # of a model card: by them an earlier export is known
+
 
 @dataclass(frozen=True)
 class Export(Task):
@@ -39,7 +41,7 @@ class Export(Task):
     folder: str | None = None
 
     def run(self, job: Job) -> None:
-        place = Path(self.folder or job.runtime.outputs / "exports" / job.name)
+        place = Path(self.folder or job.runtime.outputs / "exports" / job.name).resolve()
         _check_place(place)
         request = job.evaluation.request(job.query)
         part, address = self._chosen(job, job.retriever.exports(job.dataset, request))
@@ -64,7 +66,7 @@ class Export(Task):
             )
         if self.part is not None and self.part not in parts:
             raise InputError(f"task.part={self.part!r} is none of {', '.join(parts)}")
-        trained = [name for name, part in parts.items() if part.base]
+        trained = [name for name, part in parts.items() if part.is_trained]
         address = self.part or next(iter(trained or parts))
         others = [name for name in parts if name != address]
         if self.part is None and others:
@@ -74,10 +76,12 @@ class Export(Task):
 
 def _check_place(place: Path) -> None:
     """Raise InputError for a folder that holds something else than an earlier export."""
-    if place.is_dir() and any(place.iterdir()) and not (place / "README.md").is_file():
-        raise InputError(f"task.folder: {place} holds other files; name an empty or new folder")
     if place.exists() and not place.is_dir():
         raise InputError(f"task.folder: {place} is a file")
+    card = place / "README.md"
+    is_ours = card.is_file() and TAGS in card.read_text(encoding="utf-8", errors="replace")
+    if place.is_dir() and any(place.iterdir()) and not is_ours:
+        raise InputError(f"task.folder: {place} holds other files; name an empty or new folder")
 
 
 def _card(job: Job, part: Exportable, address: str) -> str:
@@ -85,15 +89,17 @@ def _card(job: Job, part: Exportable, address: str) -> str:
     recipe = masked(OmegaConf.to_yaml(config, resolve=True))
     data = f"{job.data.label()}{' (simulated)' if job.data.simulated else ''}"
     lines = ["---", f"library_name: {part.library}"]
-    lines += [f"base_model: {part.base}"] if part.base else []
+    is_folder = bool(part.base) and Path(part.base).expanduser().is_dir()  # nobody else has it
+    lines += [f"base_model: {part.base.partition('@')[0]}"] if part.base and not is_folder else []
     lines += [
-        f"tags: [{part.library}, product-search, neurosearch]",
+        f"tags: [{part.library}, {TAGS}]",
         "---",
         f"# {part.label}",
         "",
         f"Made of {data} by NeuroSearch (commit {git_commit() or 'unknown'}).",
     ]
-    lines += [f"The licence of the base model, `{part.base}`, applies."] if part.base else []
+    base = Path(part.base).name if is_folder else part.base
+    lines += [f"The licence of the base model, `{base}`, applies."] if part.base else []
     lines += ["", "```python", *part.example, "```", ""]
     lines += [part.note, ""] if part.note else []
     lines += [

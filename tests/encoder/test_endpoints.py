@@ -16,6 +16,7 @@ import pytest
 from neurosearch.core import endpoint
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
+from neurosearch.encoder.base import encode_resumably
 from neurosearch.encoder.endpoint import Endpoint
 from neurosearch.reranker.endpoint import Endpoint as EndpointReranker
 
@@ -185,3 +186,61 @@ def test_two_processes_keep_answers(tmp_path: Path) -> None:
     (tmp_path / "b.sqlite").write_bytes(b"no data base" * 100)
     with pytest.raises(InputError, match=r"b\.sqlite"):
         endpoint.Answers(tmp_path / "b.sqlite")
+
+
+def test_live_queries_are_always_sent(service: Any, runtime: Runtime, shop) -> None:
+    """Else the table would show how fast kept answers are."""
+    url, kind = service
+    recipe = Endpoint(model="m", endpoint=url, budget=2)
+    live = recipe.loaded(runtime, shop)
+    before = len(kind.calls)
+    for _ in range(3):
+        live.encode(["lamp"])
+    assert len(kind.calls) == before + 3  # and count once: the budget is of distinct texts
+    reranker = EndpointReranker(model="m", endpoint=url)
+    parts = ["lamp"], ["a", "b"], np.array([0, 0]), np.array([0, 1]), runtime
+    for _ in range(2):
+        reranker.asked(*parts, is_live=True)
+    assert [call["path"] for call in kind.calls].count("/rerank") == 2
+
+
+def test_a_collection_is_counted_before_any_of_it_is_sent(service: Any, runtime: Runtime) -> None:
+    url, kind = service
+    live = Endpoint(model="m", endpoint=url, budget=5_000).live(runtime)
+    before = len(kind.calls)
+    texts = [f"lamp {number}" for number in range(6_000)]  # three shards
+    with pytest.raises(InputError, match="6,000 questions are new"):
+        encode_resumably(live, "", texts, runtime.outputs, runtime, "products")
+    assert len(kind.calls) == before
+
+
+def test_what_changes_no_vector_changes_no_fingerprint() -> None:
+    recipe = Endpoint(model="m")
+    assert replace(recipe, budget=7, timeout=1.0, key="K", batch_size=2).fingerprint == (
+        recipe.fingerprint
+    )
+    assert replace(recipe, model="n").fingerprint != recipe.fingerprint
+
+
+def test_a_refusal_says_why_and_shows_no_key(service: Any, runtime: Runtime, monkeypatch) -> None:
+    url, kind = service
+    monkeypatch.setenv("OPENAI_API_KEY", "very-secret")
+    live = Endpoint(model="m", endpoint=url).live(runtime)
+    kind.faults.append((400, b'{"error": "no model m for very-secret"}'))
+    with pytest.raises(InputError, match=r"400 .*no model m for \*\*\*"):
+        live.encode(["a"])
+    monkeypatch.setenv("OPENAI_API_KEY", "very\nsecret")
+    with pytest.raises(InputError, match="OPENAI_API_KEY: .* what no key can have") as caught:
+        live.encode(["a"])
+    assert "secret" not in str(caught.value)
+
+
+def test_products_are_sent_in_batches(service: Any, runtime: Runtime) -> None:
+    url, kind = service
+    recipe = EndpointReranker(model="m", endpoint=url, batch_size=2)
+    products = ["lamp", "a red lamp", "chair", "table", "x"]
+    scores = recipe.asked(["q"], products, np.zeros(5, int), np.arange(5), runtime)
+    assert scores == pytest.approx([len(text) / 100 for text in products])
+    assert [len(call["texts"]) for call in kind.calls] == [2, 2, 1]
+    with pytest.raises(InputError, match="dimensions can't be chosen"):
+        Endpoint(api="tei", dimensions=8)

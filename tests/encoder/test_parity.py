@@ -281,3 +281,41 @@ def test_damaged_folders_are_one_line(
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "neither modules.json nor config.json" in refused(empty)
+
+
+def test_pickled_weights_are_loaded_where_allowed(
+    base: Callable[[str], Path], tmp_path: Path, runtime: Runtime
+) -> None:
+    modules = [Transformer(str(base("bert"))), Pooling(32, pooling_mode="cls")]
+    prompts = {"query": "red green "}
+    folder = saved(tmp_path / "pickled", modules, prompts=prompts, default_prompt_name="query")
+    wanted = Sentence(model=str(folder), query_prefix="").live(runtime).encode(TEXTS)
+    network = BertModel.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    torch.save(network.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match="pickled: can't be loaded|pickled weights"):
+        Sentence(model=str(folder)).live(runtime)
+    recipe = Sentence(model=str(folder), allow=("pickle",), query_prefix="")
+    live = recipe.prefixed(recipe.live(runtime))
+    assert live.encode(TEXTS) == pytest.approx(wanted, abs=2e-6)  # no prefix is no prefix
+    own = Sentence(model=str(folder), allow=("pickle",))
+    prefixed = own.prefixed(own.live(runtime)).encode(TEXTS)
+    assert not np.allclose(prefixed, wanted, atol=1e-3)  # None is the model's own
+    with pytest.raises(InputError, match="pooling can't be chosen"):
+        Sentence(model=str(folder), allow=("pickle",), pooling="mean").live(runtime)
+    with pytest.raises(InputError, match="allow must be one of pickle, remote_code, not 'code'"):
+        Sentence(model=str(folder), allow=("code",))
+
+
+def test_code_of_a_model_runs_where_allowed(tmp_path: Path, runtime: Runtime) -> None:
+    """Its import would leave a file behind."""
+    folder = tmp_path / "coded"
+    folder.mkdir()
+    mark = tmp_path / "ran"
+    code = f"open({str(mark)!r}, 'w')\nfrom transformers import BertConfig as Own\n"
+    (folder / "own.py").write_text(code)
+    facts = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModel": "own.Own"}}
+    (folder / "config.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match=r"runs with allow=\[remote_code\] only") as caught:
+        Sentence(model=str(folder)).live(runtime)
+    assert "\n" not in str(caught.value) and not mark.exists()

@@ -10,6 +10,7 @@ import numpy as np
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import BertModel
 
@@ -76,6 +77,14 @@ def test_damaged_adapters_are_one_line(adapter: Path, tmp_path: Path, runtime: R
     with pytest.raises(InputError, match="the adapter does not fit") as caught:
         Sentence(model=str(folder)).live(runtime)
     assert "\n" not in str(caught.value)
+    folder = broken("other")  # of a network whose layers have other names
+    weights = load_file(folder / "adapter_model.safetensors")
+    renamed = {
+        k.replace("base_model.model.", "base_model.model.bert."): w for k, w in weights.items()
+    }
+    save_file(renamed, folder / "adapter_model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"the adapter does not fit \(base_model\.model"):
+        Sentence(model=str(folder)).live(runtime)
     folder = broken("nameless")
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(
@@ -93,12 +102,15 @@ def test_only_the_adapter_is_trained(
     recipe = BiEncoder(gain=GAIN, model=tiny_model, lora=2, product_max_length=24, **parts)
     folder = shop_runtime.get(recipe.trained(shop))
     before = dict(BertModel.from_pretrained(tiny_model).named_parameters())
-    from safetensors.torch import load_file
-
     weights = load_file(folder / "towers.safetensors")
     learnt = {name: weight for name, weight in weights.items() if "lora_B" in name}
     assert learnt and all(weight.abs().max() > 0 for weight in learnt.values())
     key = "encoder.layer.0.attention.self.query.weight"
+    changed = [
+        name for name, weight in weights.items() if ".base_layer." in name
+        and not torch.equal(weight, before[name.removeprefix("query.network.base_model.model.").replace(".base_layer", "")])
+    ]  # fmt: skip
+    assert changed == []
     (frozen,) = (w for name, w in weights.items() if "0.attention.self.query.base_layer.w" in name)
     assert torch.equal(frozen, before[key])
     # Merged, the network is W + (alpha / r) B A.

@@ -75,3 +75,10 @@ def test_a_download_is_remembered_by_its_name(cached: str, tmp_path: Path, monke
     hub.download("someone/new", "encoder.model")
     hub.download("someone/new@v2", "encoder.model")
     assert asked[2:] == [("someone/new", "main"), ("someone/new", "v2")]
+
+
+def test_what_no_model_can_be_called_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"exports/adhoc: no such folder"):
+        Sentence(model="outputs/exports/adhoc")
+    with pytest.raises(InputError, match="no name that a model of the hub can have"):
+        weights_digest("a name/with blanks")

@@ -75,6 +75,10 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
     done = run([*words, f"task.folder={tmp_path}/mine"], {"NEUROSEARCH_OUTPUTS": str(tmp_path)})
     assert "holds other files" in done.stderr
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+    (tmp_path / "mine" / "README.md").write_text("# My project")
+    done = run([*words, f"task.folder={tmp_path}/mine"], {"NEUROSEARCH_OUTPUTS": str(tmp_path)})
+    assert "holds other files" in done.stderr
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,8 @@ class TowerShape(Recipe):
     pooling: instead of the model's own; None for that.
     towers: `shared` by queries and products, or `query_product`, one each.
     projection: dimensions of a linear map after pooling; None for none.
-    lora: rank of a low-rank adapter, which alone is trained; 0 to train all weights.
+    lora: rank of a low-rank adapter, which is trained instead of the network's weights (layers
+        after the pooling are trained too); 0 for none.
     """
 
     pooling: str | None = field(metadata=bounds(choices=POOLINGS))

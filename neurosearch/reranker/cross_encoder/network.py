@@ -15,10 +15,10 @@ from neurosearch.core.ragged import offsets_of
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Catalogue
 from neurosearch.nn.pooling import pool, pool_packed
-from neurosearch.nn.pretrained import WHOLE, model_folder, model_source
-from neurosearch.nn.sentence_folder import read_json
+from neurosearch.nn.pretrained import WHOLE, model_folder, model_source, read_json
 from neurosearch.nn.text_encoder import (
     check_length,
+    check_vocabulary,
     load_pretrained,
     load_tokenizer,
     packed,
@@ -38,11 +38,21 @@ class CrossTower(nn.Module):
         self.network, self.tokenizer = load_pretrained(recipe.model, "reranker.model")
         config = self.network.config
         check_length(self.network, *recipe.longest)
+        self.check_specials(recipe.model)
         self.segments = getattr(config, "type_vocab_size", 1) > 1
         outputs = len(CLASSES) if recipe.objective == "classes" else 1
         self.head = nn.Linear(config.hidden_size, outputs)
         self.register_buffer("worth", torch.tensor(CLASSES), persistent=False)
         self.worth: Tensor
+
+    def check_specials(self, model: str) -> None:
+        """Raise InputError for a tokenizer that does not put one token before and after a text."""
+        specials = len(self.tokenizer.encode("").ids)
+        if specials != 2:
+            raise InputError(
+                f"reranker.model={model!r}: its tokenizer adds {specials} tokens to a text; one "
+                "before and one after it are needed"
+            )
 
     def tokens(self, texts: Sequence[str], longest: int, second: bool) -> Tokens:
         """Tokens of the first text, special ones around it; of the second without the first."""
@@ -132,6 +142,8 @@ class PublishedTower(CrossTower):
                 "training goes on from heads of one, with another objective than `classes`"
             )
         check_length(self.network, *recipe.longest)
+        self.check_specials(recipe.model)
+        check_vocabulary(self.tokenizer, config, recipe.model)
         single, pair = self.tokenizer.encode("a"), self.tokenizer.encode("a", "a")
         self.segments = getattr(config, "type_vocab_size", 1) > 1 and any(pair.type_ids)
         self._doubled = len(pair) == 2 * len(single)  # RoBERTa's two separators between texts
