@@ -31,9 +31,15 @@ class Collisions(Recipe):
         raise TypeError(f"{type(self).__name__} does not say what it does")
 
     def admit(self, ids: SemanticIds, codes: np.ndarray, costs: np.ndarray | None) -> np.ndarray:
-        """IDs of unseen products, N×L, beside those of the catalogue, which stay as they are.
+        """IDs of unseen products beside those of the catalogue, which stay as they are.
 
-        `codes`: N×semantic, as the tokenizer assigns them; `costs`: N×K, for policies that move.
+        Args:
+            ids: of the catalogue.
+            codes: N×semantic, as the tokenizer assigns them.
+            costs: N×K of the last level, for policies that move products; else None.
+
+        Returns:
+            N×L int32 codes.
         """
         return codes
 
@@ -51,11 +57,19 @@ def place(
     capacity: int,
     held: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """N last codes (int32), at most `capacity` of each below a prefix, cheapest first.
+    """The cheapest last code for each product of a prefix, at most `capacity` products to a code.
 
-    In rounds: every row without a place asks for its cheapest code that has room; where more
-    ask than fit, the cheapest win. -1 for rows of a prefix that has more than all codes hold.
-    `held`: (prefix, code) of places that are taken already.
+    In rounds: every row without a place asks for its cheapest code that has room; where more ask
+    than fit, the cheapest win.
+
+    Args:
+        prefix: N numbers of the rows' prefixes.
+        costs: N×K.
+        capacity: products of a code below one prefix.
+        held: (prefix, code) of places that are taken already.
+
+    Returns:
+        N int32 codes; -1 for rows of a prefix that has more of them than all its codes hold.
     """
     rows, codes = costs.shape
     placed = np.full(rows, -1, dtype=np.int32)

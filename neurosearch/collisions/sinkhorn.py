@@ -48,8 +48,17 @@ class Sinkhorn(Moving):
 
 
 def log_transport(costs: np.ndarray, epsilon: float, iterations: int) -> np.ndarray:
-    """log Q of G×n×K costs (float64 inside): rows sum to 1; columns to n / K, or, where there are
-    fewer rows than columns, to 1 at most."""
+    """log Q of the entropic transport of rows to columns (Sinkhorn 1967, Cuturi 2013).
+
+    Args:
+        costs: G×n×K.
+        epsilon: of the entropy; smaller is closer to an assignment.
+        iterations: of the scaling.
+
+    Returns:
+        G×n×K float64 inside: rows of Q sum to 1, columns to n / K or, where there are fewer rows
+        than columns, to 1 at most.
+    """
     import torch
 
     block = torch.from_numpy(costs).double()

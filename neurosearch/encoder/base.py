@@ -245,8 +245,21 @@ def encode_resumably(
 ) -> dict[str, Any]:
     """Write N×D vectors into `folder`, shard by shard; shards that are there are kept.
 
-    Texts are sorted by length over the whole collection, so a shard's texts are about as long
-    as each other and hardly anything is padded.
+    Texts are sorted by length over the whole collection, so a shard's texts are about as long as
+    each other and hardly anything is padded.
+
+    Args:
+        live: the encoder, for this side.
+        identity: that names its vector space.
+        texts: N.
+        folder: of the artifact.
+        what: is encoded, for the progress: `products` or `queries`.
+
+    Returns:
+        The shape and how many vectors were there before, for the manifest.
+
+    Raises:
+        InputError: all vectors are zeros.
     """
     order = np.argsort(live.lengths(texts), kind="stable")[::-1]
     rows = [order[start : start + SHARD] for start in range(0, len(texts), SHARD)]
@@ -278,7 +291,16 @@ def encode_resumably(
 def pair_cosines(
     queries: np.ndarray, shown: np.ndarray, query: np.ndarray, row: np.ndarray
 ) -> np.ndarray:
-    """P float32 inner products of Q×D and N×D vectors' rows, in slices."""
+    """Inner products of pairs, in slices.
+
+    Args:
+        queries: Q×D vectors.
+        shown: N×D vectors of products.
+        query, row: P numbers of each pair's query and product.
+
+    Returns:
+        P float32.
+    """
     cosines = np.empty(len(query), dtype=np.float32)
     for start in range(0, len(query), 65_536):
         part = slice(start, start + 65_536)

@@ -44,7 +44,18 @@ def per_query(
     gain: Gain,
     metrics: Sequence[str] = tuple(METRICS),
 ) -> pl.DataFrame:
-    """`query_id` and one Float64 column a metric, in the split's order of queries."""
+    """Metrics of a run, query by query.
+
+    Args:
+        run: of the split.
+        queries: of the split, in the order of the rows that are returned.
+        judgments: of the split.
+        gain: what labels are worth.
+        metrics: names of `METRICS`.
+
+    Returns:
+        `query_id` and one Float64 column a metric, in the split's order of queries.
+    """
     judged = graded_values(judgments, gain)
     numbers = _document_numbers(run.frame, judged)
     wanted = [METRICS[name] for name in metrics]

@@ -58,10 +58,17 @@ def crossed_intervals(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Percentile intervals of each system's means, over queries and over seeds.
 
-    To each resample of queries (`means`, of `resampled_means`) comes a draw of what other seeds
-    would do: Student's t with S - 1 degrees of freedom, times the standard error over the S seeds.
-    (Resampling three seeds would underestimate their spread.) Returns the M lower
-    and the M upper ends of each system.
+    To each resample of queries comes a draw of what other seeds would do: Student's t with S - 1
+    degrees of freedom, times the standard error over the S seeds. (Resampling three seeds would
+    underestimate their spread.)
+
+    Args:
+        systems: S×Q×M each: seeds, queries, metrics.
+        means: samples×M each, of `resampled_means`.
+        level: of confidence.
+
+    Returns:
+        The M lower and the M upper ends of each system.
     """
     rng = np.random.default_rng([seed, 1])
     tail = (1 - level) / 2
@@ -81,12 +88,18 @@ def crossed_intervals(
 def crossed_test(
     one: np.ndarray, other: np.ndarray, means: tuple[np.ndarray, np.ndarray], seed: int
 ) -> np.ndarray:
-    """Two-sided p of the difference of two systems (S×Q×M), over queries and over seeds.
+    """Two-sided p of the difference of two systems, over queries and over seeds.
 
-    The resampled differences (of `means`, as in `crossed_intervals`) are centred at zero, which is
-    what the null hypothesis says, and get a draw of the seeds' part: Welch's standard error of the
-    two systems' seeds, times Student's t with Satterthwaite's degrees of freedom.
-    p = (1 + #{|draw| >= |difference|}) / (1 + samples).
+    The resampled differences are centred at zero, which is what the null hypothesis says, and get a
+    draw of the seeds' part: Welch's standard error of the two systems' seeds, times Student's t
+    with Satterthwaite's degrees of freedom. p = (1 + #{|draw| >= |difference|}) / (1 + samples).
+
+    Args:
+        one, other: S×Q×M; the numbers of seeds may differ.
+        means: samples×M of both, of `resampled_means`.
+
+    Returns:
+        M float p.
     """
     observed = nan_mean(nan_mean(one, axis=0) - nan_mean(other, axis=0), axis=0)
     resampled = means[0] - means[1]
@@ -106,8 +119,14 @@ def crossed_test(
 def randomisation_test(differences: np.ndarray, permutations: int, seed: int) -> np.ndarray:
     """Two-sided p of Fisher's paired randomisation (sign-flip) test, for each metric.
 
-    `differences` is Q×M, NaN where a metric is undefined for a query.
-    p = (1 + #{|mean of flipped| >= |mean|}) / (1 + permutations).
+    p = (1 + #{|mean of flipped| >= |mean|}) / (1 + permutations) (Smucker et al. 2007).
+
+    Args:
+        differences: Q×M, NaN where a metric is undefined for a query.
+        permutations: random sign flips.
+
+    Returns:
+        M float p.
     """
     queries, metrics = differences.shape
     differences = np.nan_to_num(differences)  # zeros change neither side of the comparison

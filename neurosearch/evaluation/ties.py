@@ -52,7 +52,12 @@ def expected_per_query(
 
 
 def tie_range(run: Run, queries: Queries, judgments: Judgments, gain: Gain) -> pl.DataFrame:
-    """nDCG@10 of each query with its ties in the worst and in the best order."""
+    """How far the order of tied products could move a query's nDCG@10.
+
+    Returns:
+        nDCG@10 of each query with its ties in the worst and in the best order: two Float64 columns,
+        in the split's order of queries.
+    """
     lists = _Lists.of(run.frame, graded_values(judgments, gain), queries)
     gains = lists.values["gain"]
     ranges = {}

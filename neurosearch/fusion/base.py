@@ -62,7 +62,16 @@ class Fusion(Recipe):
 
 
 def combine(frames: Sequence[pl.DataFrame], queries: Queries, times_found: bool = False) -> Run:
-    """CombSUM of the frames' scores; `times_found` multiplies by the number of runs (CombMNZ)."""
+    """CombSUM or CombMNZ of runs (Fox and Shaw 1994).
+
+    Args:
+        frames: of the members' runs, with normalised scores.
+        queries: of the split.
+        times_found: multiply a product's sum by the number of runs that have it (CombMNZ).
+
+    Returns:
+        One run, unlimited in depth.
+    """
     columns = ("query_id", "product_id", "score")
     total = pl.col("score").sum() * pl.len() if times_found else pl.col("score").sum()
     pooled = pl.concat([frame.select(columns) for frame in frames])

@@ -43,7 +43,17 @@ class Beams:
 
 
 def beam_search(model: Stepper, trie: Trie, width: int, depth: int | None = None) -> Beams:
-    """The `width` best IDs of each query, or the best prefixes of `depth` codes."""
+    """The best IDs of each query, by a beam that never leaves the catalogue's trie.
+
+    Args:
+        model: that gives the next code's log-probabilities.
+        trie: of the catalogue's IDs.
+        width: of the beam.
+        depth: codes of a prefix to stop at; None for whole IDs.
+
+    Returns:
+        Scores, nodes and codes of `width` beams a query, best first.
+    """
     logp = model.begin()
     scores = logp.new_zeros(logp.shape[:2])
     nodes = torch.zeros(scores.shape, dtype=torch.long, device=logp.device)
@@ -61,10 +71,17 @@ def beam_search(model: Stepper, trie: Trie, width: int, depth: int | None = None
 def extend(
     level: Level, logp: Tensor, scores: Tensor, nodes: Tensor, width: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One step: (scores, nodes, codes, parents), each Q×W', of the best children.
+    """One step of a beam search.
 
-    `logp` is Q×W×K, `scores` and `nodes` Q×W. W' is `width`, or less where the level has fewer
-    nodes or the beams fewer children.
+    Args:
+        level: of the trie that is entered.
+        logp: Q×W×K log-probabilities of the next code.
+        scores, nodes: Q×W of the beams so far.
+        width: of the beam.
+
+    Returns:
+        Scores, nodes, codes and parents of the best children, each Q×W'; W' is `width`, or less
+        where the level has fewer nodes or the beams fewer children.
     """
     sums, children = grown(level, logp, scores, nodes)
     options = children.shape[2]

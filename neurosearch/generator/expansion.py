@@ -15,11 +15,20 @@ def expand(
     vectors: tuple[np.ndarray, np.ndarray] | None,
     cosine_weight: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Q×k product rows (-1 padded) and scores of Q×W IDs, best first.
+    """The products of IDs, best first.
 
-    A product's score is its ID's log-probability and, where there are `vectors` (of queries and
-    of products), `cosine_weight` times the cosine: a small one (`IN_BUCKETS`) only orders the
-    products of an ID. Leaves of -1 or with a score of -inf are nothing.
+    A product's score is its ID's log-probability and, where there are `vectors`, `cosine_weight`
+    times the cosine: a small one (`IN_BUCKETS`) only orders the products of an ID.
+
+    Args:
+        scores: Q×W log-probabilities; -inf is nothing.
+        leaves: Q×W numbers of IDs; -1 is nothing.
+        buckets: where an ID's products begin, and the products' rows.
+        k: products of a query.
+        vectors: Q×D of queries and N×D of products, or None.
+
+    Returns:
+        Q×k product rows (int64, -1 padded) and scores (float32).
     """
     begin, rows = buckets
     query, place = np.nonzero((leaves >= 0) & np.isfinite(scores))

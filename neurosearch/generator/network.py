@@ -137,8 +137,18 @@ def search(
 ) -> Found:
     """The best IDs (or prefixes of `depth` codes) of each text, in slices of similar lengths.
 
-    In fp32: the sums that rank hundreds of IDs are not for half precision. Without `constrained`
-    all sequences of codes compete, and the node of one that no product has is -1.
+    In fp32: the sums that rank hundreds of IDs are not for half precision.
+
+    Args:
+        tokens: of the texts.
+        trie: of the catalogue's IDs.
+        width: of the beam.
+        depth: codes of a prefix; None for whole IDs.
+        constrained: to the catalogue's IDs; otherwise all sequences of codes compete, and the node
+            of one that no product has is -1.
+
+    Returns:
+        The beams of all texts, in their order.
     """
     order = np.argsort(tokens.lengths, kind="stable")[::-1]
     size = max(1, (32_768 if device.type == "cuda" else 4_096) // width)
@@ -162,7 +172,16 @@ def search(
 def path_scores(
     model: CodeModel, tokens: Tokens, queries: np.ndarray, codes: np.ndarray, device: torch.device
 ) -> np.ndarray:
-    """P×L log-probabilities of each code of P (query, ID) pairs, by teacher forcing."""
+    """How likely each code of given IDs is, by teacher forcing.
+
+    Args:
+        tokens: of the queries.
+        queries: P numbers of the pairs' queries.
+        codes: P×L, the pairs' IDs.
+
+    Returns:
+        P×L float32 log-probabilities, each given the codes before it.
+    """
     scores = np.empty(codes.shape, dtype=np.float32)
     size = 4_096 if device.type == "cuda" else 512
     order = np.argsort(queries, kind="stable")

@@ -229,7 +229,17 @@ class LiveCompressed(LiveTokensIndex):
     def search(
         self, queries: TokenEmbeddings, k: int, runtime: Runtime
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Q×k rows (-1 padded) and scores, and Q counts of candidates."""
+        """Candidates by their cells, scored by their approximate vectors (PLAID, Santhanam et al.
+        2022).
+
+        Args:
+            queries: their token vectors.
+            k: products of a query.
+
+        Returns:
+            Q×k rows (int64, -1 padded), Q×k scores (float32), best first, and Q counts of
+            candidates.
+        """
         self.check(queries)
         rows = np.full((len(queries), k), -1, dtype=np.int64)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)

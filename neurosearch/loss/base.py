@@ -96,7 +96,12 @@ def mean_of(values: Tensor, where: Tensor) -> Tensor:
 def list_cross_entropy(wanted: Tensor, logits: Tensor, known: Tensor) -> Tensor:
     """Cross-entropy of softmax(logits) to softmax(wanted), over each query's known documents.
 
-    B×M inputs, `known` bool; the mean over the queries that have two or more.
+    Args:
+        wanted, logits: B×M.
+        known: B×M bool.
+
+    Returns:
+        A scalar: the mean over the queries that have two known documents or more.
     """
     rows = known.sum(dim=1) > 1
     inside = known[rows]

@@ -66,7 +66,16 @@ class InfoNCE(Loss):
 
 
 def towards(logits: Tensor, targets: Targets, multi_positive: bool) -> Tensor:
-    """The mean over rows of the negative log softmax of the row's positive(s)."""
+    """The mean over rows of the negative log softmax of the row's positive(s).
+
+    Args:
+        logits: B×M.
+        targets: what is known of the pairs.
+        multi_positive: a row's positives all count, not its own alone (SupCon, Khosla et al. 2020).
+
+    Returns:
+        A scalar.
+    """
     import torch
 
     size = len(logits)

@@ -39,7 +39,16 @@ class LambdaLoss(Loss):
 
 
 def lambda_cost(logits: Tensor, gains: Tensor, inside: Tensor) -> Tensor:
-    """The mean over lists of the weighted misorder; Q×n logits and gains, which are in the list."""
+    """LambdaLoss of lists (Wang et al. 2018): pairs in the wrong order, by what their swap costs in
+    nDCG.
+
+    Args:
+        logits, gains: Q×n.
+        inside: Q×n bool, which places of a list are filled.
+
+    Returns:
+        A scalar: the mean over lists.
+    """
     import math
 
     import torch

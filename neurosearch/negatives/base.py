@@ -30,7 +30,15 @@ class NegativeLists:
     rows: np.ndarray
 
     def draw(self, queries: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-        """len(queries)×count product rows, drawn with replacement; -1 where a list is empty."""
+        """Negatives of each query, drawn with replacement.
+
+        Args:
+            queries: B query numbers.
+            count: negatives of each.
+
+        Returns:
+            B×count product rows (int64); -1 where a list is empty.
+        """
         sizes = (self.indptr[1:] - self.indptr[:-1])[queries]
         offsets = (rng.random((len(queries), count)) * sizes[:, None]).astype(np.int64)
         places = np.minimum(self.indptr[queries][:, None] + offsets, max(len(self.rows) - 1, 0))

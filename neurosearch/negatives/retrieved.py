@@ -100,10 +100,17 @@ class RetrievedLists(ListsArtifact):
 def select(
     candidates: pl.DataFrame, graded: pl.DataFrame, positives: pl.DataFrame | None, limits: Any
 ) -> tuple[pl.DataFrame, Mapping[str, int]]:
-    """Candidates that are negatives, and how many were refused by reason.
+    """The candidates that may serve as negatives.
 
-    `positives` has the query's positives with their scores, for the positive-aware filter;
-    `limits` the thresholds (a `RetrievedLists` or a `Retrieved`).
+    Args:
+        candidates: `query`, `row`, `score`, `rank` of a run.
+        graded: judged pairs with their `share` of the gain.
+        positives: each query's positives with their scores, for the positive-aware filter (Moreira
+            et al. 2024); None without it.
+        limits: the thresholds (a `RetrievedLists` or a `Retrieved`).
+
+    Returns:
+        Those that are kept, and how many were refused, by reason.
     """
     relevant = graded.filter(pl.col("share") >= limits.refuse_share)
     kept = candidates.join(relevant, on=["query", "row"], how="anti", maintain_order="left")

@@ -24,9 +24,15 @@ TILE = {"cpu": 2_000_000, "cuda": 200_000_000}  # inner products at a time
 
 
 def exact_maxsim(queries: Ragged, documents: Ragged, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Q×k document rows (int64) and scores (float32), best first.
+    """Exact late interaction with all documents (Khattab and Zaharia 2020).
 
-    Which of equal scores make the last places, and in which order, is left to torch.
+    Args:
+        queries, documents: their token vectors.
+        k: documents of a query.
+
+    Returns:
+        Q×k document rows (int64) and scores (float32), best first. Which of equal scores make the
+        last places, and in which order, is left to torch.
     """
     import torch
 
@@ -55,7 +61,18 @@ def exact_maxsim(queries: Ragged, documents: Ragged, k: int) -> tuple[np.ndarray
 def scores_of_all(
     query_tokens: Tensor, offsets: np.ndarray, documents: Ragged, groups: list[Any], tile: int
 ) -> Tensor:
-    """Q×N scores of S×D query vectors; documents without vectors score -1."""
+    """Scores of all documents, tile by tile.
+
+    Args:
+        query_tokens: S×D vectors of all queries, one query after another.
+        offsets: Q+1 places where queries begin.
+        documents: their token vectors.
+        groups: documents of similar lengths, which are scored together.
+        tile: documents at a time.
+
+    Returns:
+        Q×N float32; documents without vectors score -1.
+    """
     import torch
 
     device = documents.vectors.device
@@ -94,7 +111,15 @@ def by_length(offsets: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 def pair_scores(
     queries: Ragged, documents: Ragged, query_of: np.ndarray, shown: np.ndarray
 ) -> np.ndarray:
-    """P float32 scores of P (query, document) pairs."""
+    """Late interaction of pairs.
+
+    Args:
+        queries, documents: their token vectors.
+        query_of, shown: P numbers of each pair's query and document.
+
+    Returns:
+        P float32.
+    """
     import torch
 
     from neurosearch.nn.ragged import Ragged

@@ -43,7 +43,15 @@ class Tokens:
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> Tokens:
-    """Tokens of each text, cut at `max_length`; on all cores, without Python's lock."""
+    """Tokens of each text, on all cores, without Python's lock.
+
+    Args:
+        tokenizer: of `tokenizers`; its truncation is set.
+        max_length: tokens of a text, special ones included; what is beyond is cut.
+
+    Returns:
+        The texts' ids, flat, in their order.
+    """
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
     ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]

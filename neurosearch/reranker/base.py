@@ -95,7 +95,15 @@ class PairScores(RunArtifact):
     request: RetrievalRequest
 
     def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
-        """P scores of P (query number, product row) pairs."""
+        """Scores of pairs.
+
+        Args:
+            query: P numbers of the request's queries.
+            row: P rows of products.
+
+        Returns:
+            P numbers; more is better.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it scores")
 
     def answer(self, runtime: Runtime) -> Run:

@@ -94,9 +94,15 @@ def all_scores(
 
 
 def top(scores: np.ndarray, k: int, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and scores of the best k that score above zero, best first.
+    """The best k that score above zero, best first.
 
-    Ties in descending order of `places` (those of the product ids), also at the last rank.
+    Args:
+        scores: N float32.
+        places: N ranks of the product ids; ties come in their descending order, also at the last
+            rank.
+
+    Returns:
+        Rows (int64) and scores (float32), at most k.
     """
     rows = np.flatnonzero(scores > 0)
     if k < len(rows):

@@ -132,7 +132,17 @@ class Scoring:
 def batch_search(
     index: Path, queries: list[list[str]], k: int, scorings: Sequence[Scoring], runtime: Runtime
 ) -> list[pl.DataFrame]:
-    """For each scoring, a frame of `query` (number), `row`, `score` (Float32), best first."""
+    """Runs of one index under several scorings, in one call of Java.
+
+    Args:
+        index: its folder.
+        queries: tokens of each.
+        k: products of a query.
+        scorings: BM25's parameters and boosts.
+
+    Returns:
+        For each scoring, a frame of `query` (number), `row`, `score` (Float32), best first.
+    """
     worded = [number for number, tokens in enumerate(queries) if tokens]
     parts = [worded[start : start + BATCH] for start in range(0, len(worded), BATCH)]
     work = [(scoring, part) for scoring in scorings for part in parts]

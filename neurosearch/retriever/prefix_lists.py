@@ -35,10 +35,16 @@ class PrefixLists:
     def probe(
         self, vectors: np.ndarray, widths: Sequence[int], k: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Q×P nodes by the vectors, best first and -1 padded, and how many nodes were compared.
+        """The nearest prefixes of each query, level by level, by the vectors of the tree's nodes.
 
-        `widths`: nodes kept on each level; more of the last one where they hold fewer than `k`
-        products and more were compared.
+        Args:
+            vectors: Q×D of queries.
+            widths: nodes kept on each level; more of the last one where they hold fewer than `k`
+                products and more were compared.
+            k: products that are wanted.
+
+        Returns:
+            Q×P nodes (int64, -1 padded), best first, and Q counts of nodes that were compared.
         """
         import torch
 

@@ -154,7 +154,16 @@ class DevWeight(Artifact[float]):
 
 
 def interpolated(first: Run, scored: Run, weight: float, queries: Queries) -> Run:
-    """Scored products above all others, by weight · scored + (1 - weight) · first, each min-max."""
+    """Scored products above all others, by weight · scored + (1 - weight) · first, each min-max.
+
+    Args:
+        first: the first stage's run.
+        scored: the re-ranker's scores of its candidates.
+        weight: of the re-ranker, 0 to 1.
+
+    Returns:
+        One run: the candidates in their new order, then the rest in the first stage's.
+    """
     keys = ["query_id", "product_id"]
     again = scored.frame.select(*keys)
     reranked = first.frame.join(again, on=keys, how="semi", maintain_order="left")

@@ -71,7 +71,15 @@ class SemanticTokenizer(Recipe):
             )
 
     def fit(self, vectors: np.ndarray, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        """Write what was learnt into `folder`; returns details for the manifest."""
+        """Learn the codes.
+
+        Args:
+            vectors: N×D of the catalogue's products.
+            folder: of the artifact, where what was learnt is written.
+
+        Returns:
+            Details for the manifest.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it is fitted")
 
     def quantizer(self, folder: Path) -> Quantizer:

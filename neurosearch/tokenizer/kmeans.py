@@ -12,7 +12,15 @@ SLACK = 1.1  # of a balanced cluster's size
 def kmeans(
     points: np.ndarray, clusters: int, iterations: int, seed: int, balanced: bool = False
 ) -> np.ndarray:
-    """K×D float32 centroids of N×D points, N at least K."""
+    """Lloyd's k-means on FAISS.
+
+    Args:
+        points: N×D, N at least `clusters`.
+        balanced: clusters of about equal size.
+
+    Returns:
+        K×D float32 centroids.
+    """
     import faiss
     import torch
 

@@ -20,7 +20,16 @@ CHUNK = 8192  # vectors at a time
 
 
 def assign(vectors: np.ndarray, codebooks: np.ndarray, beam: int = 1) -> np.ndarray:
-    """N×L int32 codes of N×D vectors under L×K×D codebooks; `beam` 1 is greedy."""
+    """Codes under residual codebooks, by a beam search over levels.
+
+    Args:
+        vectors: N×D.
+        codebooks: L×K×D.
+        beam: sums kept on each level; 1 is greedy.
+
+    Returns:
+        N×L int32.
+    """
     import torch
 
     levels, size, _ = codebooks.shape
@@ -48,7 +57,16 @@ def assign(vectors: np.ndarray, codebooks: np.ndarray, beam: int = 1) -> np.ndar
 
 
 def last_costs(vectors: np.ndarray, codebooks: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """N×K squared distances to each last code, the codes before it kept."""
+    """What each last code would cost.
+
+    Args:
+        vectors: N×D.
+        codebooks: L×K×D.
+        codes: N×L; all but the last are kept.
+
+    Returns:
+        N×K squared distances.
+    """
     import torch
 
     left = torch.from_numpy(residuals(vectors, codebooks[:-1], codes[:, :-1]))

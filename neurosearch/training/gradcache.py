@@ -23,10 +23,16 @@ def cached_backward(
     loss_of: Callable[[Tensor], Tensor],
     backward: Callable[[Tensor], None],
 ) -> Tensor:
-    """Accumulate the gradient of loss_of(cat of encode(chunk)) and return the loss, detached.
+    """The gradient of a loss over a batch that does not fit at once (GradCache, Gao et al. 2021).
 
-    `loss_of` maps N×D vectors to a scalar; `backward` runs a backward pass (Lightning's
-    manual_backward, or Tensor.backward).
+    Args:
+        encode: a chunk to N×D vectors.
+        chunks: of the batch.
+        loss_of: all N×D vectors to a scalar.
+        backward: runs a backward pass (Lightning's manual_backward, or Tensor.backward).
+
+    Returns:
+        The loss, detached; gradients are accumulated in the parameters.
     """
     import torch
 

@@ -64,7 +64,16 @@ class Schedule(Recipe):
 
 
 def learning_rate_factor(schedule: Schedule, step: int, steps: int) -> float:
-    """What the rate is multiplied by at a step."""
+    """What the learning rate is multiplied by at a step: a linear rise, then the schedule's decay.
+
+    Args:
+        schedule: its warm-up (a share of the steps) and decay.
+        step: from 0.
+        steps: of the whole training.
+
+    Returns:
+        0 to 1.
+    """
     import math
 
     rise = max(1, round(schedule.warmup * steps))

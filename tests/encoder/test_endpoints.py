@@ -230,7 +230,7 @@ def test_a_refusal_says_why_and_shows_no_key(service: Any, runtime: Runtime, mon
     with pytest.raises(InputError, match=r"400 .*no model m for \*\*\*"):
         live.encode(["a"])
     monkeypatch.setenv("OPENAI_API_KEY", "very\nsecret")
-    with pytest.raises(InputError, match="OPENAI_API_KEY: .* what no key can have") as caught:
+    with pytest.raises(InputError, match=r"OPENAI_API_KEY: .* what no key can have") as caught:
         live.encode(["a"])
     assert "secret" not in str(caught.value)
 

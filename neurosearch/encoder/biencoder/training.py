@@ -274,7 +274,16 @@ class BiEncoderModule(TrainingModule):
 def exact_search(
     queries: np.ndarray, products: np.ndarray, k: int, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Exact top k by inner product, in slices of queries so that memory stays bounded."""
+    """Exact top k by inner product, in slices of queries so that memory stays bounded.
+
+    Args:
+        queries: Q×D float32.
+        products: N×D float32.
+        k: at most N.
+
+    Returns:
+        Q×k rows (int64) and scores (float32), best first.
+    """
     k = min(k, len(products))
     places, scores = [], []
     against = torch.from_numpy(products).to(device)

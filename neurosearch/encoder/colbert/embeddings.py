@@ -206,7 +206,17 @@ def _is_whole(path: Path) -> bool:
 
 
 def pooled(vectors: np.ndarray, offsets: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each text's vectors in ceil(n / factor) clusters (Ward on unit vectors), as unit means."""
+    """Merge each text's vectors into ceil(n / factor) unit means of Ward clusters (Clavié et al.
+    2024).
+
+    Args:
+        vectors: S×D unit vectors of all texts, one text after another.
+        offsets: N+1 places where texts begin.
+        factor: how many vectors become one.
+
+    Returns:
+        The pooled vectors and their offsets.
+    """
     from scipy.cluster.hierarchy import fcluster, linkage
 
     parts, counts = [], []
