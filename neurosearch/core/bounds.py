@@ -74,7 +74,8 @@ def setting(default: Any, *, identity: bool = True, **limits: Any) -> Any:
 
     `identity`: whether it changes the result, and so the fingerprint.
     """
-    return field(default=default, metadata={**bounds(**limits), "identity": identity})
+    limited: dict[str, Any] = dict(bounds(**limits)) if limits else {}
+    return field(default=default, metadata={**limited, "identity": identity})
 
 
 def within(key: str, value: float | None, **limits: float) -> None:

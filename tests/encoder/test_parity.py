@@ -293,7 +293,7 @@ def test_pickled_weights_are_loaded_where_allowed(
     network = BertModel.from_pretrained(folder)
     (folder / "model.safetensors").unlink()
     torch.save(network.state_dict(), folder / "pytorch_model.bin")
-    with pytest.raises(InputError, match=r"pickled: can't be loaded|pickled weights"):
+    with pytest.raises(InputError, match="pickled can't be loaded"):
         Sentence(model=str(folder)).live(runtime)
     recipe = Sentence(model=str(folder), allow=("pickle",), query_prefix="")
     live = recipe.prefixed(recipe.live(runtime))

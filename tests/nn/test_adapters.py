@@ -106,7 +106,7 @@ def test_only_the_adapter_is_trained(
     learnt = {name: weight for name, weight in weights.items() if "lora_B" in name}
     assert learnt and all(weight.abs().max() > 0 for weight in learnt.values())
     key = "encoder.layer.0.attention.self.query.weight"
-    prefix = "query.network.base_model.model."
+    prefix = "product.network.base_model.model."  # the first name of the shared tower
     known = {name.removeprefix(prefix).replace(".base_layer", ""): w for name, w in weights.items()}
     changed = [name for name, w in before.items() if name in known and not w.equal(known[name])]
     assert len(set(known) & set(before)) > 20
