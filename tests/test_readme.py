@@ -74,7 +74,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory, toy_outputs: Path) -> Path
 def test_it_runs(command: str, published: Path, outputs: Path) -> None:
     words = shlex.split(command.replace("/your/folder", str(published)))
     toy = ["runtime.threads=1"]
-    toy += [] if "task=" in command else ["evaluation.resamples=200"]
+    few = ["evaluation.resamples=200", "evaluation.latency.queries=20"]
+    toy += [] if "task=" in command else few
     if "data=" not in command:
         toy += ["debug=tiny"]
     places = {"NEUROSEARCH_DATA": str(published), "NEUROSEARCH_OUTPUTS": str(outputs)}

@@ -178,7 +178,7 @@ def test_scores_of_pairs(api: str, service: Any, runtime: Runtime) -> None:
         recipe.asked(["new"], products, np.array([0]), np.array([0]), runtime)
 
 
-def test_two_processes_keep_answers(tmp_path: Path) -> None:
+def test_two_users_of_one_file_keep_answers(tmp_path: Path) -> None:
     first, second = (endpoint.Answers(tmp_path / "a.sqlite") for _ in range(2))
     first.keep({"a": b"1"})
     second.keep({"b": b"2", "a": b"1"})
