@@ -278,7 +278,8 @@ def encode_resumably(
             advance(len(rows[number]))
     shards.close()
     if not np.isfinite(shards.vectors).all():
-        raise RuntimeError(f"some vectors of {what} are not finite")
+        name = type(live).__name__
+        raise InputError(f"{name}: some vectors of {what} are not finite; are its weights damaged?")
     if len(texts) and not shards.vectors.any():
         raise InputError(f"{type(live).__name__}: all vectors of {what} are zeros")
     if rank:

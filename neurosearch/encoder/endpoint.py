@@ -142,7 +142,7 @@ class LiveEndpoint:
             array = np.asarray(vectors, dtype=np.float32)
         except (LookupError, TypeError, ValueError) as error:
             raise service.refused(f"no embeddings came back ({error!r})") from None
-        width = getattr(self, "dimensions", None)  # none before the first text
+        width = getattr(self, "dimensions", recipe.dimensions)  # known after the first text
         shaped = array.ndim == 2 and len(array) == len(texts) and array.shape[1] > 0
         if not shaped or not np.isfinite(array).all() or width not in (None, array.shape[1]):
             raise service.refused(f"{len(texts)} texts gave numbers of the shape {array.shape}")
@@ -163,5 +163,7 @@ def _vectors(
         found: list[list[float]] = service.post("embed", {**body, **more})["embeddings"]["float"]
         return found
     body = {"model": recipe.model, "input": texts, "encoding_format": "float", **size}
-    rows = sorted(service.post("embeddings", body)["data"], key=lambda row: int(row["index"]))
-    return [row["embedding"] for row in rows]
+    by_place = {
+        int(row["index"]): row["embedding"] for row in service.post("embeddings", body)["data"]
+    }
+    return [by_place[number] for number in range(len(texts))]

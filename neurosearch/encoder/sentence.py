@@ -19,7 +19,7 @@ from neurosearch.core.recipe import PRECISIONS
 from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.base import Encoder, Leading, LiveEncoder
 from neurosearch.nn.pretrained import ALLOWED, local_folder, model_folder, weights_digest
-from neurosearch.nn.sentence_folder import POOLINGS, SentenceFolder, read_folder
+from neurosearch.nn.sentence_folder import POOLINGS, SentenceFolder, read_folder, refuse_other_kinds
 
 LONGEST = 512  # tokens, of a model whose folder names no limit
 _LABELS = {
@@ -57,7 +57,7 @@ class Sentence(Encoder):
         super().__post_init__()
         folder = local_folder(self.model)
         if folder is not None:  # a model of the hub is checked once it is here
-            read_folder(folder)
+            self.folder()
 
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
         folder = self.folder()
@@ -76,7 +76,8 @@ class Sentence(Encoder):
             tower: TextTower = self.tower()
             length = self.max_length or folder.max_length or LONGEST
             live = LiveText(tower, tower, (length, length), self.precision, runtime)
-        return live if self.dimensions is None else Leading(live, self.dimensions)
+        kept = self.dimensions or (None if self._is_foreign(folder) else folder.dimensions)
+        return live if kept is None else Leading(live, kept)
 
     def prefixed(self, live: LiveEncoder) -> LiveEncoder:
         # LiveForeign hands its prefixes over itself.
@@ -93,7 +94,11 @@ class Sentence(Encoder):
 
     def folder(self) -> SentenceFolder:
         """How the model's folder says that vectors are made."""
-        return read_folder(self._place())
+        refuse_other_kinds(self._place())
+        folder = read_folder(self._place())
+        if folder.static is not None and not folder.foreign and self.pooling is not None:
+            raise self.error("pooling", "can't be chosen: this model is a table without a network")
+        return folder
 
     def _place(self) -> Path:
         return model_folder(self.model, "encoder.model", self.allow)

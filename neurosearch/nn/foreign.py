@@ -17,7 +17,7 @@ from neurosearch.core.digests import files_below
 from neurosearch.core.errors import InputError, first_line
 from neurosearch.core.ragged import offsets_of
 from neurosearch.core.runtime import Runtime
-from neurosearch.nn.pretrained import read_json
+from neurosearch.nn.pretrained import check_tokenizer, check_weights, read_json
 from neurosearch.nn.tokens import character_lengths
 
 BATCH = 32  # texts
@@ -49,8 +49,11 @@ def loaded(
     except (ImportError, AttributeError):
         reason = "needs sentence-transformers 6 or newer: pip install sentence-transformers"
         raise InputError(f"{folder}: {reason}") from None
-    if "pickle" not in allow:
-        refuse_pickled(folder)
+    for place in sorted({file.parent for file in files_below(folder)}):
+        if "pickle" not in allow:
+            check_weights(place)
+    if not any(file.name.startswith(("tokenizer", "vocab")) for file in files_below(folder)):
+        check_tokenizer(folder)
     try:
         device = str(runtime.torch_device())
         model = model_class(
@@ -67,15 +70,6 @@ def loaded(
             first = "it brings code of its own, which runs with allow=[remote_code] only"
         raise InputError(f"{folder}: can't be loaded ({first})") from None
     return model.to(torch.bfloat16 if precision == "bf16" else torch.float32).eval()
-
-
-def refuse_pickled(folder: Path) -> None:
-    """Raise InputError where a module's only weights are pickled, which may hold code."""
-    for path in sorted(files_below(folder)):
-        pickled = path.name == "pytorch_model.bin"
-        if pickled and not (path.parent / "model.safetensors").is_file():
-            reason = "pickled weights, which may hold code, are loaded with allow=[pickle] only"
-            raise InputError(f"{path}: {reason}")
 
 
 class LiveForeign:

@@ -13,7 +13,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.ragged import offsets_of
 from neurosearch.core.runtime import Runtime
 from neurosearch.nn.foreign import loaded
-from neurosearch.nn.pretrained import WHOLE, model_folder, model_source, read_json
+from neurosearch.nn.pretrained import WHOLE, check_tokenizer, model_folder, model_source, read_json
 from neurosearch.nn.sentence_folder import ACTIVATIONS, longest_text
 from neurosearch.nn.text_encoder import check_vocabulary, padded
 from neurosearch.nn.tokens import Tokens, batches_by_budget
@@ -63,6 +63,7 @@ class PairClassifier:
     def __init__(self, recipe: Any, folder: Path, config: dict[str, Any], runtime: Runtime) -> None:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+        check_tokenizer(folder)
         with model_source(KEY, str(folder)) as source:
             network = AutoModelForSequenceClassification.from_pretrained(source, **WHOLE)
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)

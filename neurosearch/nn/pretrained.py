@@ -202,12 +202,30 @@ def read_json(path: Path, kind: type = dict) -> Any:
     return value
 
 
+def check_tokenizer(folder: Path) -> None:
+    """Raise InputError for a folder without a tokenizer: transformers would make one up."""
+    files = [
+        file for kind in ("tokenizer.json", "vocab.*", "*.model") for file in folder.glob(kind)
+    ]
+    if not files:
+        raise InputError(f"{folder / 'tokenizer.json'}: no such file: the folder has no tokenizer")
+
+
+def check_weights(folder: Path) -> None:
+    """Raise InputError for a folder whose only weights are pickled, which may hold code."""
+    pickled = folder / "pytorch_model.bin"
+    if pickled.is_file() and not any(folder.glob("*.safetensors")):
+        reason = "pickled weights, which may hold code, are loaded with allow=[pickle] only"
+        raise InputError(f"{pickled}: {reason}")
+
+
 @contextmanager
 def model_source(key: str, model: str) -> Iterator[str]:
     """Where transformers finds `model`; what it raises where it can't becomes an InputError."""
     from transformers.utils import logging
 
     folder = model_folder(model, key)
+    check_weights(folder)
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # weights are read in a moment
     try:

@@ -67,6 +67,7 @@ class SentenceFolder:
         prompts: what stands before a query, and before a product.
         similarity: `cosine`, `dot`, `euclidean` or `manhattan`.
         static: folder of a table of token vectors, instead of a transformer.
+        dimensions: the first of a vector's that are kept; None for all.
         foreign: the first module that only sentence-transformers itself can compute; '' for none.
     """
 
@@ -79,6 +80,7 @@ class SentenceFolder:
     prompts: tuple[str, str] = ("", "")
     similarity: str = "cosine"
     static: Path | None = None
+    dimensions: int | None = None
     foreign: str = ""
 
 
@@ -124,7 +126,13 @@ def read_folder(folder: Path, key: str = "encoder.model") -> SentenceFolder:
         prompts=_prompts(facts, settings),
         similarity=facts.get("similarity_fn_name") or "cosine",
         normalized=kinds[-1:] == ["Normalize"],
+        dimensions=facts.get("truncate_dim"),
     )
+    if read.similarity in ("euclidean", "manhattan") and not read.normalized:
+        raise InputError(
+            f"{settings}: vectors are compared by their {read.similarity} distance, and here by "
+            "cosine or inner product only"
+        )
     middle = list(zip(kinds[1:], places[1:], strict=True))
     if kinds[-1:] == ["Normalize"]:
         middle = middle[:-1]
@@ -143,6 +151,17 @@ def read_folder(folder: Path, key: str = "encoder.model") -> SentenceFolder:
     if not include_prompt:
         foreign = foreign or "Pooling without the prompt"
     return replace(read, pooling=pooling, layers=layers, foreign=foreign)
+
+
+def refuse_other_kinds(folder: Path, key: str = "encoder.model") -> None:
+    """Raise InputError for a model that gives no vector a text: a ColBERT, a cross-encoder."""
+    settings, config = folder / "config_sentence_transformers.json", folder / "config.json"
+    kind = read_json(settings).get("model_type") if settings.is_file() else None
+    names = read_json(config).get("architectures") or [] if config.is_file() else []
+    if kind in ("ColBERT", "MultiVectorEncoder", "CrossEncoder", "SparseEncoder"):
+        raise InputError(f"{key}: {folder} is a {kind}, no sentence encoder")
+    if "HF_ColBERT" in names:
+        raise InputError(f"{key}: {folder} is a ColBERT, no sentence encoder")
 
 
 def prompts_of(model: str, key: str = "encoder.model") -> tuple[str, str]:
@@ -225,7 +244,7 @@ def _prompts(facts: dict[str, Any], path: Path) -> tuple[str, str]:
         raise InputError(f"{path}: default_prompt_name is {default!r}, which is no prompt there")
     usual = prompts.get(default) or ""
     query, product = (
-        next((prompts[name] for name in names if prompts.get(name)), usual) for names in _SIDES
+        next((prompts[name] or "" for name in names if name in prompts), usual) for names in _SIDES
     )
     return query, product
 

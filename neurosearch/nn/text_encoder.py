@@ -32,7 +32,13 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.nn.adapters import merged
 from neurosearch.nn.pooling import load_layers, pool, pool_packed, pools_packed
-from neurosearch.nn.pretrained import WHOLE, model_folder, model_source, refuse_longer
+from neurosearch.nn.pretrained import (
+    WHOLE,
+    check_tokenizer,
+    model_folder,
+    model_source,
+    refuse_longer,
+)
 from neurosearch.nn.sentence_folder import SentenceFolder, adapted, read_folder
 from neurosearch.nn.tokens import Tokens, batches_by_budget, character_lengths, tokenize
 
@@ -214,6 +220,8 @@ def load_pretrained(model: str, key: str = "encoder.model") -> tuple[Any, Any]:
         return merged(network, folder), load_tokenizer(str(folder)) if own else tokenizer
     with model_source(key, model) as source:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        if getattr(config, "is_encoder_decoder", False):
+            raise InputError(f"{key}={model!r}: a {config.model_type} reads and writes: no encoder")
         if hasattr(config, "attention_probs_dropout_prob"):
             config.attention_probs_dropout_prob = 0.0
         known = _network(source, config)
@@ -276,12 +284,18 @@ def load_tokenizer(source: str) -> Any:
 
     # The tokenizer's threads are ours to count; forks of them only warn.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    check_tokenizer(Path(source))
     file, config = Path(source) / "tokenizer.json", Path(source) / "tokenizer_config.json"
     # What a tokenizer adds is in its own file, unless its config says otherwise.
     added = config.exists() and re.search(r'"add_(bos|eos)_token"', config.read_text("utf-8"))
     if file.exists() and not added:
-        return Tokenizer.from_file(str(file))
-    return AutoTokenizer.from_pretrained(source, trust_remote_code=False).backend_tokenizer
+        tokenizer = Tokenizer.from_file(str(file))
+    else:
+        slow = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = slow.backend_tokenizer
+    tokenizer.no_padding()  # some files pad every text to a fixed length
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 class LiveText:

@@ -41,6 +41,12 @@ class Dense(Retriever):
 
     floor: ClassVar[float | None] = FLOOR
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.encoder, Encoder):
+            kind = type(self.encoder).__name__
+            raise self.error("encoder", f"is a {kind}, which gives no vector a text")
+
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         queries = self.encoder.query_embeddings(data, request.split, request.query)
         if request.pool == "judged":

@@ -1,9 +1,10 @@
 """`task=export retriever=dense/finetuned`: a part of a system as a folder for other libraries.
 
 Bi-encoders become folders of sentence-transformers (one, or one for each side where the towers
-differ), cross-encoders its `CrossEncoder`, ColBERT a folder of PyLate, an index a FAISS file with
-the ids of its vectors. A model card (README.md) is written from what was recorded: the base model,
-the data, the recipe, the command, and the row of the table where a job measured this very system.
+differ), cross-encoders its `CrossEncoder`, ColBERT a folder of PyLate, a generator a T5 of
+transformers, an index a FAISS file with the ids of its vectors. A model card (README.md) is written
+from what was recorded: the base model, the data, the recipe, the command, and the row of the table
+where a job measured this very system.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ class Export(Task):
         part, address = self._chosen(job, job.retriever.exports(job.dataset, request))
         partly = place.with_name(f".{place.name}.partly")
         shutil.rmtree(partly, ignore_errors=True)
-        partly.mkdir(parents=True)
+        try:
+            partly.mkdir(parents=True)
+        except OSError as error:
+            raise InputError(f"task.folder: {place} can't be made ({error.strerror})") from None
         try:
             part.write(partly, job.runtime)
             write_whole(partly / "README.md", _card(job, part, address).encode())
@@ -62,7 +66,7 @@ class Export(Task):
         if not parts:
             raise InputError(
                 f"{job.retriever.label()} can't be exported: bi-encoders, ColBERT, cross-encoders "
-                "and indexes can, such as retriever=dense/finetuned"
+                "and T5s that were trained can, and indexes; such as retriever=dense/finetuned"
             )
         if self.part is not None and self.part not in parts:
             raise InputError(f"task.part={self.part!r} is none of {', '.join(parts)}")

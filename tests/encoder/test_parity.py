@@ -319,3 +319,33 @@ def test_code_of_a_model_runs_where_allowed(tmp_path: Path, runtime: Runtime) ->
     with pytest.raises(InputError, match=r"runs with allow=\[remote_code\] only") as caught:
         Sentence(model=str(folder)).live(runtime)
     assert "\n" not in str(caught.value) and not mark.exists()
+
+
+def test_what_a_folder_says_of_its_vectors(
+    base: Callable[[str], Path], tmp_path: Path, runtime: Runtime
+) -> None:
+    modules = [Transformer(str(base("bert"))), Pooling(32), Normalize()]
+    folder = saved(tmp_path / "short", modules, truncate_dim=16)
+    vectors = Sentence(model=str(folder)).live(runtime).encode(TEXTS)
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+    assert vectors.shape == theirs.shape == (len(TEXTS), 16)
+    scaled = theirs / np.linalg.norm(theirs, axis=1, keepdims=True)
+    assert vectors == pytest.approx(scaled, abs=2e-5)
+    prompts = {"query": "", "document": "", "other": "red green "}
+    folder = saved(tmp_path / "named", modules, prompts=prompts, default_prompt_name="other")
+    recipe = Sentence(model=str(folder))
+    model = SentenceTransformer(str(folder), device="cpu")
+    live = recipe.prefixed(recipe.live(runtime))
+    assert live.encode(TEXTS) == pytest.approx(model.encode_query(TEXTS), abs=2e-5)
+    euclidean = saved(tmp_path / "far", modules[:2], similarity_fn_name="euclidean")
+    with pytest.raises(InputError, match="compared by their euclidean distance"):
+        Sentence(model=str(euclidean))
+    settings = folder / "config_sentence_transformers.json"
+    settings.write_text(json.dumps({"model_type": "CrossEncoder"}))
+    with pytest.raises(InputError, match="is a CrossEncoder, no sentence encoder"):
+        Sentence(model=str(folder))
+    (euclidean / "config_sentence_transformers.json").unlink()
+    for file in euclidean.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(InputError, match="the folder has no tokenizer"):
+        Sentence(model=str(euclidean)).live(runtime)

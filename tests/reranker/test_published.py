@@ -213,3 +213,24 @@ def test_a_head_of_several_labels_is_no_start(save: Any, runtime: Runtime) -> No
     with pytest.raises(InputError, match="has a head of 3 labels"):
         recipe = CrossEncoderRecipe(gain=GAIN, model=str(save("bert", labels=3)), **SHORT)
         cross_tower(recipe)
+
+
+def test_a_tokenizer_that_pads_all_texts_alike(runtime: Runtime) -> None:
+    """The file that comes with MiniLM pads to 128 tokens: no number may hang on that."""
+    recipe = CrossEncoderRecipe(gain=GAIN)
+    tower = cross_tower(recipe)
+    tokens = tower.tokens(["red lamp"], 24, False)
+    assert tower.tokenizer.decode(tokens.ids.tolist(), skip_special_tokens=False) == (
+        "[CLS] red lamp [SEP]"
+    )
+
+
+def test_a_folder_without_a_tokenizer(save: Any, tmp_path: Path, runtime: Runtime) -> None:
+    """transformers would make up one that knows no word."""
+    folder = shutil.copytree(save("bert"), tmp_path / "wordless")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / file).unlink()
+    with pytest.raises(InputError, match="the folder has no tokenizer"):
+        Published(model=str(folder)).loaded(runtime)
+    with pytest.raises(InputError, match="the folder has no tokenizer"):
+        cross_tower(CrossEncoderRecipe(gain=GAIN, model=str(folder), **SHORT))

@@ -71,3 +71,14 @@ def test_only_cosines_have_a_floor() -> None:
     assert floor_of(np.array([0.2, -1.0, 1.00001])) == -1.0
     assert floor_of(np.array([])) == -1.0
     assert floor_of(np.array([0.2, 7.5])) is None
+
+
+def test_an_encoder_of_another_kind_is_refused() -> None:
+    from neurosearch.encoder.colbert.published import PublishedColBERT
+    from neurosearch.encoder.sentence import Sentence
+    from neurosearch.retriever.late_interaction import LateInteraction
+
+    with pytest.raises(InputError, match="encoder is a PublishedColBERT, which gives no vector"):
+        Dense(PublishedColBERT())  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="encoder is a Sentence, which gives no vectors of tokens"):
+        LateInteraction(encoder=Sentence())  # type: ignore[arg-type]

@@ -9,8 +9,8 @@ from typing import Any
 from neurosearch.core.bounds import bounds
 from neurosearch.core.digests import content
 from neurosearch.core.recipe import Recipe
-from neurosearch.nn.pretrained import weights_digest
-from neurosearch.nn.sentence_folder import POOLINGS
+from neurosearch.nn.pretrained import model_folder, weights_digest
+from neurosearch.nn.sentence_folder import POOLINGS, refuse_other_kinds
 from neurosearch.training.weights import save_weights
 
 TOWERS = ("shared", "query_product")
@@ -52,6 +52,7 @@ def load_towers(shape: TowerShape, weights: Path | None, seed: int = 0) -> Any:
     from neurosearch.nn.adapters import with_adapter
     from neurosearch.nn.text_encoder import TextTower
 
+    refuse_other_kinds(model_folder(shape.model, "encoder.model"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         towers: Any = nn.Module()
