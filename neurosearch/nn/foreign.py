@@ -17,7 +17,7 @@ from neurosearch.core.digests import files_below
 from neurosearch.core.errors import InputError, first_line
 from neurosearch.core.ragged import offsets_of
 from neurosearch.core.runtime import Runtime
-from neurosearch.nn.pretrained import check_tokenizer, check_weights, read_json
+from neurosearch.nn.pretrained import check_tokenizer, check_weights, declared_kind
 from neurosearch.nn.tokens import character_lengths
 
 BATCH = 32  # texts
@@ -166,9 +166,7 @@ class ForeignTokens:
 
 def _check_late_interaction(folder: Path) -> None:
     """Raise InputError for a model of another kind, to which a random layer would be added."""
-    settings, config = folder / "config_sentence_transformers.json", folder / "config.json"
-    kind = read_json(settings).get("model_type") if settings.is_file() else None
-    names = read_json(config).get("architectures") or [] if config.is_file() else []
+    kind, names = declared_kind(folder)
     if kind not in ("ColBERT", "MultiVectorEncoder") and not any(
         name == "HF_ColBERT" or name.endswith("ForRetrieval") for name in names
     ):

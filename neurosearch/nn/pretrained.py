@@ -102,7 +102,7 @@ def weights_digest(model: str) -> str:
 def _bases(folder: Path) -> list[str]:
     """The models that adapters in `folder` change (PEFT's adapter_config.json)."""
     names = []
-    for path in sorted(folder.rglob("adapter_config.json")):
+    for path in sorted(f for f in files_below(folder) if f.name == "adapter_config.json"):
         try:
             name = json.loads(path.read_text("utf-8")).get("base_model_name_or_path")
         except (OSError, ValueError, AttributeError):
@@ -200,6 +200,17 @@ def read_json(path: Path, kind: type = dict) -> Any:
         named = "a list" if kind is list else "an object"
         raise InputError(f"{path}: {named} is expected")
     return value
+
+
+def declared_kind(folder: Path) -> tuple[str, list[str]]:
+    """What a model's folder says that it is: sentence-transformers' class, and architectures.
+
+    Either is empty where it says nothing.
+    """
+    settings, config = folder / "config_sentence_transformers.json", folder / "config.json"
+    kind = read_json(settings).get("model_type") if settings.is_file() else None
+    names = read_json(config).get("architectures") if config.is_file() else None
+    return str(kind or ""), [str(name) for name in names or []]
 
 
 def check_tokenizer(folder: Path) -> None:

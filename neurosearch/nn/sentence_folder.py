@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from neurosearch.core.errors import InputError
-from neurosearch.nn.pretrained import model_folder, read_json
+from neurosearch.nn.pretrained import declared_kind, model_folder, read_json
 
 ADAPTER = "adapter_config.json"  # of PEFT: the folder changes another model
 POOLINGS = ("mean", "cls", "max", "sqrt", "weighted", "last")
@@ -155,9 +155,7 @@ def read_folder(folder: Path, key: str = "encoder.model") -> SentenceFolder:
 
 def refuse_other_kinds(folder: Path, key: str = "encoder.model") -> None:
     """Raise InputError for a model that gives no vector a text: a ColBERT, a cross-encoder."""
-    settings, config = folder / "config_sentence_transformers.json", folder / "config.json"
-    kind = read_json(settings).get("model_type") if settings.is_file() else None
-    names = read_json(config).get("architectures") or [] if config.is_file() else []
+    kind, names = declared_kind(folder)
     if kind in ("ColBERT", "MultiVectorEncoder", "CrossEncoder", "SparseEncoder"):
         raise InputError(f"{key}: {folder} is a {kind}, no sentence encoder")
     if "HF_ColBERT" in names:

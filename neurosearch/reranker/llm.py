@@ -46,7 +46,7 @@ class LLM(Reranker):
 
     model: str
     endpoint: str = "http://localhost:8000/v1"
-    key: str = "OPENAI_API_KEY"
+    key: str = setting("OPENAI_API_KEY", identity=False)
     prompt: str = PROMPT
     budget: int = setting(1000, least=0, identity=False)
     fields: tuple[str, ...] = ("title",)

@@ -15,7 +15,7 @@ from neurosearch.core.ragged import offsets_of
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Catalogue
 from neurosearch.nn.pooling import pool, pool_packed
-from neurosearch.nn.pretrained import WHOLE, model_folder, model_source, read_json
+from neurosearch.nn.pretrained import WHOLE, declared_kind, model_folder, model_source
 from neurosearch.nn.text_encoder import (
     check_length,
     check_vocabulary,
@@ -170,9 +170,8 @@ class PublishedTower(CrossTower):
 
 def cross_tower(recipe: Any) -> CrossTower:
     """The network before training: a published head goes on, any other model gets a new one."""
-    path = model_folder(recipe.model, "reranker.model") / "config.json"
-    names = read_json(path).get("architectures") or [] if path.is_file() else []
-    classifies = any(str(name).endswith("ForSequenceClassification") for name in names)
+    _, names = declared_kind(model_folder(recipe.model, "reranker.model"))
+    classifies = any(name.endswith("ForSequenceClassification") for name in names)
     return PublishedTower(recipe) if classifies else CrossTower(recipe)
 
 
