@@ -50,13 +50,7 @@ def build_together(artifact: Artifact[Any], folder: Path, runtime: Runtime) -> A
     from torch import multiprocessing
     from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
-    device = runtime.torch_device()
-    if device.type == "cuda":
-        import torch
-
-        there = torch.cuda.device_count()
-        if runtime.devices > there:
-            raise InputError(f"runtime.devices={runtime.devices}, but torch sees {there} GPUs")
+    device = runtime.torch_devices()[0]
     made = folder / "processes"  # a killed attempt's goes with the next one's
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir()

@@ -89,6 +89,21 @@ class Runtime:
             raise InputError(f"runtime.device={self.device}, but torch sees no CUDA device")
         return torch.device(name)
 
+    def torch_devices(self) -> list[Any]:
+        """`devices` of them: GPUs from the first one on, or the CPU as often.
+
+        Raises InputError where there are fewer GPUs.
+        """
+        import torch
+
+        first = self.torch_device()
+        if self.devices == 1 or first.type != "cuda":
+            return [first] * self.devices
+        there = torch.cuda.device_count()
+        if self.devices > there:
+            raise InputError(f"runtime.devices={self.devices}, but torch sees {there} GPUs")
+        return [torch.device("cuda", number) for number in range(self.devices)]
+
     def batch_budget(self, device: Any) -> int:
         """Padded tokens a batch on `device`."""
         return self.tokens_per_batch or (65_536 if device.type == "cuda" else 2_048)

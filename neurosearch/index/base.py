@@ -39,6 +39,13 @@ class LiveIndex:
     encoder: str
     rows: np.ndarray | None = None
 
+    def on(self, runtime: Runtime) -> LiveIndex:
+        """This index with the runtime's threads, or on its devices where it can use them."""
+        import faiss
+
+        faiss.omp_set_num_threads(runtime.cpu_threads)
+        return self
+
     def search(self, queries: Embeddings, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Q×k rows (int64, -1 padded) and scores (float32), best first.
 
@@ -176,3 +183,15 @@ def reduced(recipe: Index, vectors: np.ndarray) -> Any:
     index.prepend_transform(transform)
     index.ntotal = inner.ntotal
     return index
+
+
+def behind_reduction(index: Any, vectors: np.ndarray) -> tuple[Any, np.ndarray]:
+    """The FAISS index that holds the reduced vectors, and Q×D vectors reduced as those were."""
+    import faiss
+
+    index = faiss.downcast_index(index)
+    if isinstance(index, faiss.IndexPreTransform):
+        for number in range(index.chain.size()):
+            vectors = faiss.downcast_VectorTransform(index.chain.at(number)).apply(vectors)
+        index = faiss.downcast_index(index.index)
+    return index, vectors

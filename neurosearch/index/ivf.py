@@ -8,18 +8,14 @@ from typing import Any
 import numpy as np
 
 from neurosearch.core.bounds import setting
-from neurosearch.index.base import Index, LiveIndex
+from neurosearch.index.base import Index, LiveIndex, behind_reduction
 
 
 @dataclass(frozen=True)
 class LiveIVF(LiveIndex):
     def compared(self, vectors: np.ndarray) -> np.ndarray:
         """Q int64: the centroids, and what the probed lists hold."""
-        import faiss
-
-        inverted: Any = faiss.extract_index_ivf(self.index)
-        if inverted is not self.index and hasattr(self.index, "chain"):
-            vectors = self.index.apply_chain(vectors)
+        inverted, vectors = behind_reduction(self.index, vectors)
         _, cells = inverted.quantizer.search(vectors, inverted.nprobe)
         sizes = np.array([inverted.invlists.list_size(i) for i in range(inverted.nlist)])
         probed: np.ndarray = np.where(cells >= 0, sizes[cells], 0).sum(axis=1)

@@ -77,7 +77,7 @@ class Dense(Retriever):
     def searcher(
         self, data: Artifact[Dataset], request: RetrievalRequest, runtime: Runtime
     ) -> Iterator[Searcher]:
-        index = runtime.get(self._index(data))
+        index = runtime.get(self._index(data)).on(runtime)
         live = self.encoder.loaded(runtime, data)
         yield _DenseSearcher(self.encoder.identity(data), live, index, request.query)
 
@@ -104,12 +104,10 @@ class DenseRun(RunArtifact):
     index: Artifact[LiveIndex]
 
     def answer(self, runtime: Runtime) -> Run:
-        import faiss
-
-        faiss.omp_set_num_threads(runtime.cpu_threads)
         data = runtime.get(self.data)
         embedded = runtime.get(self.queries)
-        rows, scores = runtime.get(self.index).search(embedded, self.request.depth)
+        index = runtime.get(self.index).on(runtime)
+        rows, scores = index.search(embedded, self.request.depth)
         queries = self.request.queries(data)
         floor = floor_of(scores[rows >= 0])
         return Run.from_arrays(rows, scores, queries, data.catalogue, self.request.depth, floor)

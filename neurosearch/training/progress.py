@@ -12,6 +12,7 @@ from typing import Any
 
 from neurosearch.core.digests import file_digest
 from neurosearch.core.runtime import Runtime
+from neurosearch.training.pace import Pace
 from neurosearch.training.resume import save_resume_point
 from neurosearch.training.schedule import Schedule
 
@@ -34,6 +35,7 @@ class Progress:
     steps: int
     monitor: str
     runtime: Runtime
+    pace: Pace
     best: float | None = None
     best_step: int = 0
     best_digest: str = ""
@@ -87,10 +89,16 @@ class Progress:
 
     def save(self, trainer: Any) -> None:
         """Write a resume point every `checkpoint_seconds`."""
+        several = trainer.world_size > 1
+        if several and trainer.global_step % self.logged_every:
+            return  # to agree takes them longer than to look at the time
         due = time.monotonic() - self.saved >= self.runtime.checkpoint_seconds
-        if not trainer.strategy.broadcast(due):  # all processes write it, or none
+        if several:
+            due = trainer.strategy.broadcast(due)  # all processes write it, or none
+        if not due:
             return
-        save_resume_point(trainer, self.folder, self.best_path.name)
+        with self.pace.paused():
+            save_resume_point(trainer, self.folder, self.best_path.name)
         self.saved = time.monotonic()
 
     def write_curves(self, path: Path) -> None:
@@ -115,11 +123,13 @@ def callback_of(progress: Progress, advance: Any) -> Any:
 
         def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
             advance(1)
+            progress.pace.step()
             step = int(trainer.global_step)
             if step % progress.logged_every == 0 or step == progress.steps:
                 progress.log(step, trainer.callback_metrics)
             if step in progress.due:
-                progress.validate(trainer, module)
+                with progress.pace.paused():
+                    progress.validate(trainer, module)
             progress.save(trainer)  # last, so that a step's resume point holds all of the above
 
         def state_dict(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from neurosearch.core.distributed import barrier, world
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log
 from neurosearch.core.runtime import Runtime
+from neurosearch.training.pace import Pace
 from neurosearch.training.progress import Progress, callback_of
 from neurosearch.training.resume import resume_point
 
@@ -35,7 +36,7 @@ def fit(module: TrainingModule, folder: Path, runtime: Runtime) -> dict[str, Any
     `folder`/curves.csv.
 
     Returns:
-        Steps, best score and where it resumed, for the manifest.
+        Steps, how many a second, best score and where it resumed, for the manifest.
 
     Raises:
         InputError: the training diverged.
@@ -56,7 +57,7 @@ def fit(module: TrainingModule, folder: Path, runtime: Runtime) -> dict[str, Any
     checkpoints.mkdir(exist_ok=True)
     if start:
         log.info("training resumes at step %d of %d", start, steps)
-    progress = Progress(checkpoints, schedule, steps, monitor, runtime)
+    progress = Progress(checkpoints, schedule, steps, monitor, runtime, Pace(device))
     where: dict[str, Any] = {"devices": [device.index or 0] if device.type == "cuda" else 1}
     plugins: list[Any] = [_plain_files()]
     if processes > 1:
@@ -108,9 +109,8 @@ def fit(module: TrainingModule, folder: Path, runtime: Runtime) -> dict[str, Any
     if schedule.overfit and losses:
         message = f"the loss went from {losses[0]:.4f} to {losses[-1]:.4f}"
         runtime.say(f"overfitting one batch: {message}")
-    done = int(trainer.global_step)
-    score = progress.best
-    return {"steps": done, "planned steps": steps, f"best {monitor}": score, "resumed at": start}
+    facts = {"steps": int(trainer.global_step), "planned steps": steps, "resumed at": start}
+    return {**facts, f"best {monitor}": progress.best, "steps a second": progress.pace.rate}
 
 
 @contextmanager

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from transformers import BertConfig, BertModel
 
+from neurosearch.core.artifact import Artifact
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
@@ -77,59 +79,70 @@ def test_two_processes_train_and_encode_as_one(steady: str, shop, tmp_path: Path
     assert cosines.min() > 0.999
 
 
-KINDS = [
-    "mined",
-    "late interaction",
-    "late interaction, chunks",
-    "cross-encoder",
-    "generator",
-    "t5",
-]
+@dataclass(frozen=True)
+class Together(Artifact[Path]):
+    """Several trainings, each in a folder, built one after the other by the same processes."""
+
+    kind: ClassVar[str] = "together"
+    spreads: ClassVar[bool] = True
+    parts: tuple[Artifact[Any], ...]
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        for number, part in enumerate(self.parts):
+            own = folder / str(number)
+            own.mkdir(exist_ok=True)
+            part.build(own, runtime)
+        return {}
+
+    def inputs(self) -> list[Artifact[Any]]:
+        return [source for part in self.parts for source in part.inputs()]
+
+    def load(self, folder: Path) -> Path:
+        return folder
 
 
-@pytest.mark.parametrize("which", KINDS)
-def test_other_trainings_are_shared_too(
-    which: str, steady: str, steady_t5: str, shop, tmp_path: Path
-) -> None:
+def test_other_trainings_are_shared_too(steady: str, steady_t5: str, shop, tmp_path: Path) -> None:
     """Texts with many vectors, pairs, examples: the losses are those of one process."""
     schedule = Schedule(epochs=0.5, lr=1e-3, validations=1)
-    curves = []
+    ids = RQKMeans(Hashing(dimensions=64), levels=2, codes=16).semantic_ids(shop)
+    generator = DensePrefix(
+        gain=GAIN,
+        encoder=Sentence(model=steady, max_length=16),
+        shape=replace(SMALL, dropout=0.0),
+        batch_size=63,
+        beam=5,
+        max_length=16,
+        ranking=0.5,
+        soft_targets=True,
+        schedule=schedule,
+    )
+    twice = replace(schedule, epochs=2.0)
+    parts = {
+        "mined": recipe(steady, schedule=twice, negatives=MINED).trained(shop),
+        "late interaction": colbert(steady, schedule=schedule, chunk=0).trained(shop),
+        "in chunks": colbert(steady, schedule=schedule, chunk=7).trained(shop),
+        "cross-encoder": cross(steady, schedule=schedule).trained(shop, NoProcessing(), FIRST),
+        "generator": generator.trained(shop, ids),
+        "t5": T5(gain=GAIN, model=steady_t5, **COMMON | {"schedule": schedule}).trained(shop, ids),
+    }
+    folders = []
     for devices in (1, 2):
         runtime = Runtime(
             tmp_path / str(devices), device="cpu", progress=False, threads=2, devices=devices
         )
-        if which == "mined":
-            trained = recipe(
-                steady, schedule=replace(schedule, epochs=2.0), negatives=MINED
-            ).trained(shop)
-        elif which == "cross-encoder":
-            trained = cross(steady, schedule=schedule).trained(shop, NoProcessing(), FIRST)
-        elif which == "t5":
-            ids = RQKMeans(Hashing(dimensions=64), levels=2, codes=16).semantic_ids(shop)
-            trained = T5(gain=GAIN, model=steady_t5, **COMMON | {"schedule": schedule}).trained(
-                shop, ids
-            )
-        elif which == "generator":
-            encoder = Sentence(model=steady, max_length=16)
-            shape = replace(SMALL, dropout=0.0)
-            common = {"batch_size": 63, "beam": 5, "max_length": 16, "schedule": schedule}
-            recipe_of = DensePrefix(
-                gain=GAIN, encoder=encoder, shape=shape, ranking=0.5, soft_targets=True, **common
-            )
-            ids = RQKMeans(Hashing(dimensions=64), levels=2, codes=16).semantic_ids(shop)
-            trained = recipe_of.trained(shop, ids)
-        else:
-            chunk = 7 if which.endswith("chunks") else 0
-            trained = colbert(steady, schedule=schedule, chunk=chunk).trained(shop)
-        folder = runtime.store.ensure(trained)
-        assert (folder / "curves.csv").exists() and list(folder.glob("*.safetensors"))
-        curves.append(curves_of(folder / "curves.csv"))
-    # The norm is that of the gradient before it is clipped: it would tell a mean from a sum.
-    for metric in ("loss", "gradient norm"):
-        one, two = (own[metric] for own in curves)
-        assert len(one) > 1 and [step for step, _ in one] == [step for step, _ in two]
-        assert [v for _, v in one] == pytest.approx([v for _, v in two], rel=2e-3, abs=1e-3)
-        assert len({round(v, 4) for _, v in one}) > 1
+        folders.append(runtime.get(Together(tuple(parts.values()))))
+    for number, name in enumerate(parts):
+        curves = []
+        for folder in folders:
+            assert list((folder / str(number)).glob("*.safetensors")), name
+            curves.append(curves_of(folder / str(number) / "curves.csv"))
+        # The norm is that of the gradient before it is clipped: it would tell a mean from a sum.
+        for metric in ("loss", "gradient norm"):
+            one, two = (own[metric] for own in curves)
+            assert len(one) > 1 and [step for step, _ in one] == [step for step, _ in two], name
+            values = pytest.approx([v for _, v in two], rel=2e-3, abs=1e-3)
+            assert [v for _, v in one] == values, name
+            assert len({round(v, 4) for _, v in one}) > 1, name
 
 
 def test_what_one_process_refuses_is_said_once(tiny_model: str, shop, tmp_path: Path) -> None:
