@@ -1,9 +1,10 @@
 """Exact search by inner product over vectors that lie on one or several devices.
 
-Rows are held in blocks of a fixed size, whole blocks on each device. A block's products are
-computed alike wherever it lies, so one device and several give the same rows and scores. The best
-of a block are found through its groups' largest scores: the k best rows lie in the k best groups
-(by their largest score), and only those groups are searched.
+Rows are held in blocks of one size, whole blocks on each device. A block's products are computed
+alike wherever it lies, and equal scores are told apart by their rows, so one device and several
+give the same rows and scores. The best of many scores are found through their groups' largest
+ones: the k best rows lie in the k groups whose largest scores are the best (of equal groups, the
+first ones), and only those groups are searched.
 """
 
 from __future__ import annotations
@@ -14,38 +15,40 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK = 2**18  # rows that are compared at a time
+BLOCK = 2**18  # rows whose products are computed at a time
 GROUP = 128  # rows of which the largest score is found first
-QUERIES = 1024  # compared at a time: a block's scores take a gigabyte
+QUERIES = 1024  # compared at a time
+SCORES = 2**28  # held at a time by a device: a gigabyte
 
 
 class ExactSearch:
-    """N vectors on devices, in blocks.
+    """N vectors on devices.
 
     Attributes:
         count: N.
-        dimensions: of a vector.
+        devices: each holds an equal share of the blocks.
     """
 
     def __init__(
-        self, vectors: np.ndarray | Tensor, devices: Sequence[torch.device], block: int = BLOCK
+        self, vectors: np.ndarray, devices: Sequence[torch.device], block: int = BLOCK
     ) -> None:
-        """Copy N×D float32 vectors to devices, each an equal share of the blocks."""
-        self.count, self.dimensions = vectors.shape
+        """Copy N×D float32 vectors to devices; `block`: rows, a multiple of GROUP."""
+        self.count, width = vectors.shape
         self.devices = list(devices)
-        starts = range(0, self.count, block)
-        share = -(-len(starts) // len(self.devices))
-        # Turn by turn, so that all devices have work while the others' calls are issued.
-        order = sorted(range(len(starts)), key=lambda number: (number % share, number))
-        self._blocks: list[tuple[int, Tensor]] = []
-        for number in order:
-            part = vectors[starts[number] : starts[number] + block]
-            held = torch.from_numpy(np.ascontiguousarray(part)) if _is_array(part) else part
-            placed = held.to(self.devices[number // share], torch.float32)
-            self._blocks.append((starts[number], placed))
+        self._block = block = min(block, -(-self.count // GROUP) * GROUP)
+        blocks = -(-self.count // block)
+        share = -(-blocks // len(self.devices))
+        self._shards: list[tuple[int, Tensor]] = []  # first row; blocks × rows × D
+        for first, device in zip(range(0, blocks, share), self.devices, strict=False):
+            held = torch.zeros(min(share, blocks - first), block, width, device=device)
+            for number, rows in enumerate(held):
+                start = (first + number) * block
+                part = np.ascontiguousarray(vectors[start : start + block], dtype=np.float32)
+                rows[: len(part)] = torch.from_numpy(part)
+            self._shards.append((first * block, held))
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The k rows with the largest inner products, best first; of equal ones the lower row.
+        """The rows with the largest inner products, best first; of equal ones the first rows.
 
         Args:
             queries: Q×D float32.
@@ -58,42 +61,72 @@ class ExactSearch:
         scores = np.empty((len(queries), k), dtype=np.float32)
         for start in range(0, len(queries), QUERIES):
             part = slice(start, start + QUERIES)
-            found = self._search(torch.from_numpy(queries[part]), k)
-            rows[part], scores[part] = (values.cpu().numpy() for values in found)
+            asked = torch.from_numpy(np.ascontiguousarray(queries[part]))
+            values, found = unpacked(self._search(asked, k))
+            rows[part], scores[part] = found.cpu().numpy(), values.cpu().numpy()
         return rows, scores
 
     @torch.inference_mode()
-    def _search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        asked = {device: queries.to(device, non_blocking=True) for device in self.devices}
-        found: dict[int, tuple[Tensor, Tensor]] = {}
-        for start, block in self._blocks:
-            scores, rows = best_of(asked[block.device] @ block.T, k)
-            found[start] = (scores, rows + start)
-        first = self.devices[0]
-        # In the order of rows, so that a stable sort keeps equal scores in it.
-        parts = [found[start] for start in sorted(found)]
-        scores = torch.cat([part.to(first, non_blocking=True) for part, _ in parts], dim=1)
-        rows = torch.cat([part.to(first, non_blocking=True) for _, part in parts], dim=1)
-        scores, order = scores.sort(dim=1, descending=True, stable=True)
-        return rows.gather(1, order[:, :k]), scores[:, :k]
+    def _search(self, queries: Tensor, k: int) -> Tensor:
+        """Q×k keys (`packed`), best first."""
+        asked = [queries.to(held.device, non_blocking=True) for _, held in self._shards]
+        step = max(1, SCORES // (len(queries) * self._block))
+        found = []
+        # Device by device inside, so that all have work while the calls of others are issued.
+        for start in range(0, len(self._shards[0][1]), step):
+            for (first, held), texts in zip(self._shards, asked, strict=True):
+                if start < len(held):
+                    row = first + start * self._block
+                    found.append(self._best(held[start : start + step], texts, row, k))
+        device = self._shards[0][1].device
+        keys = torch.cat([part.to(device, non_blocking=True) for part in found], dim=1)
+        return keys.topk(k, dim=1).values
+
+    def _best(self, blocks: Tensor, queries: Tensor, row: int, k: int) -> Tensor:
+        """Keys of the k best rows of blocks that begin at `row`, or of all of them."""
+        scores = queries.new_empty(len(blocks), len(queries), self._block)
+        for block, out in zip(blocks, scores, strict=True):
+            torch.mm(queries, block.T, out=out)
+        there = self.count - row - (len(blocks) - 1) * self._block
+        scores[-1, :, max(0, there) :] = -torch.inf  # rows that only fill the last block
+        return best_of(scores, row, k)
 
 
-def best_of(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row of Q×N scores, or all N: values, and their columns in order."""
-    queries, count = scores.shape
-    k = min(k, count)
-    groups = count // GROUP
-    if count % GROUP or groups <= k:
-        values, columns = scores.topk(k, dim=1)
-    else:
-        grouped = scores.view(queries, groups, GROUP)
-        chosen = grouped.amax(dim=2).topk(k, dim=1).indices
-        inside = grouped.gather(1, chosen[:, :, None].expand(-1, -1, GROUP)).flatten(1)
-        values, places = inside.topk(k, dim=1)
-        columns = chosen.gather(1, places // GROUP) * GROUP + places % GROUP
-    columns, order = columns.sort(dim=1)
-    return values.gather(1, order), columns
+def best_of(scores: Tensor, row: int, k: int) -> Tensor:
+    """Keys of each query's k best, or of all where there are fewer.
+
+    Args:
+        scores: blocks × queries × rows of a block, a multiple of GROUP.
+        row: number of the first.
+        k: wanted.
+    """
+    blocks, queries, size = scores.shape
+    groups = size // GROUP
+    largest = scores.view(blocks, queries, groups, GROUP).amax(dim=3)
+    largest = largest.transpose(0, 1).reshape(queries, blocks * groups)
+    number = torch.arange(blocks * groups, device=scores.device)
+    kept = min(k, blocks * groups)
+    _, chosen = unpacked(packed(largest, number).topk(kept, dim=1).values)
+    query = torch.arange(queries, device=scores.device)[:, None]
+    places = (chosen // groups * queries + query) * groups + chosen % groups
+    inside = scores.view(-1, GROUP)[places].flatten(1)
+    place = torch.arange(GROUP, device=scores.device)
+    rows = (row + chosen[:, :, None] * GROUP + place).flatten(1)
+    return packed(inside, rows).topk(min(k, inside.shape[1]), dim=1).values
 
 
-def _is_array(part: np.ndarray | Tensor) -> bool:
-    return isinstance(part, np.ndarray)
+def packed(scores: Tensor, rows: Tensor) -> Tensor:
+    """Int64 keys whose order is that of scores (float32), and of equal scores that of lower rows.
+
+    The bits of a float, with those below the sign turned where it is negative, are ordered as it.
+    """
+    bits = (scores + 0.0).view(torch.int32)  # -0 is 0
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (ordered.long() << 32) + (0x7FFFFFFF - rows)
+
+
+def unpacked(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """The scores and rows of keys."""
+    ordered = (keys >> 32).int()
+    bits = ordered ^ ((ordered >> 31) & 0x7FFFFFFF)
+    return bits.view(torch.float32), 0x7FFFFFFF - (keys & 0xFFFFFFFF)
