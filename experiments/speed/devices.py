@@ -7,7 +7,7 @@ without the first ones, validations and resume points; encoding from the start o
 the end, and by what it writes in a second once it has begun. As CSV in results/devices.csv.
 
     python experiments/speed/devices.py data=home_depot +processes=[1,2]  # NEUROSEARCH_DATA is set
-    python experiments/speed/devices.py data=home_depot +only=colbert precision=bf16
+    python experiments/speed/devices.py data=home_depot +only=colbert +scale=4  # larger batches
 """
 
 from __future__ import annotations
@@ -91,9 +91,12 @@ def steady(folder: Path) -> str:
     return str(folder)
 
 
-def trainings(config: Any, model: str, device: str) -> dict[str, tuple[Artifact[Any], int]]:
+def trainings(
+    config: Any, model: str, device: str, scale: int
+) -> dict[str, tuple[Artifact[Any], int]]:
     """The artifacts that are trained, and the examples of a step."""
-    biencoder, colbert, cross, generator = BATCHES[device]
+    sizes = [scale * size for size in BATCHES[device]]
+    biencoder, colbert, cross, generator = sizes
     encoder, reranker = "retriever.encoder", "retriever.reranker"
     made = {
         "bi-encoder": [*DENSE, f"{encoder}.model={model}", f"{encoder}.batch_size={biencoder}"],
@@ -122,7 +125,7 @@ def trainings(config: Any, model: str, device: str) -> dict[str, tuple[Artifact[
         else:
             part = retriever.encoder
             trained = replace(part, schedule=replace(part.schedule, **schedule)).trained(data)
-        found[name] = trained, BATCHES[device][list(made).index(name)]
+        found[name] = trained, sizes[list(made).index(name)]
     return found
 
 
@@ -182,7 +185,7 @@ def main() -> None:
     """Measure, and write each line as it comes."""
     own = [word for word in sys.argv[1:] if word.startswith("+")]
     given = [word for word in sys.argv[1:] if not word.startswith("+")]
-    settings = DictConfig({"processes": [1, 2], "only": ""})
+    settings = DictConfig({"processes": [1, 2], "only": "", "scale": 1})
     for word in own:
         key, _, value = word[1:].partition("=")
         with open_dict(settings):
@@ -196,7 +199,7 @@ def main() -> None:
         runtime = build(base, "runtime")
         device = runtime.torch_device().type
         with tempfile.TemporaryDirectory() as folder:
-            cases = trainings(config, steady(Path(folder) / "steady"), device)
+            cases = trainings(config, steady(Path(folder) / "steady"), device, settings.scale)
             for name, (artifact, batch) in cases.items():
                 if settings.only in name:
                     report(name, base.precision, settings.processes, runtime, artifact, batch)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from neurosearch.core.errors import InputError
+from neurosearch.core.ragged import offsets_of
 from neurosearch.loss.base import Targets
 from neurosearch.negatives.base import NegativeLists
 
@@ -36,12 +37,12 @@ class TrainingPairs:
     query: np.ndarray
     row: np.ndarray
     products: int
-    keys: Tensor
-    shares: Tensor
+    keys: np.ndarray
+    shares: np.ndarray
     title_of: Tensor
     query_of: Tensor
     positive_share: float
-    teacher: tuple[Tensor, Tensor] | None = None
+    teacher: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
     def of(
@@ -61,40 +62,22 @@ class TrainingPairs:
         if teacher is not None:
             ordered = teacher.with_columns(key=pl.col("query") * len(titles) + pl.col("row"))
             ordered = ordered.sort("key")
-            taught = _tensor(ordered["key"]), _tensor(ordered["score"]).float()
+            taught = ordered["key"].to_numpy(), ordered["score"].cast(pl.Float32).to_numpy()
         return cls(
             query=good["query"].to_numpy(),
             row=good["row"].to_numpy(),
             products=len(titles),
-            keys=_tensor(graded["query"] * len(titles) + graded["row"]),
-            shares=_tensor(graded["share"]).float(),
+            keys=(graded["query"] * len(titles) + graded["row"]).to_numpy(),
+            shares=graded["share"].cast(pl.Float32).to_numpy(),
             title_of=_numbers(titles),
             query_of=_numbers(queries),
             positive_share=positive_share,
             teacher=taught,
         )
 
-    def look_up(self, queries: Tensor, rows: Tensor) -> Tensor:
-        """len(queries)×len(rows) shares, NaN where the pair was not judged."""
-        return _look_up(self.keys, self.shares, self._key(queries, rows))
-
-    def taught(self, queries: Tensor, rows: Tensor) -> Tensor | None:
-        """The teacher's scores of the pairs, NaN where it was not asked."""
-        if self.teacher is None:
-            return None
-        return _look_up(*self.teacher, self._key(queries, rows))
-
-    def _key(self, queries: Tensor, rows: Tensor) -> Tensor:
-        return queries[:, None] * self.products + rows[None, :]
-
     def to(self, device: torch.device) -> TrainingPairs:
-        """A copy with the tensors that targets are computed from on `device`."""
-        teacher = None
-        if self.teacher is not None:
-            teacher = self.teacher[0].to(device), self.teacher[1].to(device)
-        names = ("keys", "shares", "title_of", "query_of")
-        moved = {name: getattr(self, name).to(device) for name in names}
-        return replace(self, teacher=teacher, **moved)
+        """A copy whose targets are computed on `device`."""
+        return replace(self, title_of=self.title_of.to(device), query_of=self.query_of.to(device))
 
     def targets(self, queries: np.ndarray, rows: np.ndarray, mask: bool) -> Targets:
         """What is known of the B×M pairs; row i < B is the own positive of query i.
@@ -103,23 +86,42 @@ class TrainingPairs:
         that product's normalised title or the query's text equals that of a positive pair, or where
         people judged it relevant.
         """
-        query_keys = torch.from_numpy(queries).to(self.keys.device)
-        shown = torch.from_numpy(rows).to(self.keys.device)
-        share = self.look_up(query_keys, shown)
+        share = self._of_pairs(self.keys, self.shares, queries, rows)
         is_own = torch.eye(len(queries), len(rows), dtype=torch.bool, device=share.device)
-        taught = self.taught(query_keys, shown)
+        taught = None
+        if self.teacher is not None:
+            taught = self._of_pairs(*self.teacher, queries, rows)
         if not mask:
             return Targets(is_own, torch.zeros_like(is_own), share, taught)
         positive = (share.nan_to_num() >= self.positive_share) | is_own
-        titles, texts = self.title_of[shown], self.query_of[query_keys]
+        device = share.device
+        titles = self.title_of[torch.from_numpy(rows).to(device)]
+        texts = self.query_of[torch.from_numpy(queries).to(device)]
         refused = titles[: len(queries), None] == titles[None, :]
         refused[:, : len(queries)] |= texts[:, None] == texts[None, :]
         return Targets(positive, refused & ~positive, share, taught)
 
+    def _of_pairs(
+        self, keys: np.ndarray, values: np.ndarray, queries: np.ndarray, rows: np.ndarray
+    ) -> Tensor:
+        """B×M values of keyed pairs, NaN where a pair has none.
 
-def _look_up(keys: Tensor, values: Tensor, wanted: Tensor) -> Tensor:
-    places = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
-    return values[places].masked_fill_(keys[places] != wanted, float("nan"))
+        Looks up what is known of the queries, which is much less than all pairs.
+        """
+        shown, column = np.unique(rows, return_inverse=True)
+        place = np.full(self.products, -1)
+        place[shown] = np.arange(len(shown))
+        begin, end = (np.searchsorted(keys, (queries + n) * self.products) for n in (0, 1))
+        counts = end - begin
+        known = np.arange(counts.sum()) + np.repeat(begin - offsets_of(counts)[:-1], counts)
+        line = np.repeat(np.arange(len(queries)), counts)
+        found = place[keys[known] - queries[line] * self.products]
+        line, known, found = (part[found >= 0] for part in (line, known, found))
+        device = self.title_of.device
+        whole = torch.full((len(queries), len(shown)), torch.nan, device=device)
+        line, found, column = (torch.from_numpy(x).to(device) for x in (line, found, column))
+        whole[line, found] = torch.from_numpy(values[known]).to(device)
+        return whole[:, column]
 
 
 def _numbers(texts: Sequence[str]) -> Tensor:
