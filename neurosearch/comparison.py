@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any, cast
 from neurosearch.core.bounds import check_name
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log, peak_memory_mb
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.recipe import look_again
-from neurosearch.core.retrieval import QueryProcessor, Retriever
+from neurosearch.core.retrieval import Retriever
 from neurosearch.core.runtime import Runtime
 from neurosearch.data.base import Data
 from neurosearch.evaluation.base import Evaluation
@@ -120,7 +121,6 @@ def compare(
     named = _named(systems)
     protocol = _protocol(evaluation, gain, data, latency)
     runtime = runtime or default_runtime(progress)
-    processing = query or NoProcessing()
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if not numbers or not all(isinstance(number, int) for number in numbers):
         raise InputError(f"seeds must be a number of seeds, or some of them, not {seeds!r}")
@@ -128,6 +128,7 @@ def compare(
     records = []
     with logged(progress):
         dataset = data.bound(runtime)
+        processing = (query or NoProcessing()).fitted(dataset)
         protocol.check(opened(runtime.get(dataset)))
         jobs = [
             (row, seed, _seeded(system, seed)) for row, system in named.items() for seed in numbers
@@ -180,7 +181,9 @@ def search(
         raise InputError(f"text must be a string and k a number, not {text!r} and {k!r}")
     runtime = runtime or default_runtime(progress)
     with logged(progress):
-        return answer(system, data.bound(runtime), text, k, query or NoProcessing(), runtime)
+        dataset = data.bound(runtime)
+        processing = (query or NoProcessing()).fitted(dataset)
+        return answer(system, dataset, text, k, processing, runtime)
 
 
 def _check_arguments(systems: Any, data: Any, name: str) -> None:

@@ -10,8 +10,9 @@ PACKAGE = ROOT / "neurosearch"
 # A package may import those of the lines above it, and itself.
 LAYERS = (
     ("core",),
-    ("data", "query", "evaluation", "nn", "loss", "collisions"),
+    ("data", "evaluation", "nn", "loss", "collisions"),
     ("training", "negatives", "fusion"),
+    ("query",),
     ("encoder", "index"),
     ("tokenizer",),
     ("generator",),

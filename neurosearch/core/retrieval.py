@@ -16,6 +16,7 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
 from neurosearch.core.exportable import Exportable
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
@@ -25,15 +26,6 @@ POOLS = ("catalogue", "judged")
 
 
 SCORED = "scored %"  # vectors that a query is compared with, per hundred products
-
-
-@dataclass(frozen=True)
-class QueryProcessor(Recipe):
-    """Base of query processors. A rewrite must be idempotent and never empty a query."""
-
-    def process(self, texts: list[str]) -> list[str]:
-        """The rewritten texts, in order."""
-        raise TypeError(f"{type(self).__name__} does not say how it rewrites")
 
 
 @dataclass(frozen=True)
@@ -57,8 +49,12 @@ class RetrievalRequest(Recipe):
         return view.with_queries(data, self.split, pool=self.pool == "judged")
 
     def queries(self, data: Dataset) -> Queries:
-        """The split's queries with processed texts."""
-        return data.queries(self.split).processed(self.query.process)
+        """The split's queries as they were typed."""
+        return data.queries(self.split)
+
+    def processed(self, data: Dataset, runtime: Runtime) -> Queries:
+        """The split's queries with the texts that encoders and re-rankers read."""
+        return data.queries(self.split).processed(self.query.reader(runtime).texts)
 
 
 class Searcher(Protocol):

@@ -16,8 +16,8 @@ from neurosearch.core.digests import digest
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
 from neurosearch.core.exportable import Exportable
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.recipe import Recipe
-from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.shards import SHARD, Shards
 from neurosearch.core.types import Dataset, check_fields
@@ -235,7 +235,8 @@ class QueryEmbeddings(EmbeddingsArtifact):
     query: QueryProcessor
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        texts = self.query.process(runtime.get(self.data).queries(self.split).texts)
+        texts = runtime.get(self.data).queries(self.split).texts
+        texts = self.query.reader(runtime).texts(texts)
         identity = self.encoder.identity(self.data)
         return encode_resumably(self.live(runtime), identity, texts, folder, runtime, "queries")
 

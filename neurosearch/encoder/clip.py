@@ -15,7 +15,7 @@ import numpy as np
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.digests import content
 from neurosearch.core.errors import InputError
-from neurosearch.core.retrieval import QueryProcessor
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings

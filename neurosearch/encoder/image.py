@@ -19,8 +19,8 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.digests import content
 from neurosearch.core.errors import InputError
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.recipe import PRECISIONS
-from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.shards import SHARD, Shards
 from neurosearch.core.types import Dataset

@@ -13,8 +13,9 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import hardware
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.recipe import Recipe
-from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
+from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import SPLITS, Dataset, Queries, judgments_of, queries_of

@@ -8,7 +8,7 @@ choice; the decoder over codes, the examples and the search are shared.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,8 +16,8 @@ from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.distributed import world
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.recipe import Recipe
-from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.semantic_ids import SemanticIds
 from neurosearch.core.types import Catalogue, Dataset, Queries, check_fields
@@ -109,7 +109,8 @@ class Generator(Recipe):
             texts = (self.fields, self.separator)
             pseudo = PseudoQueries(view.products(data), self.doc2query, *texts, self.schedule.seed)
         source, start = view.learning(data), self.pretrained_weights(data)
-        return TrainedGenerator(self, source, ids, start, pseudo)
+        recipe = replace(self, query=self.query.fitted(data))
+        return TrainedGenerator(recipe, source, ids, start, pseudo)
 
 
 @dataclass(frozen=True)

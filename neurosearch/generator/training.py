@@ -56,7 +56,7 @@ class GeneratorModule(TrainingModule):
         tokenizer, longest = self.model.reader.tokenizer, recipe.max_length
         queries = {}
         for split in ("train", "dev"):
-            split_queries = data.queries(split).processed(recipe.query.process)
+            split_queries = data.queries(split).processed(recipe.query.reader(runtime).texts)
             texts = recipe.query_texts(split_queries, data.catalogue, ids)
             queries[split] = [recipe.prefix + text for text in texts]
         self._dev = tokenize(tokenizer, queries["dev"], longest)

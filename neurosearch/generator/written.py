@@ -37,7 +37,7 @@ class Written(Artifact[WrittenIds]):
         from neurosearch.generator.network import path_scores
 
         data, ids = runtime.get(self.data), runtime.get(self.ids)
-        queries = self.request.queries(data)
+        queries = self.request.processed(data, runtime)
         model = LiveGenerator(runtime.get(self.trained), ids, runtime)
         texts = model.query_texts(queries, data.catalogue)
         free = model.search(texts, BEAM, constrained=False)

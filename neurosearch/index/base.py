@@ -189,9 +189,10 @@ def behind_reduction(index: Any, vectors: np.ndarray) -> tuple[Any, np.ndarray]:
     """The FAISS index that holds the reduced vectors, and Q×D vectors reduced as those were."""
     import faiss
 
-    index = faiss.downcast_index(index)
-    if isinstance(index, faiss.IndexPreTransform):
-        for number in range(index.chain.size()):
-            vectors = faiss.downcast_VectorTransform(index.chain.at(number)).apply(vectors)
-        index = faiss.downcast_index(index.index)
-    return index, vectors
+    whole: Any = faiss.downcast_index(index)
+    if not isinstance(whole, faiss.IndexPreTransform):
+        return whole, vectors
+    chain: Any = whole.chain
+    for number in range(chain.size()):
+        vectors = faiss.downcast_VectorTransform(chain.at(number)).apply(vectors)
+    return faiss.downcast_index(whole.index), vectors

@@ -14,9 +14,9 @@ import polars as pl
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.ragged import offsets_of
 from neurosearch.core.recipe import Recipe
-from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, Judgments, places_of
 from neurosearch.evaluation.gain import Gain

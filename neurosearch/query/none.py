@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neurosearch.core.retrieval import QueryProcessor
+from neurosearch.core.query import QueryProcessor
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,41 @@ def evidence(table: Table, queries: int) -> dict[str, Any]:
         "systems": [row.system for row in rows],
         "queries": queries_frame["text"].to_list(),
         "scores": [[_rounded(value) for value in row_scores] for row_scores in scores],
-        "slices": slices_of(queries_frame, source, judged),
+        "slices": [*slices_of(queries_frame, source, judged), *_changed(rows, queries_frame)],
+        "reads": [_reads(row, queries_frame[listed]) for row in rows],
         "listed": listed.tolist(),
         **_lists(rows, queries_frame[listed], source, judged),
     }
+
+
+def _reads(row: Row, queries: pl.DataFrame) -> list[str]:
+    """How a system reads each query, '' where it is as it was typed."""
+    changes = _changes(row)
+    if changes is None:
+        return [""] * queries.height
+    there = pl.col("steps") != ""
+    added = pl.when(pl.col("terms") != "").then(" + " + pl.col("terms")).otherwise(pl.lit(""))
+    shown = pl.when(there).then(pl.col("read") + added).otherwise(pl.lit(""))
+    texts = changes.select("query_id", shown=shown)
+    joined = queries.join(texts, on="query_id", how="left", maintain_order="left")
+    return joined["shown"].fill_null("").to_list()
+
+
+def _changed(rows: Sequence[Row], queries: pl.DataFrame) -> list[dict[str, Any]]:
+    """A slice for each system that processes queries: those that it changes, and the others."""
+    slices = []
+    for row in rows:
+        read = _reads(row, queries)
+        if any(read):
+            of = [int(not text) for text in read]
+            name = f"queries that {row.system} changes"
+            slices.append({"name": name, "values": ["changed", "as typed"], "of": of})
+    return slices
+
+
+def _changes(row: Row) -> pl.DataFrame | None:
+    path = row.records[0].get("changes")
+    return pl.read_parquet(path, glob=False) if path and Path(path).is_file() else None
 
 
 def _judged(record: dict[str, Any]) -> pl.DataFrame:

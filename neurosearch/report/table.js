@@ -101,7 +101,10 @@ function sides(place, a, b) {
   const queries = facts.queries, grades = queries.grades[place] || {};
   $("lists").replaceChildren(...[a, b].map(system => {
     const box = make("div"), list = make("ol");
-    box.append(make("b", queries.systems[system]), list);
+    box.append(make("b", queries.systems[system]));
+    const read = queries.reads[system][place];
+    if (read) box.append(make("p", `read as: ${read}`));
+    box.append(list);
     (queries.lists[system] ? queries.lists[system][place] : []).forEach(product => {
       const grade = grades[product];
       const item = make("li", queries.titles[product], grade ? (grade[1] ? "hit" : "miss") : "unjudged");

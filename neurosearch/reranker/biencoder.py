@@ -49,7 +49,7 @@ class CosineScores(PairScores):
     encoder: Encoder
 
     def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
-        texts = self.request.queries(runtime.get(self.data)).texts
+        texts = self.request.processed(runtime.get(self.data), runtime).texts
         return LiveCosines(self.encoder, self.data, runtime).scores(texts, query, row)
 
 

@@ -155,6 +155,6 @@ class EndpointScores(PairScores):
 
     def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
         data = runtime.get(self.data)
-        texts = self.request.queries(data).texts
+        texts = self.request.processed(data, runtime).texts
         products = data.catalogue.all_texts(self.reranker.fields, self.reranker.separator)
         return self.reranker.asked(texts, products, query, row, runtime)

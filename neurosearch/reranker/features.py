@@ -43,7 +43,7 @@ class Features(Artifact[pl.DataFrame]):
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         data, run = runtime.get(self.data), runtime.get(self.candidates)
-        queries = self.request.queries(data)
+        queries = self.request.processed(data, runtime)
         pairs = numbered_pairs(run, queries.ids, data.catalogue.ids)
         query, row = pairs["query"].to_numpy(), pairs["row"].to_numpy()
         columns: dict[str, Any] = of_first_stage(pairs)

@@ -21,7 +21,8 @@ from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
-from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
+from neurosearch.core.query import QueryProcessor
+from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
@@ -89,7 +90,7 @@ class LambdaMART(Reranker):
         """The trees."""
 
         def pool(source: Artifact[Dataset], split: str) -> Artifact[pl.DataFrame]:
-            request = RetrievalRequest(query, split, 200)
+            request = RetrievalRequest(query.fitted(source), split, 200)
             candidates = Candidates(first.run(source, request), self.pool_depth)
             return self.features(candidates, source, request, first)
 

@@ -109,7 +109,7 @@ class Graded(PairScores):
 
     def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
         recipe, data = self.reranker, runtime.get(self.data)
-        texts = self.request.queries(data).texts
+        texts = self.request.processed(data, runtime).texts
         products = data.catalogue.all_texts(recipe.fields, recipe.separator)
         prompts = [
             recipe.prompt.replace("{query}", texts[q]).replace("{product}", products[r])

@@ -90,7 +90,7 @@ class PublishedScores(PairScores):
 
     def score(self, query: np.ndarray, row: np.ndarray, runtime: Runtime) -> np.ndarray:
         data = runtime.get(self.data)
-        texts = self.request.queries(data).texts
+        texts = self.request.processed(data, runtime).texts
         products = data.catalogue.all_texts(self.reranker.fields, self.reranker.separator)
         scorer = self.reranker.loaded(runtime)
         scores: np.ndarray = scorer.scores([texts[n] for n in query], [products[n] for n in row])

@@ -20,8 +20,8 @@ from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
+from neurosearch.core.query import Reader
 from neurosearch.core.retrieval import (
-    QueryProcessor,
     RetrievalRequest,
     Retriever,
     RunArtifact,
@@ -32,6 +32,7 @@ from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import TEXT_FIELDS, Dataset, Queries
 from neurosearch.query.analyzer import Analyzer, Tokenizer
+from neurosearch.query.lexical import Words, weighted
 from neurosearch.retriever import bm25s_engine, lucene
 
 ENGINES = ("lucene", "bm25s")
@@ -77,10 +78,11 @@ class BM25(Retriever):
         if self.engine == "bm25s":
             pairs = opened(self, self.indexes(data), runtime)
             places = runtime.get(data).catalogue.id_order
-            yield _Bm25sSearcher(pairs, self.analyzer.tokenizer(), request.query, places)
+            query = request.query.reader(runtime)
+            yield _Bm25sSearcher(pairs, self.analyzer.tokenizer(), query, places)
             return
         index = runtime.get(self.indexes(data)[0])
-        with lucene_searcher(self, index, request.query, runtime) as live:
+        with lucene_searcher(self, index, request.query.reader(runtime), runtime) as live:
             yield live
 
     def label(self) -> str:
@@ -117,7 +119,7 @@ def opened(
 
 @contextmanager
 def lucene_searcher(
-    recipe: BM25, index: Path, query: QueryProcessor, runtime: Runtime
+    recipe: BM25, index: Path, query: Reader, runtime: Runtime
 ) -> Iterator[Searcher]:
     """A live Lucene over an open index."""
     with lucene.LuceneWorker(index, runtime.java_memory) as worker:
@@ -136,20 +138,19 @@ class BM25Run(RunArtifact):
 
     def answer(self, runtime: Runtime) -> Run:
         data = runtime.get(self.data)
-        queries = self.request.queries(data)
-        return search(self.recipe, self.indexes, data, queries, self.request, runtime)
+        return search(self.recipe, self.indexes, data, self.request, runtime)
 
 
 def search(
     recipe: BM25,
     indexes: Sequence[Artifact[Any]],
     data: Dataset,
-    queries: Queries,
     request: RetrievalRequest,
     runtime: Runtime,
 ) -> Run:
     """The run of one scoring."""
-    tokens = recipe.analyzer.tokenizer()(queries.texts)
+    queries = request.queries(data)
+    tokens = looked_up(recipe.analyzer, request, queries, runtime)
     pool = None
     if request.pool == "judged":
         pool = judged_rows(queries, data)
@@ -166,6 +167,13 @@ def search(
     return to_run(hits, queries, data, request.depth if pool is None else None)
 
 
+def looked_up(
+    analyzer: Analyzer, request: RetrievalRequest, queries: Queries, runtime: Runtime
+) -> list[Words]:
+    """Weighted tokens of a split's queries."""
+    return weighted(analyzer.tokenizer(), request.query.reader(runtime).read(queries.texts))
+
+
 def to_run(hits: pl.DataFrame, queries: Queries, data: Dataset, depth: int | None) -> Run:
     """A run of `query` number, `row`, `score`."""
     frame = pl.DataFrame(
@@ -180,7 +188,7 @@ def to_run(hits: pl.DataFrame, queries: Queries, data: Dataset, depth: int | Non
 
 def _bm25s_hits(
     indexes: list[tuple[Any, float]],
-    tokens: list[list[str]],
+    tokens: list[Words],
     depth: int,
     pool: pl.DataFrame | None,
     places: np.ndarray,
@@ -209,11 +217,11 @@ def _bm25s_hits(
 class _Bm25sSearcher:
     indexes: list[tuple[Any, float]]
     tokenizer: Tokenizer
-    query: QueryProcessor
+    query: Reader
     places: np.ndarray
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        tokens = self.tokenizer(self.query.process(list(texts)))
+        tokens = weighted(self.tokenizer, self.query.read(texts))
         scored = bm25s_engine.all_scores(self.indexes, tokens)
         return padded([bm25s_engine.top(scores, k, self.places) for scores in scored], k)
 
@@ -223,10 +231,10 @@ class _LuceneSearcher:
     worker: lucene.LuceneWorker
     scoring: lucene.Scoring
     tokenizer: Tokenizer
-    query: QueryProcessor
+    query: Reader
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        tokens = self.tokenizer(self.query.process(list(texts)))
+        tokens = weighted(self.tokenizer, self.query.read(texts))
         return padded([self.worker.search(words, k, self.scoring) for words in tokens], k)
 
 

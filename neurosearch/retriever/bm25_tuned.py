@@ -75,7 +75,7 @@ class TunedBM25(Retriever):
         self, data: Artifact[Dataset], request: RetrievalRequest, runtime: Runtime
     ) -> Iterator[Searcher]:
         chosen, index = runtime.get(self.tuned(data, request)), runtime.get(self._index(data))
-        with bm25.lucene_searcher(chosen, index, request.query, runtime) as live:
+        with bm25.lucene_searcher(chosen, index, request.query.reader(runtime), runtime) as live:
             yield live
 
     def label(self) -> str:
@@ -127,7 +127,7 @@ class TunedParameters(Artifact[BM25]):
         queries = self.request.queries(data)
         judgments = data.judgments(queries.split)
         new = {_name(c): c for c in candidates if _name(c) not in trials}
-        tokens = self.recipe.base.analyzer.tokenizer()(queries.texts)
+        tokens = bm25.looked_up(self.recipe.base.analyzer, self.request, queries, runtime)
         lists = lucene.batch_search(
             runtime.get(self.index),
             tokens,
@@ -163,6 +163,5 @@ class TunedRun(RunArtifact):
 
     def answer(self, runtime: Runtime) -> Run:
         data = runtime.get(self.data)
-        queries = self.request.queries(data)
         chosen = runtime.get(self.tuned)
-        return bm25.search(chosen, [self.index], data, queries, self.request, runtime)
+        return bm25.search(chosen, [self.index], data, self.request, runtime)

@@ -18,6 +18,7 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import TEXT_FIELDS, Dataset
 from neurosearch.query.analyzer import Analyzer
+from neurosearch.query.lexical import Words
 
 
 @dataclass(frozen=True)
@@ -75,21 +76,26 @@ class LiveField:
     rows: np.ndarray
     products: int
 
-    def add_scores(self, tokens: list[str], boost: float, total: np.ndarray) -> None:
+    def add_scores(self, words: Words, boost: float, total: np.ndarray) -> None:
         """Add the boosted scores to N float32 sums."""
-        known = [token for token in tokens if token in self.index.vocab_dict]
-        if known and len(self.rows):
-            total[self.rows] += np.float32(boost) * self.index.get_scores(known)
+        if not len(self.rows):
+            return
+        by_weight: dict[float, list[str]] = {}
+        for token, weight in words.items():
+            if token in self.index.vocab_dict:
+                by_weight.setdefault(weight, []).append(token)
+        for weight, tokens in by_weight.items():
+            total[self.rows] += np.float32(boost * weight) * self.index.get_scores(tokens)
 
 
 def all_scores(
-    indexes: list[tuple[LiveField, float]], queries: list[list[str]]
+    indexes: list[tuple[LiveField, float]], queries: list[Words]
 ) -> Iterator[np.ndarray]:
     """For each query the N scores: the boosted sum over (index, boost) pairs."""
-    for tokens in queries:
+    for words in queries:
         total = np.zeros(indexes[0][0].products, np.float32)
         for field, boost in indexes:
-            field.add_scores(tokens, boost, total)
+            field.add_scores(words, boost, total)
         yield total
 
 

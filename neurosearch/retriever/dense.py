@@ -13,9 +13,9 @@ import polars as pl
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.exportable import Exportable
+from neurosearch.core.query import Reader
 from neurosearch.core.retrieval import (
     SCORED,
-    QueryProcessor,
     RetrievalRequest,
     Retriever,
     RunArtifact,
@@ -79,7 +79,8 @@ class Dense(Retriever):
     ) -> Iterator[Searcher]:
         index = runtime.get(self._index(data)).on(runtime)
         live = self.encoder.loaded(runtime, data)
-        yield _DenseSearcher(self.encoder.identity(data), live, index, request.query)
+        query = request.query.reader(runtime)
+        yield _DenseSearcher(self.encoder.identity(data), live, index, query)
 
     @property
     def is_live(self) -> bool:
@@ -171,9 +172,8 @@ class _DenseSearcher:
     identity: str
     encoder: LiveEncoder
     index: LiveIndex
-    query: QueryProcessor
+    query: Reader
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        processed = self.query.process(list(texts))
-        vectors = self.encoder.encode(processed)
+        vectors = self.encoder.encode(self.query.texts(texts))
         return self.index.search(Embeddings(vectors, self.identity), k)

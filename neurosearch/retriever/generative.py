@@ -23,8 +23,8 @@ import numpy as np
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.exportable import Exportable
+from neurosearch.core.query import Reader
 from neurosearch.core.retrieval import (
-    QueryProcessor,
     RetrievalRequest,
     Retriever,
     RunArtifact,
@@ -141,7 +141,7 @@ class Generative(Retriever):
         products = runtime.get(encoder.product_embeddings(data)).vectors
         model = LiveGenerator(runtime.get(trained), runtime.get(ids), runtime)
         limits = self._limits(request)
-        yield _GenerativeSearcher(limits, model, live, products, request.query)
+        yield _GenerativeSearcher(limits, model, live, products, request.query.reader(runtime))
 
     @property
     def is_live(self) -> bool:
@@ -179,7 +179,7 @@ class GenerativeRun(RunArtifact):
 
     def answer(self, runtime: Runtime) -> Run:
         data = runtime.get(self.data)
-        queries = self.request.queries(data)
+        queries = self.request.processed(data, runtime)
         model = LiveGenerator(runtime.get(self.trained), runtime.get(self.ids), runtime)
         vectors = runtime.get(self.queries).vectors, runtime.get(self.products).vectors
         k = min(self.request.depth, len(data.catalogue))
@@ -208,7 +208,7 @@ class GenerativePoolRun(RunArtifact):
         from neurosearch.generator.network import path_scores
 
         data, ids = runtime.get(self.data), runtime.get(self.ids)
-        queries = self.request.queries(data)
+        queries = self.request.processed(data, runtime)
         pool = judged_rows(queries, data)
         model = LiveGenerator(runtime.get(self.trained), ids, runtime)
         query_rows, rows = pool["query"].to_numpy(), pool["row"].to_numpy()
@@ -232,9 +232,9 @@ class _GenerativeSearcher:
     model: LiveGenerator
     encoder: LiveEncoder
     vectors: np.ndarray
-    query: QueryProcessor
+    query: Reader
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        processed = self.query.process(list(texts))
+        processed = self.query.texts(texts)
         query_vectors = self.encoder.encode(processed)
         return self.model.products(processed, k, *self.limits, (query_vectors, self.vectors))

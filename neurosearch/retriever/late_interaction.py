@@ -13,9 +13,9 @@ import polars as pl
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.exportable import Exportable
+from neurosearch.core.query import Reader
 from neurosearch.core.retrieval import (
     SCORED,
-    QueryProcessor,
     RetrievalRequest,
     Retriever,
     RunArtifact,
@@ -77,7 +77,8 @@ class LateInteraction(Retriever):
     ) -> Iterator[Searcher]:
         live = self.encoder.live(runtime, data)
         identity = self.encoder.identity(data)
-        yield _LateSearcher(live, identity, runtime.get(self._index(data)), request.query, runtime)
+        query = request.query.reader(runtime)
+        yield _LateSearcher(live, identity, runtime.get(self._index(data)), query, runtime)
 
     def _index(self, data: Artifact[Dataset]) -> Artifact[Any]:
         return self.index.build(self.encoder.product_tokens(data))
@@ -161,11 +162,11 @@ class _LateSearcher:
     live: Any
     identity: str
     index: Any
-    query: QueryProcessor
+    query: Reader
     runtime: Runtime
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        vectors, offsets = self.live.encode(self.query.process(list(texts)), 0)
+        vectors, offsets = self.live.encode(self.query.texts(texts), 0)
         query_tokens = TokenEmbeddings(vectors, offsets, self.identity)
         rows, scores, _ = self.index.search(query_tokens, k, self.runtime)
         return rows, scores

@@ -34,6 +34,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import TEXT_FIELDS, Catalogue, Dataset
 from neurosearch.query.analyzer import Analyzer, Tokenizer
+from neurosearch.query.lexical import Words
 from neurosearch.retriever import lucene_worker
 from neurosearch.retriever.java import anserini_jar, java_home, jvm_library, run_java
 
@@ -130,20 +131,20 @@ class Scoring:
 
 
 def batch_search(
-    index: Path, queries: list[list[str]], k: int, scorings: Sequence[Scoring], runtime: Runtime
+    index: Path, queries: list[Words], k: int, scorings: Sequence[Scoring], runtime: Runtime
 ) -> list[pl.DataFrame]:
     """Runs of one index under several scorings, in one call of Java.
 
     Args:
         index: its folder.
-        queries: tokens of each.
+        queries: weighted tokens of each.
         k: products of a query.
         scorings: BM25's parameters and boosts.
 
     Returns:
         For each scoring, a frame of `query` (number), `row`, `score` (Float32), best first.
     """
-    worded = [number for number, tokens in enumerate(queries) if tokens]
+    worded = [number for number, words in enumerate(queries) if words]
     parts = [worded[start : start + BATCH] for start in range(0, len(worded), BATCH)]
     work = [(scoring, part) for scoring in scorings for part in parts]
     if not work:
@@ -197,17 +198,17 @@ class LuceneWorker:
         return int(self._ask({"count": True})["count"])
 
     def search(
-        self, tokens: list[str], k: int, scoring: Scoring, pool: Sequence[int] | None = None
+        self, words: Words, k: int, scoring: Scoring, pool: Sequence[int] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows (int64) and scores (float32) of the best `k`, among `pool` where it is given."""
-        if not tokens or k == 0:
+        if not words or k == 0:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         names = None if pool is None else [f"{place:09d}" for place in self._places_of(pool)]
-        (hits,) = self._searched([tokens], k, scoring, names)
+        (hits,) = self._searched([words], k, scoring, names)
         return hits
 
     def batch(
-        self, queries: list[list[str]], numbers: Sequence[int], k: int, scoring: Scoring
+        self, queries: list[Words], numbers: Sequence[int], k: int, scoring: Scoring
     ) -> pl.DataFrame:
         """`query` (of `numbers`), `row`, `score` of several queries."""
         hits = self._searched(queries, k, scoring, None)
@@ -221,12 +222,12 @@ class LuceneWorker:
         )
 
     def _searched(
-        self, queries: list[list[str]], k: int, scoring: Scoring, pool: list[str] | None
+        self, queries: list[Words], k: int, scoring: Scoring, pool: list[str] | None
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         boosts = {} if list(scoring.boosts) == [CONTENTS] else dict(scoring.boosts)
-        texts = [" ".join(tokens) for tokens in queries]
+        asked = [[list(words), list(words.values())] for words in queries]
         request = {"k1": scoring.k1, "b": scoring.b, "boosts": boosts, "k": k, "pool": pool}
-        answer = self._ask({"queries": texts, **request})
+        answer = self._ask({"queries": asked, **request})
         return [
             (self._rows[np.array(places, np.int64)], np.array(scores, np.float32))
             for places, scores in answer["found"]
@@ -274,7 +275,7 @@ class LuceneWorker:
 
 
 def pool_scores(
-    worker: LuceneWorker, queries: list[list[str]], pool: pl.DataFrame, scoring: Scoring
+    worker: LuceneWorker, queries: list[Words], pool: pl.DataFrame, scoring: Scoring
 ) -> pl.DataFrame:
     """`query`, `row`, `score` of every pooled product; 0 where no term matches."""
     grouped = pool.group_by("query", maintain_order=True).agg("row")

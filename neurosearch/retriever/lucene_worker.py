@@ -51,8 +51,8 @@ class Answerer:
         self.searcher.setSimilarity(self.similarity(request["k1"], request["b"]))
         pool = request["pool"] and self._pool(request["pool"])
         answers = []
-        for text in request["queries"]:
-            query = self._words(text, request["boosts"])
+        for tokens, weights in request["queries"]:
+            query = self._words(tokens, weights, request["boosts"])
             if pool is not None:
                 query = self._both(query, pool)
             top = self.searcher.search(query, request["k"], self.order, True)
@@ -60,17 +60,32 @@ class Answerer:
             answers.append([[int(name) for name in hits.docids], list(hits.scores)])
         return {"found": answers}
 
-    def _words(self, text: str, boosts: dict[str, float]) -> Any:
+    def _words(self, tokens: list[str], weights: list[float], boosts: dict[str, float]) -> Any:
         """The bag of words over `contents`, or over boosted fields."""
         if not boosts:
-            return self.generator.buildQuery("contents", self.analyzer, text)
+            return self._bag("contents", tokens, weights)
         boost = self.autoclass("org.apache.lucene.search.BoostQuery")
         occur = self.autoclass("org.apache.lucene.search.BooleanClause$Occur")
         words = self.autoclass("org.apache.lucene.search.BooleanQuery$Builder")()
         for name, weight in boosts.items():
-            bag = self.generator.buildQuery(name, self.analyzer, text)
+            bag = self._bag(name, tokens, weights)
             words.add(boost(bag, weight), occur.SHOULD)
         return words.build()
+
+    def _bag(self, field: str, tokens: list[str], weights: list[float]) -> Any:
+        """The weighted tokens in one field: their scores times their weights, summed."""
+        if all(weight == int(weight) for weight in weights):  # counts of words: Anserini's own
+            pairs = zip(tokens, weights, strict=True)
+            text = " ".join(token for token, weight in pairs for _ in range(int(weight)))
+            return self.generator.buildQuery(field, self.analyzer, text)
+        boost = self.autoclass("org.apache.lucene.search.BoostQuery")
+        occur = self.autoclass("org.apache.lucene.search.BooleanClause$Occur")
+        term = self.autoclass("org.apache.lucene.index.Term")
+        term_query = self.autoclass("org.apache.lucene.search.TermQuery")
+        bag = self.autoclass("org.apache.lucene.search.BooleanQuery$Builder")()
+        for token, weight in zip(tokens, weights, strict=True):
+            bag.add(boost(term_query(term(field, token)), weight), occur.SHOULD)
+        return bag.build()
 
     def _pool(self, names: list[str]) -> Any:
         occur = self.autoclass("org.apache.lucene.search.BooleanClause$Occur")

@@ -22,6 +22,7 @@ import polars as pl
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
+from neurosearch.core.query import Reader
 from neurosearch.core.retrieval import SCORED, RetrievalRequest, Retriever, RunArtifact, Searcher
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
@@ -98,7 +99,8 @@ class Multiphase(Retriever):
         model = None
         if written is not None:
             model = LiveGenerator(runtime.get(written), lists.ids, runtime)
-        yield _MultiphaseSearcher(self, live, lists, model, request)
+        query = request.query.reader(runtime)
+        yield _MultiphaseSearcher(self, live, lists, model, request, query)
 
     def _lists(self, data: Artifact[Dataset]) -> Artifact[PrefixLists]:
         embeddings = self.tokenizer.encoder.product_embeddings(data)
@@ -145,7 +147,7 @@ class MultiphaseRun(RunArtifact):
     def prefixes(self, runtime: Runtime) -> tuple[np.ndarray, np.ndarray]:
         """Phase 1 of all queries."""
         data, lists = runtime.get(self.data), runtime.get(self.lists)
-        texts = self.request.queries(data).texts
+        texts = self.request.processed(data, runtime).texts
         model = None
         if self.written is not None:
             model = LiveGenerator(runtime.get(self.written), lists.ids, runtime)
@@ -195,9 +197,10 @@ class _MultiphaseSearcher:
     lists: PrefixLists
     model: LiveGenerator | None
     request: RetrievalRequest
+    query: Reader
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        processed = self.request.query.process(list(texts))
+        processed = self.query.texts(texts)
         vectors = self.encoder.encode(processed)
         widths = self.recipe.widths
         # As many products as in a batch, or a shorter list would come from other prefixes.

@@ -22,8 +22,8 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
 from neurosearch.core.exportable import Exportable, below
+from neurosearch.core.query import Reader
 from neurosearch.core.retrieval import (
-    QueryProcessor,
     RetrievalRequest,
     Retriever,
     RunArtifact,
@@ -99,7 +99,8 @@ class Reranked(Retriever):
             weight = runtime.get(self._tuned(data, request))
         with self.retriever.searcher(data, request, runtime) as first:
             score = self.reranker.live(data, request, self.retriever, runtime)
-            yield _RerankedSearcher(first, score, weight, self.depth, request.depth, request.query)
+            query = request.query.reader(runtime)
+            yield _RerankedSearcher(first, score, weight, self.depth, request.depth, query)
 
     def label(self) -> str:
         message = f"{self.retriever.label()} + {self.reranker.label()}"
@@ -186,7 +187,7 @@ class _RerankedSearcher:
     weight: float
     depth: int
     list_depth: int
-    query: QueryProcessor
+    query: Reader
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         rows, scores = self.first.search(texts, max(k, self.list_depth, self.depth))
@@ -201,7 +202,7 @@ class _RerankedSearcher:
                 "rank": (place + 1).astype(np.int32),
             }
         )
-        new_scores[query, place] = self.score(self.query.process(list(texts)), pairs)
+        new_scores[query, place] = self.score(self.query.texts(texts), pairs)
         before = np.where(head >= 0, scores[:, : self.depth], -np.inf)
         mixed = self.weight * _scaled(new_scores) + (1 - self.weight) * _scaled(before)
         order = np.argsort(-mixed, axis=1, kind="stable")

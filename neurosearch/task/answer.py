@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
+from neurosearch.core.query import QueryProcessor
+from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import SPLITS, Dataset
 
@@ -40,6 +41,8 @@ def answer(
     # A request names a split whose queries exist; a live search reads none of them.
     split = next(name for name in reversed(SPLITS) if dataset.has(name))
     request = RetrievalRequest(query, split, depth=max(k, 100))
+    for note in query.reader(runtime).read([text])[0].notes:
+        runtime.say(f"{note.step}: {note.why or note.after}")
     with system.searcher(data, request, runtime) as live:
         rows, scores = live.search([text], k)
     kept = rows[0] >= 0

@@ -16,8 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.command import masked
 from neurosearch.core.errors import InputError
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.recipe import FieldError, Recipe
-from neurosearch.core.retrieval import QueryProcessor, Retriever
+from neurosearch.core.retrieval import Retriever
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.store import write_whole
 from neurosearch.core.types import Dataset
@@ -83,6 +84,11 @@ class Job:
         bound = self.data.bound(self.runtime)
         self.evaluation.check(opened(self.runtime.get(bound)))
         return bound
+
+    @cached_property
+    def processing(self) -> QueryProcessor:
+        """The query processing, with what it learns from the data set."""
+        return self.query.fitted(self.dataset)
 
     def identity(self) -> dict[str, Any]:
         """What the record of any task says of the job itself."""

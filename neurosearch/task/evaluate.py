@@ -27,7 +27,7 @@ class Evaluate(Task):
         identity = self._identity(job)
         job.folder.mkdir(parents=True, exist_ok=True)
         write_whole(job.folder / "config.yaml", resolved(job.config).encode())
-        system = job.retriever, job.dataset, job.query, job.evaluation
+        system = job.retriever, job.dataset, job.processing, job.evaluation
         with build(job.config, "tracking").job(job, identity) as tracker:
             outcome = measured(*system, job.runtime, job.folder, self.trec)
             tracker.log(outcome["means"] | (outcome["latency"] or {}))
@@ -64,7 +64,7 @@ class Evaluate(Task):
         print(f"{job.folder}: {', '.join(written)}")
 
     def targets(self, job: Job) -> list[Artifact[Any]]:
-        return targets(job.retriever, job.dataset, job.query, job.evaluation)
+        return targets(job.retriever, job.dataset, job.processing, job.evaluation)
 
     def _identity(self, job: Job) -> dict[str, Any]:
         from hydra.core.hydra_config import HydraConfig

@@ -44,7 +44,7 @@ class Export(Task):
     def run(self, job: Job) -> None:
         place = Path(self.folder or job.runtime.outputs / "exports" / job.name).resolve()
         _check_place(place)
-        request = job.evaluation.request(job.query)
+        request = job.evaluation.request(job.processing)
         part, address = self._chosen(job, job.retriever.exports(job.dataset, request))
         partly = place.with_name(f".{place.name}.partly")
         shutil.rmtree(partly, ignore_errors=True)
@@ -129,7 +129,7 @@ def _card(job: Job, part: Exportable, address: str) -> str:
 
 def _recorded(job: Job) -> dict[str, Any] | None:
     """The newest record of a job whose run is that of this system."""
-    request = job.evaluation.request(job.query)
+    request = job.evaluation.request(job.processing)
     run = job.retriever.run(job.dataset, request).artifact_fingerprint
     found: list[tuple[float, dict[str, Any]]] = []
     for path in (job.runtime.outputs / "jobs").glob(f"*/*/{RECORD}"):

@@ -7,16 +7,18 @@ made of the same artifacts and records.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import values_of
 from neurosearch.core.machine import git_commit, hardware
-from neurosearch.core.retrieval import QueryProcessor, Retriever
+from neurosearch.core.query import QueryProcessor
+from neurosearch.core.retrieval import Retriever
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.store import write_whole
 from neurosearch.core.types import Dataset
@@ -24,6 +26,8 @@ from neurosearch.data.base import Data
 from neurosearch.evaluation.base import JUDGED, Evaluation
 from neurosearch.evaluation.latency import costs
 from neurosearch.nn.pretrained import models_of
+from neurosearch.query.changes import FILE, QueryChanges
+from neurosearch.query.none import NoProcessing
 from neurosearch.task.exchange import save_mteb, save_qrels
 
 
@@ -73,8 +77,8 @@ def measured(
 
     Args:
         data: a built data set (`Data.bound`).
-        folder: of the job: gets metrics.parquet and run.parquet, and with `trec` run.trec,
-            qrels.trec and mteb.json.
+        folder: of the job: gets metrics.parquet and run.parquet, with `trec` run.trec, qrels.trec
+            and mteb.json, and queries.csv where queries are processed.
     """
     start = time.perf_counter()
     request = evaluation.request(query)
@@ -93,6 +97,11 @@ def measured(
         name, revision = runtime.get(data).name, data.artifact_fingerprint
         seconds = round(time.perf_counter() - start, 3)
         save_mteb(means, name, revision, evaluation.split, seconds, folder / "mteb.json")
+    changes = None
+    if not isinstance(query, NoProcessing):
+        asked = view.with_queries(data, evaluation.split)
+        changes = runtime.store.ensure(QueryChanges(asked, evaluation.split, query)) / FILE
+        pl.read_parquet(changes, glob=False).write_csv(folder / "queries.csv")
     latency = evaluation.latency_of(retriever, data, query)
     serving = retriever.serving(data, request)
     cost = costs(serving, len(runtime.get(data).catalogue), runtime) if serving else None
@@ -100,13 +109,16 @@ def measured(
         "means": means,
         "n_queries": frame.height,
         "metrics": str(source / "metrics.parquet"),
+        "changes": None if changes is None else str(changes),
         "latency": cost if latency is None else runtime.get(latency),
         "run": run.artifact_fingerprint,
         "chosen": runtime.store.chosen(run),
         "artifacts": list(runtime.store.events),
         "flags": runtime.store.flags(),
         "runtime": {
-            key: str(value) for key, value in asdict(runtime).items() if not key.startswith("_")
+            spec.name: str(getattr(runtime, spec.name))
+            for spec in fields(runtime)
+            if not spec.name.startswith("_")
         },
     }
 

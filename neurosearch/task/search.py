@@ -22,7 +22,9 @@ class Search(Task):
             raise self.error("text", "is empty: say task.text='red mixer', for example")
 
     def run(self, job: Job) -> None:
-        products = answer(job.retriever, job.dataset, self.text, self.k, job.query, job.runtime)
+        products = answer(
+            job.retriever, job.dataset, self.text, self.k, job.processing, job.runtime
+        )
         print(f"{job.retriever.label()}: {self.text}")
         for rank, score, product, title in products.iter_rows():
             print(f"{rank:>4}  {score:>9.4f}  {product}  {title}")

@@ -119,9 +119,9 @@ class TrainingPairs:
         line, known, found = (part[found >= 0] for part in (line, known, found))
         device = self.title_of.device
         whole = torch.full((len(queries), len(shown)), torch.nan, device=device)
-        line, found, column = (torch.from_numpy(x).to(device) for x in (line, found, column))
-        whole[line, found] = torch.from_numpy(values[known]).to(device)
-        return whole[:, column]
+        at = tuple(torch.from_numpy(numbers).to(device) for numbers in (line, found))
+        whole[at] = torch.from_numpy(values[known]).to(device)
+        return whole[:, torch.from_numpy(column).to(device)]
 
 
 def _numbers(texts: Sequence[str]) -> Tensor:

@@ -20,8 +20,9 @@ from neurosearch.core.digests import content
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
 from neurosearch.core.exportable import Exportable
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.recipe import PRECISIONS, Recipe
-from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
+from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.run import Run, numbered_pairs
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
@@ -185,14 +186,15 @@ class TrainedBiEncoder(Artifact[Path]):
     def of(cls, recipe: Any, data: Artifact[Dataset], texts: tuple[Any, ...]) -> TrainedBiEncoder:
         """The training that an encoder's recipe describes; `texts`: fields, separator, prefixes."""
         source = view.learning(data)
-        context = TrainingContext(source, recipe.query, recipe.gain, recipe.positive_share)
+        query = recipe.query.fitted(data)
+        context = TrainingContext(source, query, recipe.gain, recipe.positive_share)
         batch = recipe.batch_size, recipe.chunk, recipe.mask
         objective = Objective(recipe.loss, recipe.negatives, *batch)
         # Mined from train alone: another dev judgment mines nothing anew.
         lists = recipe.negatives.lists(replace(context, data=view.learning(data, "train")))
         teacher = None
         if recipe.teacher is not None:
-            request = RetrievalRequest(recipe.query, "train", 200)
+            request = RetrievalRequest(query, "train", 200)
             teacher = recipe.teacher.run(data, request)
         return cls(
             context,
@@ -234,7 +236,8 @@ class TrainedBiEncoder(Artifact[Path]):
         data = runtime.get(self.context.data)
         graded = graded_pairs(data, data.judgments("train"), self.context.gain)
         products = data.catalogue.all_texts(("title",))
-        queries = self.context.query.process(data.queries("train").texts)
+        read = self.context.query.reader(runtime).texts
+        queries = read(data.queries("train").texts)
         teacher = None
         if self.teacher is not None:
             teacher = numbered_pairs(
@@ -245,7 +248,9 @@ class TrainedBiEncoder(Artifact[Path]):
         size = self.schedule.batch(self.objective.batch_size)
         batches = PairBatches(pairs, lists, size, 0, self.schedule.seed)
         batches.steps = self.schedule.steps(batches.steps_per_epoch)
-        texts = TrainingTexts.of(data, self.context, self.texts, self.shape, self.dev_products)
+        texts = TrainingTexts.of(
+            data, self.context, read, self.texts, self.shape, self.dev_products
+        )
         return self.module_class()(
             self.towers(),
             self.objective,

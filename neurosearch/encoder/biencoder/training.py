@@ -50,6 +50,7 @@ class TrainingTexts:
         cls,
         data: Dataset,
         context: TrainingContext,
+        read: Callable[[Sequence[str]], list[str]],
         texts: Sequence[Any],
         shape: TowerShape,
         dev_products: int,
@@ -61,7 +62,7 @@ class TrainingTexts:
         texts_of = data.catalogue.all_texts(fields, separator)
         products = [product_prefix + text for text in texts_of]
         queries = {
-            split: [query_prefix + t for t in context.query.process(data.queries(split).texts)]
+            split: [query_prefix + t for t in read(data.queries(split).texts)]
             for split in ("train", "dev")
         }
         ids = places_of(data.catalogue.ids, "product_id", "row")

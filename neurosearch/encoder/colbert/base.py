@@ -15,8 +15,8 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.digests import digest
 from neurosearch.core.exportable import Exportable
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.recipe import PRECISIONS, Recipe
-from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, check_fields
 from neurosearch.core.vectors import TokenEmbeddings

@@ -21,9 +21,9 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import bounds
 from neurosearch.core.digests import content
 from neurosearch.core.distributed import barrier, world
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.ragged import offsets_of
 from neurosearch.core.recipe import Recipe
-from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.shards import SHARD
 from neurosearch.core.types import Dataset
@@ -192,7 +192,8 @@ class QueryTokens(TokensArtifact):
     query: QueryProcessor
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        texts = self.query.process(runtime.get(self.data).queries(self.split).texts)
+        texts = runtime.get(self.data).queries(self.split).texts
+        texts = self.query.reader(runtime).texts(texts)
         return self.encode(texts, 0, 1, folder, runtime)
 
 

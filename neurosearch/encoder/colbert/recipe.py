@@ -14,7 +14,8 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.digests import content
 from neurosearch.core.exportable import Exportable
-from neurosearch.core.retrieval import QueryProcessor, Retriever
+from neurosearch.core.query import QueryProcessor
+from neurosearch.core.retrieval import Retriever
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.encoder.biencoder.recipe import TrainedBiEncoder, check_training

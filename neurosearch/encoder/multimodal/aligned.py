@@ -15,7 +15,7 @@ import numpy as np
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.digests import digest
-from neurosearch.core.retrieval import QueryProcessor
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
@@ -40,12 +40,12 @@ class Aligned(Headed):
 
     def heads(self, data: Artifact[Dataset]) -> TrainedHeads:
         """The trained heads: `query` of words, `product` of pictures."""
+        query = self.query.fitted(data)
         train, dev = (
-            (self.text.query_embeddings(data, split, self.query), None)
-            for split in ("train", "dev")
+            (self.text.query_embeddings(data, split, query), None) for split in ("train", "dev")
         )
         source, parts = view.learning(data), self.product_parts(data)
-        return TrainedHeads(self.training, source, train, dev, parts)
+        return TrainedHeads(replace(self.training, query=query), source, train, dev, parts)
 
     def identity(self, data: Artifact[Dataset]) -> str:
         plain = replace(self, queries="text", products="image")  # one space for all

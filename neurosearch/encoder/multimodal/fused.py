@@ -22,7 +22,7 @@ import numpy as np
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.digests import digest
-from neurosearch.core.retrieval import QueryProcessor
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings

@@ -6,14 +6,14 @@ much each counts; it and the heads are trained by contrast on frozen vectors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.digests import digest
-from neurosearch.core.retrieval import QueryProcessor
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
@@ -35,9 +35,10 @@ class Gated(Headed):
 
     def heads(self, data: Artifact[Dataset]) -> TrainedHeads:
         """The trained gates."""
-        train, dev = (self._query_views(data, split, self.query) for split in ("train", "dev"))
+        query = self.query.fitted(data)
+        train, dev = (self._query_views(data, split, query) for split in ("train", "dev"))
         source, parts = view.learning(data), self.product_parts(data)
-        return TrainedHeads(self.training, source, train, dev, parts)
+        return TrainedHeads(replace(self.training, query=query), source, train, dev, parts)
 
     def _query_views(self, data: Artifact[Dataset], split: str, query: QueryProcessor) -> Parts:
         words = self.text.query_embeddings(data, split, query)

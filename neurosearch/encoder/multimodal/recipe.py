@@ -12,8 +12,8 @@ import numpy as np
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import bounds
 from neurosearch.core.errors import InputError
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.recipe import Recipe
-from neurosearch.core.retrieval import QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
@@ -149,7 +149,7 @@ class TrainedHeads(Artifact[Any]):
         there = np.flatnonzero((products[1] != 0).any(dim=1).numpy())
         pairs_of = own_pairs(graded, len(train[0]), there)
         titles = data.catalogue.all_texts(("title",))
-        texts = recipe.query.process(data.queries("train").texts)
+        texts = recipe.query.reader(runtime).texts(data.queries("train").texts)
         pairs = TrainingPairs.of(pairs_of, titles, [*texts, *titles], recipe.positive_share)
         batches = PairBatches(pairs, [], recipe.batch_size, 0, recipe.schedule.seed)
         batches.steps = recipe.schedule.steps(batches.steps_per_epoch)

@@ -22,8 +22,9 @@ from neurosearch.core.digests import content
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
 from neurosearch.core.exportable import Exportable
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.recipe import PRECISIONS
-from neurosearch.core.retrieval import QueryProcessor, RetrievalRequest, Retriever
+from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, check_fields
@@ -188,5 +189,5 @@ class CrossScores(PairScores):
 
         data = runtime.get(self.data)
         cross = LiveCross(self.reranker, runtime.get(self.trained), runtime)
-        queries = cross.queries(self.request.queries(data).texts)
+        queries = cross.queries(self.request.processed(data, runtime).texts)
         return cross.scores(queries, cross.products(data.catalogue), query, row)

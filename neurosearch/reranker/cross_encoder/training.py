@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
-from neurosearch.core.retrieval import QueryProcessor
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.run import Run, numbered_pairs
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, Queries
@@ -66,9 +66,8 @@ class CrossModule(TrainingModule):
         self._recipe, self._data, self._runtime = recipe, data, runtime
         texts = data.catalogue.all_texts(recipe.fields, recipe.separator)
         self._products = self.network.tokens(texts, recipe.product_max_length, True)
-        queries = {
-            split: data.queries(split).processed(query.process) for split in ("train", "dev")
-        }
+        read = query.reader(runtime).texts
+        queries = {split: data.queries(split).processed(read) for split in ("train", "dev")}
         self._asked = {
             split: self.network.tokens(split_queries.texts, recipe.query_max_length, False)
             for split, split_queries in queries.items()
