@@ -35,6 +35,7 @@ NESTED = (
 NEEDED = {
     "data=tables": ["data.products=p.csv", "data.judgments=j.csv"],
     "retriever=run_file": ["retriever.path=x.trec"],
+    "query=synonyms": [f"query.path={Path(__file__).parents[1] / 'neurosearch/py.typed'}"],
     "task=search": ["task.text=mug"],
     "task=table": ["task.jobs=[main]"],
 }

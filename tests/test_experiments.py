@@ -40,6 +40,8 @@ LATE = [
 ]
 PICTURES = ["seed=0", "data.images=true", "data.n_products=500"]
 MORE = {
+    "queries": ["retriever=bm25,hybrid/convex", "query.order=[],[normalize,spelling,translations]"],
+    "typos": ["query.order=[],[spelling],[deletion],[deletion,spelling]"],
     "finetuned": ["seed=0"],
     "losses": ["seed=0", *SMALL],
     "negatives": ["seed=0", *SMALL],

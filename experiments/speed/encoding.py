@@ -96,7 +96,6 @@ def main() -> None:
     texts = texts[:: max(1, len(texts) // sample)][:sample]
     ours = Sentence(precision=config.precision).live(runtime)
     theirs = SentenceTransformer(str(local_folder(Sentence().model)), device=str(device))
-    theirs.max_seq_length = Sentence().max_length
     if config.precision == "bf16":
         theirs.bfloat16()
 

@@ -45,6 +45,7 @@ class Spelling(LearningStep):
     weight: of an added correction.
     fields: of products whose words are right.
     shortest: letters of a word that may be corrected.
+    asked: train queries that have a word which no product has, for it to be right.
     most, most_short: weighted distance at most; for words of up to four letters.
     distance_weight, context_weight: see above.
     margin: by which the best correction must be better than the second.
@@ -56,6 +57,7 @@ class Spelling(LearningStep):
     weight: float = setting(0.5, above=0)
     fields: tuple[str, ...] = ("title", "brand")
     shortest: int = setting(4, least=2)
+    asked: int = setting(3, least=1)
     most: float = setting(2.3, above=0)
     most_short: float = setting(1.3, above=0)
     distance_weight: float = setting(5.0, least=0)
@@ -85,7 +87,7 @@ class Spelling(LearningStep):
         queries = train_texts(data)
         for text in read.texts(queries):
             note(text)
-        words = sorted(counts)
+        words = sorted(w for w in counts if products[w] or counts[w] >= self.asked)
         number = {word: place for place, word in enumerate(words)}
         pl.DataFrame(
             {
@@ -94,11 +96,12 @@ class Spelling(LearningStep):
                 "count": [counts[w] for w in words],
             }
         ).write_parquet(folder / "words.parquet")
+        kept = {pair: n for pair, n in pairs.items() if pair[0] in number and pair[1] in number}
         pl.DataFrame(
             {
-                "left": [number[a] for a, _ in pairs],
-                "right": [number[b] for _, b in pairs],
-                "count": list(pairs.values()),
+                "left": [number[a] for a, _ in kept],
+                "right": [number[b] for _, b in kept],
+                "count": list(kept.values()),
             }
         ).write_parquet(folder / "pairs.parquet")
         proposed = [word for word in words if products[word] >= 2 and word.isalpha()]

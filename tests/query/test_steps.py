@@ -25,7 +25,10 @@ from neurosearch.query.lexical import weighted
 from neurosearch.query.none import NoProcessing
 from neurosearch.query.normalize import Normalize
 from neurosearch.query.spelling import Spelling
+from neurosearch.query.stopwords import Stopwords
+from neurosearch.query.synonyms import Synonyms
 from neurosearch.query.translations import Translations
+from neurosearch.query.typos import KINDS, Typos
 from neurosearch.retriever.bm25 import BM25
 
 GAIN = NumericGain("graded")
@@ -235,3 +238,95 @@ def test_terms_add_to_words() -> None:
     query = Query("red red mug", "red red mug", (Term("mug", 0.5), Term("cup", 0.25)))
     (words,) = weighted(Analyzer().tokenizer(), [query])
     assert words == {"red": 2.0, "mug": 1.5, "cup": 0.25}
+
+
+def synonyms(folder: Path, lines: str, **options) -> Synonyms:
+    path = folder / "synonyms.txt"
+    path.write_text(lines, encoding="utf-8")
+    return Synonyms(path=str(path), **options)
+
+
+def terms_of(step, text: str, runtime: Runtime) -> dict[str, float]:
+    (query,) = step.reader(runtime).read([text])
+    assert query.text == query.words == text
+    return {term.token: term.weight for term in query.terms}
+
+
+RULES = """# one's own
+quick, fast
+tv => television, tele
+led bulb, light lamp, torch
+a\\,b => comma
+loop => round
+round => loop
+"""
+
+
+def test_synonyms_of_a_file(tmp_path: Path, runtime: Runtime) -> None:
+    step = synonyms(tmp_path, RULES)
+    assert terms_of(step, "fast red car", runtime) == {"quick": 0.5}
+    assert terms_of(step, "tv stand", runtime) == {"televis": 1.0, "tele": 1.0}
+    assert terms_of(step, "television", runtime) == {}  # an arrow points one way
+    assert terms_of(step, "led bulbs 60w", runtime) == {"light": 0.5, "lamp": 0.5, "torch": 0.5}
+    assert terms_of(step, "led strip", runtime) == {}
+    assert terms_of(step, "loop", runtime) == {"round": 1.0}  # rules that go round go once
+    assert terms_of(step, "a,b", runtime) == {"comma": 1.0}
+    # OpenSearch's example: without `expand`, fast leads to quick and to nothing else.
+    one = synonyms(tmp_path, "quick, fast", expand=False)
+    assert terms_of(one, "fast", runtime) == {"quick": 0.5}
+    assert terms_of(one, "quick", runtime) == {}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("a, b\nalone\n", r"synonyms\.txt:2: a word alone has no synonym"),
+        ("a => b => c", r"synonyms\.txt:1: more than one =>"),
+        ("a, !!", r"synonyms\.txt:1: '!!' has no word"),
+        ("=> b", r"synonyms\.txt:1: '' has no word"),
+    ],
+)
+def test_bad_lines_are_named(lines: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        synonyms(tmp_path, lines)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(InputError, match=r"path is no file: /none/here"):
+        Synonyms(path="/none/here")
+
+
+def test_stop_words_leave_meaning(runtime: Runtime) -> None:
+    read = (
+        Stopwords().reader(runtime).read(["lamp for the table", "not a lamp without cord", "to be"])
+    )
+    assert [query.words for query in read] == ["lamp table", "not lamp without cord", "to be"]
+    assert [query.text for query in read] == [
+        "lamp for the table",
+        "not a lamp without cord",
+        "to be",
+    ]
+    (own,) = Stopwords(words=("lamp", "not")).reader(runtime).read(["not a lamp"])
+    assert own.words == "not a"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_planted_error_is_one_edit(kind: str) -> None:
+    texts = [f"cordless drill number{n:03d}x kit {n}" for n in range(50)] + ["12v ab-cd", "kit"]
+    typed = Typos(kind=kind).process(texts)
+    assert typed == Typos(kind=kind).process(texts)  # a function of the text
+    assert typed[-2:] == texts[-2:]  # no word of four letters or more
+    for before, after in zip(texts[:-2], typed[:-2], strict=True):
+        assert plain_edits(before, after) <= 1
+    changed = [a != b for a, b in zip(texts, typed, strict=True)]
+    assert sum(changed) >= 45
+    assert Typos(kind=kind, seed=1).process(texts) != typed
+
+
+def plain_edits(a: str, b: str) -> int:
+    """Edits between texts that differ in a few letters: what is between their common ends."""
+    while a and b and a[0] == b[0]:
+        a, b = a[1:], b[1:]
+    while a and b and a[-1] == b[-1]:
+        a, b = a[:-1], b[:-1]
+    return plain(a, b)
