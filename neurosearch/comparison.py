@@ -34,6 +34,7 @@ from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import Gain
 from neurosearch.evaluation.latency import LatencyProtocol
 from neurosearch.evaluation.opened import opened
+from neurosearch.query.analyzer import check_stemmers
 from neurosearch.query.none import NoProcessing
 from neurosearch.report.comparison import Comparison
 from neurosearch.task.answer import answer
@@ -130,6 +131,7 @@ def compare(
         dataset = data.bound(runtime)
         processing = (query or NoProcessing()).fitted(dataset)
         protocol.check(opened(runtime.get(dataset)))
+        check_stemmers(data, processing, *named.values())
         jobs = [
             (row, seed, _seeded(system, seed)) for row, system in named.items() for seed in numbers
         ]
@@ -181,6 +183,7 @@ def search(
         raise InputError(f"text must be a string and k a number, not {text!r} and {k!r}")
     runtime = runtime or default_runtime(progress)
     with logged(progress):
+        check_stemmers(data, system, query)
         dataset = data.bound(runtime)
         processing = (query or NoProcessing()).fitted(dataset)
         return answer(system, dataset, text, k, processing, runtime)

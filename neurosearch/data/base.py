@@ -70,6 +70,8 @@ class Data(Recipe):
         folds: equal parts of the queries, of which number `fold` is test, the next one dev and the
             others train; 0 for none. A sweep over `fold` tests every query once, in one row.
         name: in tables and file names; None for the folder's name. Not part of any identity.
+        language: of the texts, such as `spanish`; None for the data's own, which is English unless
+            a loader knows better. Nor is it part of an identity: analysers are.
 
     Class attributes:
         choice: the config choice, such as `home_depot`.
@@ -83,6 +85,8 @@ class Data(Recipe):
     folds: int = field(default=0, kw_only=True)
     fold: int = field(default=0, kw_only=True)
     name: str | None = field(default=None, kw_only=True, metadata={"digest": lambda _: ""})
+
+    language: str | None = field(default=None, kw_only=True, metadata={"digest": lambda _: ""})
 
     choice: ClassVar[str]
     simulated: ClassVar[bool] = False
@@ -113,6 +117,10 @@ class Data(Recipe):
     def population(self) -> Data:
         """The recipe that names what a table is about: folds of one data set are one."""
         return dataclasses.replace(self, fold=0) if self.fold else self
+
+    def own_language(self) -> str:
+        """The language of the texts where `language` says nothing."""
+        return "english"
 
     def default_splits(self, queries: pl.DataFrame) -> Mapping[str, float] | None:
         """Shares where neither `splits` nor `folds` is set; None where the source has splits."""

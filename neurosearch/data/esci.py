@@ -19,6 +19,7 @@ from neurosearch.core.digests import content, content_digest
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.data import base, requirements
+from neurosearch.data.language import LOCALES
 from neurosearch.data.reading import hashed_fraction, read_delimited, require_columns
 
 STEM = "shopping_queries_dataset"
@@ -43,6 +44,9 @@ class Esci(base.Data):
     version: str = "small"
     corpus: str = "all"
     dev_fraction: float = 0.05
+
+    def own_language(self) -> str:
+        return LOCALES.get(self.locale, "english")
 
     def tables(self, runtime: Runtime) -> base.Tables:
         for key, allowed in (

@@ -57,6 +57,14 @@ class Loss(Recipe):
         """Whether it learns from a teacher's scores."""
         return False
 
+    @property
+    def by_query(self) -> bool:
+        """Whether it is the mean of a number for each query, of its own row of the targets alone.
+
+        The loss of some queries is then that of a batch whose other queries are left out.
+        """
+        return False
+
     def check(self, dimensions: int) -> None:
         """Raise InputError where vectors of so many dimensions are not enough."""
 

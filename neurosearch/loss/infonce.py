@@ -29,6 +29,10 @@ class InfoNCE(Loss):
     symmetric: bool = False
     multi_positive: bool = False
 
+    @property
+    def by_query(self) -> bool:
+        return not (self.symmetric or self.learned)  # a learnt temperature sees the whole batch
+
     def objective(self) -> nn.Module:
         import torch
         from torch import nn

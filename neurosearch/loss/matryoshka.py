@@ -31,6 +31,10 @@ class Matryoshka(Loss):
     def needs_teacher(self) -> bool:
         return self.loss.needs_teacher
 
+    @property
+    def by_query(self) -> bool:
+        return self.loss.by_query
+
     def check(self, dimensions: int) -> None:
         if min(self.dimensions) > dimensions:
             message = f"loss.dimensions: {list(self.dimensions)}"

@@ -9,11 +9,14 @@ products "without" and "for" carry intent.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import Recipe
+from neurosearch.data.base import Data
+from neurosearch.data.language import stemmer_of, stems
 from neurosearch.query.fold import fold
 
 _WORD = re.compile(r"[^\W_]+(?:[-/.][^\W_]+)*")
@@ -54,6 +57,27 @@ class Analyzer(Recipe):
     def tokenizer(self) -> Tokenizer:
         """A tokenizer with its own cache of stemmed words."""
         return Tokenizer(self)
+
+
+def check_stemmers(data: Data, *recipes: Any) -> None:
+    """Raise InputError for a recipe whose analyser stems another language than the data's."""
+    language = data.language or data.own_language()
+    for analyzer in (found for recipe in recipes for found in _analyzers_of(recipe)):
+        if not stems(analyzer.stemmer, language):
+            fitting = f"stemmer={stemmer_of(language)}"
+            message = f"an analyzer stems {analyzer.stemmer}: say {fitting} (or data.language=…)"
+            raise InputError(f"the data is {language}, and {message}")
+
+
+def _analyzers_of(value: Any) -> Iterator[Analyzer]:
+    if isinstance(value, Analyzer):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _analyzers_of(item)
+    elif isinstance(value, Recipe):
+        for spec in fields(value):
+            yield from _analyzers_of(getattr(value, spec.name))
 
 
 class Tokenizer:

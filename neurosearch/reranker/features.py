@@ -22,6 +22,7 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import pair_cosines
+from neurosearch.query.analyzer import Analyzer
 from neurosearch.reranker.lexical import Lexical
 
 FIRST = ("first score", "first rank", "first share")
@@ -31,7 +32,8 @@ FIRST = ("first score", "first rank", "first share")
 class Features(Artifact[pl.DataFrame]):
     """features.parquet: `query_id`, `product_id`, and a Float32 column a feature.
 
-    `cosines`: (vectors of queries, of products) by name; `scored`: runs of the candidates by name.
+    `cosines`: (vectors of queries, of products) by name; `scored`: runs of the candidates by name;
+    `analyzer`: of words.
     """
 
     kind: ClassVar[str] = "features"
@@ -40,6 +42,7 @@ class Features(Artifact[pl.DataFrame]):
     request: RetrievalRequest
     cosines: Mapping[str, tuple[Artifact[Embeddings], Artifact[Embeddings]]]
     scored: Mapping[str, Artifact[Run]]
+    analyzer: Analyzer
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         data, run = runtime.get(self.data), runtime.get(self.candidates)
@@ -47,7 +50,8 @@ class Features(Artifact[pl.DataFrame]):
         pairs = numbered_pairs(run, queries.ids, data.catalogue.ids)
         query, row = pairs["query"].to_numpy(), pairs["row"].to_numpy()
         columns: dict[str, Any] = of_first_stage(pairs)
-        columns |= Lexical(data.catalogue.all_texts(("title",))).features(queries.texts, query, row)
+        words = Lexical(data.catalogue.all_texts(("title",)), self.analyzer)
+        columns |= words.features(queries.texts, query, row)
         for name, (query_side, shown) in self.cosines.items():
             vectors = runtime.get(query_side).vectors, runtime.get(shown).vectors
             columns[f"cosine {name}"] = pair_cosines(*vectors, query, row)

@@ -29,6 +29,7 @@ from neurosearch.core.types import Dataset
 from neurosearch.encoder.base import Encoder, pair_cosines
 from neurosearch.evaluation.gain import Gain
 from neurosearch.negatives.base import check_worth
+from neurosearch.query.analyzer import Analyzer
 from neurosearch.reranker.base import Candidates, Fold, LiveScorer, PairScores, Reranker
 from neurosearch.reranker.features import Features, of_first_stage
 from neurosearch.reranker.lexical import Lexical
@@ -43,6 +44,7 @@ class LambdaMART(Reranker):
     rerankers: whose scores are features, by name.
     folds: K of the out-of-fold scores; 0: leaking ones.
     pool_depth: candidates a train query.
+    analyzer: of the features of words.
     trees, leaves, rate, min_data, share, truncation, patience: of LightGBM.
     """
 
@@ -58,6 +60,7 @@ class LambdaMART(Reranker):
     share: float = setting(0.8, above=0, most=1)
     truncation: int = setting(20, least=1)
     patience: int = setting(50, least=1)
+    analyzer: Analyzer = field(default_factory=Analyzer)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -82,7 +85,8 @@ class LambdaMART(Reranker):
             name: reranker.scores(candidates, data, request, first)
             for name, reranker in self.rerankers.items()
         }
-        return Features(candidates, request.view(data), request, cosines, scored)
+        parts = request.view(data), request, cosines, scored, self.analyzer
+        return Features(candidates, *parts)
 
     def trained(
         self, data: Artifact[Dataset], query: QueryProcessor, first: Retriever
@@ -120,7 +124,7 @@ class LambdaMART(Reranker):
         self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever, runtime: Runtime
     ) -> LiveScorer:
         trees, names = load_trees(runtime.get(self.trained(data, request.query, first)))
-        words = Lexical(runtime.get(data).catalogue.all_texts(("title",)))
+        words = Lexical(runtime.get(data).catalogue.all_texts(("title",)), self.analyzer)
         encoders = {
             name: (encoder.loaded(runtime, data), encoder.product_embeddings(data))
             for name, encoder in self.encoders.items()

@@ -25,8 +25,8 @@ NAMES = (
 class Lexical:
     """Titles of a catalogue, ready to be compared with queries."""
 
-    def __init__(self, titles: list[str]) -> None:
-        self._analyzer = Analyzer().tokenizer()
+    def __init__(self, titles: list[str], analyzer: Analyzer) -> None:
+        self._analyzer = analyzer.tokenizer()
         terms = self._analyzer(titles)
         self._terms: dict[str, int] = {}
         self._couples: dict[str, int] = {}

@@ -23,8 +23,10 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.store import write_whole
 from neurosearch.core.types import Dataset
 from neurosearch.data.base import Data
+from neurosearch.data.language import LOCALES, stemmer_of
 from neurosearch.evaluation.base import Evaluation
 from neurosearch.evaluation.opened import opened
+from neurosearch.query.analyzer import check_stemmers
 from neurosearch.task.measure import data_facts
 
 RECORD = "record.json"
@@ -36,7 +38,14 @@ def at_most(value: int, limit: int | None) -> int:
     return value if limit is None else min(value, limit)
 
 
+def data_stemmer(*, _root_: Any) -> str:
+    """`${stemmer:}` of a config: the stemmer of its data's language."""
+    data = _root_.get("data") or {}
+    return stemmer_of(data.get("language") or LOCALES.get(str(data.get("locale")), "english"))
+
+
 OmegaConf.register_new_resolver("at_most", at_most, replace=True)
+OmegaConf.register_new_resolver("stemmer", data_stemmer, replace=True)
 
 
 @dataclass(frozen=True)
@@ -67,13 +76,15 @@ class Job:
     ) -> Job:
         """Instantiate the roles. Raises InputError for a value that a recipe refuses."""
         parts = {role: build(config, role) for role in ("data", "query", "evaluation")}
+        retriever = build(config, "retriever")
+        check_stemmers(parts["data"], retriever, parts["query"])
         return cls(
             config=config,
             name=config.name,
             overrides=tuple(overrides),
             number=number,
             folder=folder,
-            retriever=build(config, "retriever"),
+            retriever=retriever,
             runtime=build(config, "runtime"),
             **parts,
         )

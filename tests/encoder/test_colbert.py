@@ -73,7 +73,7 @@ def test_tokens_find_their_place_again(case: tuple[list[int], list[int]]) -> Non
     """Tokens of texts in any order, put in the order of the texts."""
     counts, texts = case
     sent = [(text, token) for text in texts for token in range(counts[text])]
-    back = row_order(np.array(texts), np.array(counts))
+    back = row_order(np.array(texts), np.array(counts), np.arange(len(texts)))
     assert [sent[place] for place in back] == sorted(sent)
 
 

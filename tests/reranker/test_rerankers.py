@@ -22,6 +22,7 @@ from neurosearch.core.types import Dataset, Queries
 from neurosearch.encoder.hashing import Hashing
 from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import LabelGain
+from neurosearch.query.analyzer import Analyzer
 from neurosearch.query.none import NoProcessing
 from neurosearch.reranker.base import Candidates, Fold
 from neurosearch.reranker.biencoder import BiEncoderReranker
@@ -231,7 +232,7 @@ def test_lexical_features_by_hand() -> None:
     queries = ["red desk lamp", "40w bulb"]
     titles = ["Red lamp for a desk", "LED bulb 40w 60w", "chair"]
     query, row = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 0])
-    words = Lexical(titles)
+    words = Lexical(titles, Analyzer())
     found = words.features(queries, query, row)
     # One query at a time says the same: words that no title has are not in the catalogue's terms.
     for number, asked in enumerate(["red desk zyx lamp", "40w bulb"]):

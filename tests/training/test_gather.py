@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 import torch.distributed as dist
@@ -17,11 +18,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import normalize
 
+from neurosearch.encoder.biencoder.pairs import TrainingPairs
 from neurosearch.loss.base import Targets
 from neurosearch.loss.infonce import InfoNCE
 from neurosearch.loss.listnet import ListNet
 from neurosearch.loss.weighted import Weighted
-from neurosearch.training.gather import gathered, shares, sum_gradients, world
+from neurosearch.training.gather import Part, gathered, shares, sum_gradients, world
 from neurosearch.training.gradcache import cached_backward
 
 B, M, D = 5, 12, 6  # 17 texts: the two shares differ in size
@@ -87,3 +89,35 @@ def test_shares_hold_every_text_once(order: list[int], processes: int) -> None:
     assert len(parts) == processes
     assert sorted(np.concatenate(parts).tolist()) == list(range(11))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize("loss", [InfoNCE(0.1), InfoNCE(0.1, multi_positive=True)])
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_losses_of_parts_add_up_to_the_batch(loss: InfoNCE, processes: int, monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    judged = [
+        (q, int(r), float(s)) for q in range(6) for r, s in enumerate(rng.random(9)) if s > 0.3
+    ]
+    graded = pl.DataFrame(judged, ["query", "row", "share"], orient="row")
+    titles = [f"title {n // 2}" for n in range(9)]  # twins: refused as negatives
+    texts = ["a", "b", "a", "c", "d", "b"]  # as are positives of a query with the same text
+    pairs = TrainingPairs.of(graded, titles, texts, positive_share=0.66)
+    queries, rows = np.array([0, 1, 2, 3, 4, 5, 0]), np.array([3, 1, 4, 8, 2, 6, 0, 7, 5, 1])
+    vectors = normalize(torch.randn(17, D, generator=torch.Generator().manual_seed(1)), dim=1)
+    asked, shown = vectors[:7], vectors[7:]
+    whole = loss.objective()(asked, shown, pairs.targets(queries, rows, mask=True))
+    total, seen = torch.zeros(()), []
+    for rank in range(processes):
+        monkeypatch.setattr(
+            "neurosearch.training.gather.world", lambda rank=rank: (rank, processes)
+        )
+        part = Part.of(7, 10, loss.by_query)
+        others = queries[part.documents[len(part.queries) : 7]]
+        targets = pairs.targets(queries[part.queries], rows[part.documents], True, others)
+        own = loss.objective()(asked[part.queries], shown[part.documents], targets)
+        total += part.weight * own
+        seen += part.queries.tolist()
+        assert sorted(part.documents.tolist()) == list(range(10))
+    assert sorted(seen) == list(range(7))
+    assert float(total) == pytest.approx(float(whole), rel=1e-6)
+    assert not InfoNCE(0.1, symmetric=True).by_query and not InfoNCE(0.1, learned=True).by_query

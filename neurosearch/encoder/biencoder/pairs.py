@@ -79,9 +79,16 @@ class TrainingPairs:
         """A copy whose targets are computed on `device`."""
         return replace(self, title_of=self.title_of.to(device), query_of=self.query_of.to(device))
 
-    def targets(self, queries: np.ndarray, rows: np.ndarray, mask: bool) -> Targets:
+    def targets(
+        self,
+        queries: np.ndarray,
+        rows: np.ndarray,
+        mask: bool,
+        others: np.ndarray | None = None,
+    ) -> Targets:
         """What is known of the B×M pairs; row i < B is the own positive of query i.
 
+        `others`: queries of the batch that are left out, whose own positives come next.
         `mask` is the false-negative mask: a pair is refused as a negative where its product,
         that product's normalised title or the query's text equals that of a positive pair, or where
         people judged it relevant.
@@ -98,7 +105,9 @@ class TrainingPairs:
         titles = self.title_of[torch.from_numpy(rows).to(device)]
         texts = self.query_of[torch.from_numpy(queries).to(device)]
         refused = titles[: len(queries), None] == titles[None, :]
-        refused[:, : len(queries)] |= texts[:, None] == texts[None, :]
+        asked = queries if others is None else np.concatenate([queries, others])
+        owners = self.query_of[torch.from_numpy(asked).to(device)]
+        refused[:, : len(asked)] |= texts[:, None] == owners[None, :]
         return Targets(positive, refused & ~positive, share, taught)
 
     def _of_pairs(

@@ -27,7 +27,7 @@ from neurosearch.negatives.retrieved import select
 from neurosearch.nn.sentence_folder import prompts_of
 from neurosearch.nn.text_encoder import TextTower
 from neurosearch.nn.tokens import Tokens, tokenize
-from neurosearch.training.gather import in_order, shares
+from neurosearch.training.gather import Part, in_order, shares, summed
 from neurosearch.training.gradcache import cached_backward
 from neurosearch.training.module import TrainingModule
 from neurosearch.training.schedule import Schedule
@@ -131,34 +131,46 @@ class BiEncoderModule(TrainingModule):
         self.seed_step(step)
         self._renew_lists(step)
         queries, rows = self._batches.draw(step)
-        targets = self._pairs.targets(queries, rows, self._objective.mask)
         # Places of the batch are 0 to B for queries, then documents; processes share them.
         texts = np.concatenate([queries, len(self._queries) + rows])
         order = shares(np.argsort(self._both.lengths[texts], kind="stable"))
+        part = Part.of(len(queries), len(rows), self._objective.loss.by_query)
+        wanted = np.concatenate([part.queries, len(queries) + part.documents])
+        targets, count = self._targets(queries, rows, part), len(part.queries)
 
         def loss_of(vectors: Tensor) -> Tensor:
-            whole = in_order(vectors, order)
-            loss: Tensor = self.loss(whole[: len(queries)], whole[len(queries) :], targets)
-            return loss
+            whole = in_order(vectors, order, wanted=wanted, is_shared=part.is_shared)
+            loss: Tensor = self.loss(whole[:count], whole[count:], targets)
+            return loss * part.weight
 
-        self._learn(texts[order[world()[0]]], loss_of)
-        self._note_masked(targets)
+        self._learn(texts[order[world()[0]]], loss_of, part)
+        self._note_masked(targets, part)
 
-    def _learn(self, share: np.ndarray, loss_of: Callable[[Tensor], Tensor]) -> None:
+    def _targets(self, queries: np.ndarray, rows: np.ndarray, part: Part) -> Targets:
+        """What is known of the pairs of a part of the batch."""
+        others = queries[part.documents[len(part.queries) : len(queries)]]
+        shown = rows[part.documents]
+        return self._pairs.targets(queries[part.queries], shown, self._objective.mask, others)
+
+    def _learn(self, share: np.ndarray, loss_of: Callable[[Tensor], Tensor], part: Part) -> None:
         """One step on the vectors of these texts, by GradCache where `chunk` is set."""
-        size = self._objective.chunk
+        size, weights = self._objective.chunk, self.towers.parameters()
+        whole = summed if part.is_shared else torch.detach  # of the logged loss
         if not size:
-            self.optimize(loss_of(self._encode(share)), self.towers.parameters())
+            loss = loss_of(self._encode(share))
+            self.optimize(loss, weights, logged=whole(loss))
             return
         chunks = np.split(share, range(size, len(share), size))
+        backward = self.manual_backward
         self.optimize_by(
-            lambda: cached_backward(self._encode, chunks, loss_of, self.manual_backward),
-            self.towers.parameters(),
+            lambda: whole(cached_backward(self._encode, chunks, loss_of, backward)), weights
         )
 
-    def _note_masked(self, targets: Targets) -> None:
+    def _note_masked(self, targets: Targets, part: Part) -> None:
         """Log the share of pairs that the mask keeps from being pushed apart."""
         masked = (~targets.negative).float().mean() - 1 / targets.negative.shape[1]
+        if part.is_shared:
+            masked = summed(masked * part.weight)
         self._masked.append(masked)
         self.log("masked share", masked)
 

@@ -15,7 +15,7 @@ from neurosearch.encoder.colbert.network import TokenTower
 from neurosearch.nn.maxsim import exact_maxsim, pair_scores
 from neurosearch.nn.ragged import Ragged
 from neurosearch.nn.tokens import Tokens
-from neurosearch.training.gather import in_order, shares
+from neurosearch.training.gather import Part, in_order, shares
 
 
 class ColBERTModule(BiEncoderModule):
@@ -34,25 +34,27 @@ class ColBERTModule(BiEncoderModule):
         self.seed_step(step)
         self._renew_lists(step)
         queries, rows = self._batches.draw(step)
-        targets = self._pairs.targets(queries, rows, self._objective.mask)
         tower: TokenTower = self.towers
         sides = self._queries.take(queries), self._products.take(rows)
         counts = [tower.scored(tokens, side) for side, tokens in enumerate(sides)]
-        split = int(counts[0].sum())
-        offsets = [offsets_of(count) for count in counts]
+        part = Part.of(len(queries), len(rows), self._objective.loss.by_query)
+        places = part.queries, part.documents
+        offsets = [offsets_of(count[own]) for count, own in zip(counts, places, strict=True)]
+        split = int(offsets[0][-1])
         # Texts of the batch by number, queries first: chunks go through the network in order.
         order = shares(np.arange(len(queries) + len(rows)))
-        count = np.concatenate(counts)
+        wanted = np.concatenate([part.queries, len(queries) + part.documents])
+        count, targets = np.concatenate(counts), self._targets(queries, rows, part)
 
         def loss_of(vectors: Tensor) -> Tensor:
-            whole = in_order(vectors, order, count)
-            queries, shown = Ragged(whole[:split], offsets[0]), Ragged(whole[split:], offsets[1])
-            loss: Tensor = self.loss(queries, shown, targets)
-            return loss
+            whole = in_order(vectors, order, count, wanted, part.is_shared)
+            asked, shown = Ragged(whole[:split], offsets[0]), Ragged(whole[split:], offsets[1])
+            loss: Tensor = self.loss(asked, shown, targets)
+            return loss * part.weight
 
         self._sides = sides
-        self._learn(order[world()[0]], loss_of)
-        self._note_masked(targets)
+        self._learn(order[world()[0]], loss_of, part)
+        self._note_masked(targets, part)
 
     def _encode(self, texts: np.ndarray) -> Tensor:
         query_side, shown = self._sides
