@@ -53,7 +53,11 @@ def test_another_stemmer_is_refused() -> None:
     check_stemmers(spanish, BM25(analyzer=Analyzer(stemmer="spanish")), NoProcessing())
     check_stemmers(german, BM25(analyzer=Analyzer(stemmer="none")))
     check_stemmers(Shop(), BM25(analyzer=Analyzer(stemmer="porter")))
-    for data, recipe in [(spanish, BM25()), (german, TunedBM25(base=BM25(), gain=GAIN)), (german, Spelling())]:
+    for data, recipe in [
+        (spanish, BM25()),
+        (german, TunedBM25(base=BM25(), gain=GAIN)),
+        (german, Spelling()),
+    ]:
         with pytest.raises(InputError, match=r"the data is (spanish|german), and an analyzer ste"):
             check_stemmers(data, recipe)
     with pytest.raises(InputError, match="the data is english, and an analyzer stems german"):

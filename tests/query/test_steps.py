@@ -17,7 +17,10 @@ from neurosearch.core.query import Query, Term
 from neurosearch.core.retrieval import RetrievalRequest
 from neurosearch.core.runtime import Runtime
 from neurosearch.data.beir import Beir
+from neurosearch.encoder.biencoder.recipe import BiEncoder
+from neurosearch.encoder.hashing import Hashing
 from neurosearch.evaluation.gain import NumericGain
+from neurosearch.generator.t5_scratch import ScratchT5
 from neurosearch.query.chain import Chain
 from neurosearch.query.changes import QueryChanges
 from neurosearch.query.distance import deletions, weighted_distance
@@ -29,7 +32,9 @@ from neurosearch.query.stopwords import Stopwords
 from neurosearch.query.synonyms import Synonyms
 from neurosearch.query.translations import Translations
 from neurosearch.query.typos import KINDS, Typos
+from neurosearch.reranker.base import Fold
 from neurosearch.retriever.bm25 import BM25
+from neurosearch.tokenizer.rqkmeans import RQKMeans
 
 GAIN = NumericGain("graded")
 TITLES = (
@@ -330,3 +335,16 @@ def plain_edits(a: str, b: str) -> int:
     while a and b and a[-1] == b[-1]:
         a, b = a[:-1], b[:-1]
     return plain(a, b)
+
+
+def test_what_is_trained_sees_the_same_steps(shop, runtime: Runtime) -> None:
+    data = shop.bound(runtime)
+    trained = BiEncoder(gain=GAIN, query=Spelling()).trained(data)
+    learnt = Spelling().fitted(data)
+    assert trained.context.query == learnt and learnt.learnt in trained.inputs()
+    generator = ScratchT5(gain=GAIN, query=Spelling())
+    ids = RQKMeans(Hashing(dimensions=16), levels=2, codes=4).semantic_ids(data)
+    assert generator.trained(data, ids).generator.query == learnt
+    # Scores for LambdaMART of a fold's queries come from steps that did not see the fold.
+    fold = Fold.of(data, 2, 0)
+    assert learnt.fitted(fold).learnt.artifact_fingerprint != learnt.learnt.artifact_fingerprint
