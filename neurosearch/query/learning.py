@@ -42,6 +42,7 @@ class LearningStep(QueryProcessor):
         Args:
             data: products and train queries, with their judgments where they are needed.
             read: the steps before this one.
+            folder: of the artifact.
 
         Returns:
             Details for the manifest.
@@ -60,12 +61,17 @@ class LearningStep(QueryProcessor):
         self, data: Artifact[Dataset], before: tuple[QueryProcessor, ...] = ()
     ) -> QueryProcessor:
         data = data if self.source is None else self.source.dataset()
-        if self.needs_judgments:
-            return Fitted(self, Learnt(view.learning(data, "train"), self, before))
         whole: Any = data.stored()
         asked = queries_of("train")
-        parts = [PRODUCTS, asked] if whole.part_digest(asked) else [PRODUCTS]
-        return Fitted(self, Learnt(view.only(data, *parts), self, before))
+        has_train = bool(whole.part_digest(asked))
+        if not self.needs_judgments:
+            parts = [PRODUCTS, asked] if has_train else [PRODUCTS]
+            return Fitted(self, Learnt(view.only(data, *parts), self, before))
+        if not has_train:
+            step = type(self).__name__.lower()
+            hint = f"data@query.source=… (or query.steps.{step}.source) names another data set"
+            raise InputError(f"{step} learns from train queries, and the data has none: {hint}")
+        return Fitted(self, Learnt(view.learning(data, "train"), self, before))
 
     def step(self, runtime: Runtime) -> Callable[[Query], Query]:
         name = type(self).__name__
