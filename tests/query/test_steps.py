@@ -205,7 +205,9 @@ def test_without_train_queries(shop, runtime: Runtime, caplog: pytest.LogCapture
         (query,) = read(Spelling(), data, runtime, "chainsww")
     assert query.text == "chainsaw"
     assert "no train queries; learnt from the catalogue alone" in caplog.text
-    with pytest.raises(InputError, match="translations learns from train queries, and the data has none"):
+    with pytest.raises(
+        InputError, match="translations learns from train queries, and the data has none"
+    ):
         read(Translations(gain=GAIN), data, runtime, "chainsww")
     with pytest.raises(InputError, match=r"Spelling learns from a data set: take spelling\.fitted"):
         Spelling().reader(runtime)
