@@ -42,9 +42,14 @@ PICTURES = ["seed=0", "data.images=true", "data.n_products=500"]
 MORE = {
     "queries": ["retriever=bm25,hybrid/convex", "query.order=[],[normalize,spelling,translations]"],
     "typos": ["query.order=[],[spelling],[deletion],[deletion,spelling]"],
-    "finetuned": ["seed=0"],
+    "finetuned": ["seed=0", "retriever=bm25,dense/finetuned,hybrid/finetuned_convex"],
+    "fusion_alpha": ["retriever.fusion.weights={dense:0.2,sparse:0.8},{dense:1.0,sparse:0.0}"],
+    "fusion_k": ["retriever.fusion.k=0,60,500"],
     "losses": ["seed=0", *SMALL],
-    "negatives": ["seed=0", *SMALL],
+    "negatives": [
+        *("seed=0", *SMALL),
+        "negatives@retriever.encoder.negatives=in_batch,retrieved/positive_aware,mixed",
+    ],
     "temperature_batch": [SMALL[0], "retriever.encoder.batch_size=16,32"],
     "compression": SMALL,
     "tokenizers": [
@@ -53,7 +58,7 @@ MORE = {
     ],
     "multiphase": ["retriever=multiphase,multiphase/deep", *PREFIXES],
     "multiphase_probes": [*PREFIXES, "retriever.probes=1,8"],
-    "generative": ["seed=0", *WRITER],
+    "generative": ["seed=0", *WRITER, "tokenizer@retriever.tokenizer=random,rqkmeans"],
     "generative_search": [*WRITER, "retriever.beam=1,100"],
     # Late interaction and re-rankers have toys of their own.
     "main": [

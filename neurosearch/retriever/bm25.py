@@ -157,7 +157,8 @@ def search(
     if recipe.engine == "lucene":
         index = runtime.get(indexes[0])
         if pool is None:
-            (hits,) = lucene.batch_search(index, tokens, request.depth, [scoring(recipe)], runtime)
+            with lucene.LuceneWorkers(index, runtime) as workers:
+                (hits,) = workers.search(tokens, request.depth, [scoring(recipe)])
         else:
             with lucene.LuceneWorker(index, runtime.java_memory) as worker:
                 hits = lucene.pool_scores(worker, tokens, pool, scoring(recipe))

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -96,20 +97,29 @@ class TunedParameters(Artifact[BM25]):
         self.request.queries(runtime.get(self.data))
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        trials: dict[str, float] = {}
-        best = self._best_of(self._grid(self.recipe.base), trials, runtime)
-        for _ in range(self.recipe.rounds if self.recipe.boosts else 0):
-            for name, values in self.recipe.boosts.items():
-                candidates = [_with_boost(best, name, value) for value in values]
-                usable = [candidate for candidate in candidates if candidate is not None]
-                best = self._best_of([best, *usable], trials, runtime)
-        if self.recipe.boosts:
-            best = self._best_of([best, *self._grid(best)], trials, runtime)
+        with lucene.LuceneWorkers(runtime.get(self.index), runtime) as workers:
+            best, trials = self._chosen(workers, runtime)
         chosen = {"k1": best.k1, "b": best.b, "boosts": dict(best.boosts)}
         result = {"chosen": chosen, "dev nDCG@10": trials[_name(best)], "trials": trials}
         (folder / "parameters.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
         score = trials[_name(best)]
         return {"chosen": chosen, "dev nDCG@10": score, "trials": len(trials)}
+
+    def _chosen(
+        self, workers: lucene.LuceneWorkers, runtime: Runtime
+    ) -> tuple[BM25, dict[str, float]]:
+        """The best parameters, and the dev nDCG@10 of all that were tried."""
+        trials: dict[str, float] = {}
+        score = partial(self._best_of, trials=trials, workers=workers, runtime=runtime)
+        best = score(self._grid(self.recipe.base))
+        for _ in range(self.recipe.rounds if self.recipe.boosts else 0):
+            for name, values in self.recipe.boosts.items():
+                candidates = [_with_boost(best, name, value) for value in values]
+                usable = [candidate for candidate in candidates if candidate is not None]
+                best = score([best, *usable])
+        if self.recipe.boosts:
+            best = score([best, *self._grid(best)])
+        return best, trials
 
     def load(self, folder: Path) -> BM25:
         chosen = json.loads((folder / "parameters.json").read_text(encoding="utf-8"))["chosen"]
@@ -120,7 +130,11 @@ class TunedParameters(Artifact[BM25]):
         return [replace(start, k1=k1, b=b) for k1, b in pairs]
 
     def _best_of(
-        self, candidates: Sequence[BM25], trials: dict[str, float], runtime: Runtime
+        self,
+        candidates: Sequence[BM25],
+        trials: dict[str, float],
+        workers: lucene.LuceneWorkers,
+        runtime: Runtime,
     ) -> BM25:
         """The candidate with the highest dev nDCG@10, the first of equals."""
         data = runtime.get(self.data)
@@ -128,13 +142,8 @@ class TunedParameters(Artifact[BM25]):
         judgments = data.judgments(queries.split)
         new = {_name(c): c for c in candidates if _name(c) not in trials}
         tokens = bm25.looked_up(self.recipe.base.analyzer, self.request, queries, runtime)
-        lists = lucene.batch_search(
-            runtime.get(self.index),
-            tokens,
-            self.request.depth,
-            [bm25.scoring(candidate) for candidate in new.values()],
-            runtime,
-        )
+        scorings = [bm25.scoring(candidate) for candidate in new.values()]
+        lists = workers.search(tokens, self.request.depth, scorings)
         for name, hits in zip(new, lists, strict=True):
             run = bm25.to_run(hits, queries, data, self.request.depth)
             scores = per_query(run, queries, judgments, self.recipe.gain, ("nDCG@10",))

@@ -130,31 +130,39 @@ class Scoring:
     boosts: Mapping[str, float]
 
 
-def batch_search(
-    index: Path, queries: list[Words], k: int, scorings: Sequence[Scoring], runtime: Runtime
-) -> list[pl.DataFrame]:
-    """Runs of one index under several scorings, in one call of Java.
+class LuceneWorkers:
+    """Child processes with one open index, for batches of queries: one for each thread with work.
 
-    Args:
-        index: its folder.
-        queries: weighted tokens of each.
-        k: products of a query.
-        scorings: BM25's parameters and boosts.
-
-    Returns:
-        For each scoring, a frame of `query` (number), `row`, `score` (Float32), best first.
+    They are started when they are first needed and stay for the next call.
     """
-    worded = [number for number, words in enumerate(queries) if words]
-    parts = [worded[start : start + BATCH] for start in range(0, len(worded), BATCH)]
-    work = [(scoring, part) for scoring in scorings for part in parts]
-    if not work:
-        return [_no_hits() for _ in scorings]
-    frames: list[pl.DataFrame | None] = [None] * len(work)
-    todo = iter(range(len(work)))
-    lock = Lock()
 
-    def serve() -> None:
-        with LuceneWorker(index, runtime.java_memory) as worker:
+    def __init__(self, index: Path, runtime: Runtime) -> None:
+        self._index, self._runtime = index, runtime
+        self._open: list[LuceneWorker] = []
+
+    def search(
+        self, queries: list[Words], k: int, scorings: Sequence[Scoring]
+    ) -> list[pl.DataFrame]:
+        """Runs under several scorings.
+
+        Args:
+            queries: weighted tokens of each.
+            k: products of a query.
+            scorings: BM25's parameters and boosts.
+
+        Returns:
+            For each scoring, a frame of `query` (number), `row`, `score` (Float32), best first.
+        """
+        worded = [number for number, words in enumerate(queries) if words]
+        parts = [worded[start : start + BATCH] for start in range(0, len(worded), BATCH)]
+        work = [(scoring, part) for scoring in scorings for part in parts]
+        if not work:
+            return [_no_hits() for _ in scorings]
+        frames: list[pl.DataFrame | None] = [None] * len(work)
+        todo = iter(range(len(work)))
+        lock = Lock()
+
+        def serve(worker: LuceneWorker) -> None:
             while True:
                 with lock:
                     number = next(todo, None)
@@ -163,13 +171,27 @@ def batch_search(
                 scoring, part = work[number]
                 frames[number] = worker.batch([queries[n] for n in part], part, k, scoring)
 
-    workers = min(runtime.cpu_threads, len(work))
-    with ThreadPoolExecutor(workers) as threads:
-        for ended in [threads.submit(serve) for _ in range(workers)]:
-            ended.result()
-    whole = [frame for frame in frames if frame is not None]
-    size = len(parts)
-    return [pl.concat(whole[size * n : size * (n + 1)]) for n in range(len(scorings))]
+        count = min(self._runtime.cpu_threads, len(work))
+        while len(self._open) < count:
+            self._open.append(LuceneWorker(self._index, self._runtime.java_memory))
+        with ThreadPoolExecutor(count) as threads:
+            for ended in [threads.submit(serve, worker) for worker in self._open[:count]]:
+                ended.result()
+        whole = [frame for frame in frames if frame is not None]
+        size = len(parts)
+        return [pl.concat(whole[size * n : size * (n + 1)]) for n in range(len(scorings))]
+
+    def __enter__(self) -> LuceneWorkers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for worker in self._open:
+            worker.__exit__(kind, error, trace)
 
 
 def _no_hits() -> pl.DataFrame:
