@@ -85,7 +85,6 @@ class Data(Recipe):
     folds: int = field(default=0, kw_only=True)
     fold: int = field(default=0, kw_only=True)
     name: str | None = field(default=None, kw_only=True, metadata={"digest": lambda _: ""})
-
     language: str | None = field(default=None, kw_only=True, metadata={"digest": lambda _: ""})
 
     choice: ClassVar[str]

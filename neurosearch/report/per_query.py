@@ -47,13 +47,14 @@ def evidence(table: Table, queries: int) -> dict[str, Any]:
     queries_frame, scores = queries_frame.filter(pl.Series(evaluated)), scores[:, evaluated]
     spread = np.nanmax(scores, axis=0) - np.nanmin(scores, axis=0)
     listed = np.sort(np.argsort(-spread, kind="stable")[:queries])
+    reads = [_reads(row, queries_frame) for row in rows]
     return {
         "metric": HEADLINE,
         "systems": [row.system for row in rows],
         "queries": queries_frame["text"].to_list(),
         "scores": [[_rounded(value) for value in row_scores] for row_scores in scores],
-        "slices": [*slices_of(queries_frame, source, judged), *_changed(rows, queries_frame)],
-        "reads": [_reads(row, queries_frame[listed]) for row in rows],
+        "slices": [*slices_of(queries_frame, source, judged), *_changed(rows, reads)],
+        "reads": [[texts[number] for number in listed] for texts in reads],
         "listed": listed.tolist(),
         **_lists(rows, queries_frame[listed], source, judged),
     }
@@ -72,13 +73,12 @@ def _reads(row: Row, queries: pl.DataFrame) -> list[str]:
     return joined["shown"].fill_null("").to_list()
 
 
-def _changed(rows: Sequence[Row], queries: pl.DataFrame) -> list[dict[str, Any]]:
+def _changed(rows: Sequence[Row], reads: Sequence[list[str]]) -> list[dict[str, Any]]:
     """A slice for each system that processes queries: those that it changes, and the others."""
     slices = []
-    for row in rows:
-        read = _reads(row, queries)
-        if any(read):
-            of = [int(not text) for text in read]
+    for row, texts in zip(rows, reads, strict=True):
+        if any(texts):
+            of = [int(not text) for text in texts]
             name = f"queries that {row.system} changes"
             slices.append({"name": name, "values": ["changed", "as typed"], "of": of})
     return slices

@@ -33,7 +33,7 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import TEXT_FIELDS, Dataset, Queries
 from neurosearch.query.analyzer import Analyzer, Tokenizer
 from neurosearch.query.lexical import Words, weighted
-from neurosearch.retriever import bm25s_engine, lucene
+from neurosearch.retriever import bm25s_engine, lucene, lucene_search
 
 ENGINES = ("lucene", "bm25s")
 FLOOR = 0.0  # a product without any query term
@@ -61,7 +61,7 @@ class BM25(Retriever):
     def indexes(self, data: Artifact[Dataset]) -> list[Artifact[Any]]:
         """The index artifacts that this scoring needs."""
         if self.engine == "lucene":
-            fields = tuple(sorted(name for name in self.boosts if name != lucene.CONTENTS))
+            fields = tuple(sorted(name for name in self.boosts if name != lucene_search.CONTENTS))
             return [lucene.LuceneIndex(view.products(data), self.analyzer, fields)]
         return [
             bm25s_engine.Bm25sIndex(view.products(data), self.analyzer, name, self.k1, self.b)
@@ -91,7 +91,7 @@ class BM25(Retriever):
 
 def check_fields(names: Mapping[str, Any]) -> None:
     """Raise InputError for an empty mapping or a field that products don't have."""
-    known = (lucene.CONTENTS, *TEXT_FIELDS)
+    known = (lucene_search.CONTENTS, *TEXT_FIELDS)
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise InputError(f"retriever.boosts: {unknown or 'empty'}; fields are {', '.join(known)}")
@@ -105,8 +105,8 @@ def check_fields(names: Mapping[str, Any]) -> None:
                 raise InputError(f"retriever.boosts.{name} must be {wanted}, not {value!r}")
 
 
-def scoring(recipe: BM25) -> lucene.Scoring:
-    return lucene.Scoring(recipe.k1, recipe.b, recipe.boosts)
+def scoring(recipe: BM25) -> lucene_search.Scoring:
+    return lucene_search.Scoring(recipe.k1, recipe.b, recipe.boosts)
 
 
 def opened(
@@ -122,7 +122,7 @@ def lucene_searcher(
     recipe: BM25, index: Path, query: Reader, runtime: Runtime
 ) -> Iterator[Searcher]:
     """A live Lucene over an open index."""
-    with lucene.LuceneWorker(index, runtime.java_memory) as worker:
+    with lucene_search.LuceneWorker(index, runtime.java_memory) as worker:
         worker.count()  # the JVM has started
         yield _LuceneSearcher(worker, scoring(recipe), recipe.analyzer.tokenizer(), query)
 
@@ -157,11 +157,11 @@ def search(
     if recipe.engine == "lucene":
         index = runtime.get(indexes[0])
         if pool is None:
-            with lucene.LuceneWorkers(index, runtime) as workers:
+            with lucene_search.LuceneWorkers(index, runtime) as workers:
                 (hits,) = workers.search(tokens, request.depth, [scoring(recipe)])
         else:
-            with lucene.LuceneWorker(index, runtime.java_memory) as worker:
-                hits = lucene.pool_scores(worker, tokens, pool, scoring(recipe))
+            with lucene_search.LuceneWorker(index, runtime.java_memory) as worker:
+                hits = lucene_search.pool_scores(worker, tokens, pool, scoring(recipe))
     else:
         places = data.catalogue.id_order
         hits = _bm25s_hits(opened(recipe, indexes, runtime), tokens, request.depth, pool, places)
@@ -229,8 +229,8 @@ class _Bm25sSearcher:
 
 @dataclass(frozen=True)
 class _LuceneSearcher:
-    worker: lucene.LuceneWorker
-    scoring: lucene.Scoring
+    worker: lucene_search.LuceneWorker
+    scoring: lucene_search.Scoring
     tokenizer: Tokenizer
     query: Reader
 

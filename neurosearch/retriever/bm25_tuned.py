@@ -24,7 +24,7 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.evaluation.gain import Gain
 from neurosearch.evaluation.metrics import per_query
-from neurosearch.retriever import bm25, lucene
+from neurosearch.retriever import bm25, lucene, lucene_search
 from neurosearch.retriever.bm25 import BM25
 
 TUNING_DEPTH = 10
@@ -62,7 +62,7 @@ class TunedBM25(Retriever):
 
     def _index(self, data: Artifact[Dataset]) -> Artifact[Path]:
         """One index with every field that may get a boost."""
-        names = {*self.base.boosts, *self.boosts} - {lucene.CONTENTS}
+        names = {*self.base.boosts, *self.boosts} - {lucene_search.CONTENTS}
         return lucene.LuceneIndex(view.products(data), self.base.analyzer, tuple(sorted(names)))
 
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
@@ -97,7 +97,7 @@ class TunedParameters(Artifact[BM25]):
         self.request.queries(runtime.get(self.data))
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        with lucene.LuceneWorkers(runtime.get(self.index), runtime) as workers:
+        with lucene_search.LuceneWorkers(runtime.get(self.index), runtime) as workers:
             best, trials = self._chosen(workers, runtime)
         chosen = {"k1": best.k1, "b": best.b, "boosts": dict(best.boosts)}
         result = {"chosen": chosen, "dev nDCG@10": trials[_name(best)], "trials": trials}
@@ -106,7 +106,7 @@ class TunedParameters(Artifact[BM25]):
         return {"chosen": chosen, "dev nDCG@10": score, "trials": len(trials)}
 
     def _chosen(
-        self, workers: lucene.LuceneWorkers, runtime: Runtime
+        self, workers: lucene_search.LuceneWorkers, runtime: Runtime
     ) -> tuple[BM25, dict[str, float]]:
         """The best parameters, and the dev nDCG@10 of all that were tried."""
         trials: dict[str, float] = {}
@@ -133,7 +133,7 @@ class TunedParameters(Artifact[BM25]):
         self,
         candidates: Sequence[BM25],
         trials: dict[str, float],
-        workers: lucene.LuceneWorkers,
+        workers: lucene_search.LuceneWorkers,
         runtime: Runtime,
     ) -> BM25:
         """The candidate with the highest dev nDCG@10, the first of equals."""
