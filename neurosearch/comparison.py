@@ -52,6 +52,12 @@ COSTS = ("p50 ms", "index MB", "build s")
 def gain(name: str) -> Gain:
     """A gain preset of conf/evaluation/gain, such as `esci_official` or `home_depot`.
 
+    Args:
+        name: of the preset.
+
+    Returns:
+        The preset as a recipe.
+
     Raises:
         InputError: there is no such preset; the message lists all of them.
     """
@@ -361,13 +367,27 @@ def _check(
 
 
 def default_runtime(progress: bool = True) -> Runtime:
-    """Outputs in NEUROSEARCH_OUTPUTS, or in `outputs`; every core; a GPU where there is one."""
+    """Outputs in NEUROSEARCH_OUTPUTS, or in `outputs`; every core; a GPU where there is one.
+
+    Args:
+        progress: show progress bars.
+
+    Returns:
+        A runtime for this machine.
+    """
     return Runtime(Path(os.environ.get("NEUROSEARCH_OUTPUTS", "outputs")), progress=progress)
 
 
 @contextmanager
 def logged(progress: bool) -> Iterator[None]:
-    """Log to stderr while work is done, where the program has set up no logging itself."""
+    """Log to stderr while work is done, where the program has set up no logging itself.
+
+    Args:
+        progress: log at all.
+
+    Returns:
+        A context; the handler is removed at its end.
+    """
     if not progress or log.handlers or logging.getLogger().handlers:
         yield
         return

@@ -27,7 +27,15 @@ class Collisions(Recipe):
         return False
 
     def resolve(self, ids: SemanticIds, costs: Costs | None) -> SemanticIds:
-        """The IDs after the policy; `costs` is given to policies that move."""
+        """The IDs after the policy; `costs` is given to policies that move.
+
+        Args:
+            ids: as the tokenizer assigns them.
+            costs: what other last codes would cost; None for policies that do not move products.
+
+        Returns:
+            The IDs after the policy.
+        """
         raise TypeError(f"{type(self).__name__} does not say what it does")
 
     def admit(self, ids: SemanticIds, codes: np.ndarray, costs: np.ndarray | None) -> np.ndarray:
@@ -45,7 +53,14 @@ class Collisions(Recipe):
 
 
 def crowded(ids: SemanticIds) -> np.ndarray:
-    """Rows whose prefix (all codes but the last) has a collision somewhere below it."""
+    """Rows whose prefix (all codes but the last) has a collision somewhere below it.
+
+    Args:
+        ids: the semantic IDs of the catalogue's products.
+
+    Returns:
+        Row numbers, ascending (int64).
+    """
     prefix, whole = ids.keys(ids.semantic - 1), ids.keys(ids.semantic)
     sizes = np.bincount(whole)[whole]
     return np.flatnonzero(np.isin(prefix, prefix[sizes > 1]))
@@ -112,7 +127,15 @@ class Moving(Collisions):
         return self.room == 1
 
     def prices(self, prefix: np.ndarray, costs: np.ndarray) -> np.ndarray:
-        """N×K: what each row would pay for each last code below its prefix."""
+        """N×K: what each row would pay for each last code below its prefix.
+
+        Args:
+            prefix: N numbers of the rows' prefixes.
+            costs: N×K of each last code.
+
+        Returns:
+            N×K prices.
+        """
         return costs
 
     def resolve(self, ids: SemanticIds, costs: Costs | None) -> SemanticIds:

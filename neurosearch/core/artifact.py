@@ -45,24 +45,53 @@ class Artifact(Generic[T]):
         return False
 
     def stored(self) -> Artifact[Any]:
-        """The artifact whose folder this one is loaded from: itself, unless it is a view."""
+        """The artifact whose folder this one is loaded from: itself, unless it is a view.
+
+        Returns:
+            The artifact that the store keeps.
+        """
         return self
 
     def check(self, runtime: Runtime) -> None:
         """Raise InputError where the data or the machine lack what `build` needs.
 
         Asked of all that is to be built before any of it is; may build the data, nothing else.
+
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
         """
 
     def check_view(self, user: Artifact[Any]) -> None:
-        """Raise InputError where this, as an input of `user`, can't give what it promises."""
+        """Raise InputError where this, as an input of `user`, can't give what it promises.
+
+        Args:
+            user: the artifact that has this one as an input.
+        """
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any] | None:
-        """Write the result into `folder`; may return details for the manifest."""
+        """Write the result into `folder`; may return details for the manifest.
+
+        Args:
+            folder: an empty one, or what a killed attempt left where the artifact is `resumable`.
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            Details for the manifest (JSON-able), or None.
+
+        Raises:
+            InputError: the input is not what can be built from.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it is built")
 
     def load(self, folder: Path) -> T:
-        """The value, read from a complete `folder`."""
+        """The value, read from a complete `folder`.
+
+        Args:
+            folder: a complete one.
+
+        Returns:
+            The value.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it is loaded")
 
     @cached_property
@@ -76,7 +105,11 @@ class Artifact(Generic[T]):
         return f"{self.kind}/{self.artifact_fingerprint}"
 
     def description(self) -> dict[str, Any]:
-        """What the fingerprint is taken of; input artifacts appear by fingerprint."""
+        """What the fingerprint is taken of; input artifacts appear by fingerprint.
+
+        Returns:
+            JSON-able: class, digest of its code, and its fields.
+        """
         cls: Any = type(self)
         fields = {
             f.name: describe(getattr(self, f.name))
@@ -86,7 +119,11 @@ class Artifact(Generic[T]):
         return {"class": f"{cls.__module__}.{cls.__qualname__}", "code": code_digest(cls), **fields}
 
     def inputs(self) -> list[Artifact[Any]]:
-        """Input artifacts, in field order, those in tuples, mappings and dataclasses included."""
+        """Input artifacts, in field order, those in tuples, mappings and dataclasses included.
+
+        Returns:
+            The artifacts that this one is made of.
+        """
         values = (getattr(self, spec.name) for spec in dataclasses.fields(self))
         return [artifact for value in values for artifact in _artifacts_in(value)]
 

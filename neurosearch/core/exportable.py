@@ -33,5 +33,13 @@ class Exportable:
 
 
 def below(place: str, parts: Mapping[str, Exportable]) -> dict[str, Exportable]:
-    """The parts of a member, by their addresses from above: `members.dense.encoder`."""
+    """The parts of a member, by their addresses from above: `members.dense.encoder`.
+
+    Args:
+        place: the member's key, such as `members.dense`.
+        parts: by their addresses within the member.
+
+    Returns:
+        The same parts by longer addresses.
+    """
     return {f"{place}.{name}": part for name, part in parts.items()}

@@ -54,7 +54,14 @@ class Query:
 
     @classmethod
     def of(cls, text: str) -> Query:
-        """The query as it was typed."""
+        """The query as it was typed.
+
+        Args:
+            text: as typed.
+
+        Returns:
+            A query that no step has changed.
+        """
         return cls(text, text)
 
     def rewritten(
@@ -68,6 +75,16 @@ class Query:
         """This query with a step's changes, noted; itself where there are none.
 
         A token that has a weight already keeps the larger one.
+
+        Args:
+            step: the step's name.
+            text: what encoders read from now on; None for no change.
+            words: what lexical systems analyse from now on; None for no change.
+            terms: tokens that lexical systems look up besides.
+            why: the reason, for the page.
+
+        Returns:
+            The changed query, with a note.
         """
         text = self.text if text is None else text
         words = self.words if words is None else words
@@ -93,11 +110,25 @@ class Reader:
         self._step = step
 
     def read(self, texts: Sequence[str]) -> list[Query]:
-        """The queries after all steps."""
+        """The queries after all steps.
+
+        Args:
+            texts: N texts, as typed.
+
+        Returns:
+            N queries.
+        """
         return [self._step(Query.of(text)) for text in texts]
 
     def texts(self, texts: Sequence[str]) -> list[str]:
-        """What encoders and re-rankers read."""
+        """What encoders and re-rankers read.
+
+        Args:
+            texts: N texts, as typed.
+
+        Returns:
+            N texts.
+        """
         return [query.text for query in self.read(texts)]
 
 
@@ -110,7 +141,14 @@ class QueryProcessor(Recipe):
     """
 
     def process(self, texts: list[str]) -> list[str]:
-        """The rewritten texts, in order."""
+        """The rewritten texts, in order.
+
+        Args:
+            texts: N texts, as typed or as earlier steps leave them.
+
+        Returns:
+            N texts.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it rewrites")
 
     def fitted(
@@ -121,11 +159,27 @@ class QueryProcessor(Recipe):
         Args:
             data: its products, train queries and train judgments are learnt from.
             before: the fitted steps that a query passes first.
+
+        Returns:
+            A processing whose `step` works without `data`.
+
+        Raises:
+            InputError: the data set lacks what is learnt from.
         """
         return self
 
     def step(self, runtime: Runtime) -> Callable[[Query], Query]:
-        """The function that rewrites a query. What was learnt is loaded, or built, first."""
+        """The function that rewrites a query. What was learnt is loaded, or built, first.
+
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            From a query to the query after this step.
+
+        Raises:
+            InputError: it learns from a data set, and was not fitted.
+        """
         name = type(self).__name__.lower()
 
         def rewrite(query: Query) -> Query:
@@ -136,5 +190,12 @@ class QueryProcessor(Recipe):
         return rewrite
 
     def reader(self, runtime: Runtime) -> Reader:
-        """The processing, ready for texts."""
+        """The processing, ready for texts.
+
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            What reads typed texts.
+        """
         return Reader(self.step(runtime))

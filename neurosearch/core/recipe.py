@@ -47,7 +47,15 @@ class Recipe:
                 raise self.error(name, refusal)
 
     def error(self, field: str, reason: str) -> FieldError:
-        """The error of a field's value; `reason` begins with a verb, such as `must be …`."""
+        """The error of a field's value; `reason` begins with a verb, such as `must be …`.
+
+        Args:
+            field: the field's name.
+            reason: what is allowed, and what was given.
+
+        Returns:
+            The error, to be raised.
+        """
         return FieldError(type(self).__name__, field, reason)
 
     @property
@@ -56,7 +64,11 @@ class Recipe:
         return digest(describe(self))
 
     def label(self) -> str:
-        """How a reader would name this component in a table."""
+        """How a reader would name this component in a table.
+
+        Returns:
+            A short name, without its parameters where they are the usual ones.
+        """
         return type(self).__name__
 
 
@@ -86,7 +98,14 @@ def look_again() -> None:
 
 
 def describe(value: Any) -> Any:
-    """JSON-able description of a recipe or a field: what its fingerprint is taken of."""
+    """JSON-able description of a recipe or a field: what its fingerprint is taken of.
+
+    Args:
+        value: a recipe, an artifact, a dataclass, a mapping, a list or a scalar.
+
+    Returns:
+        Nested dictionaries, lists and scalars.
+    """
     if hasattr(value, "artifact_fingerprint"):
         return {"artifact": value.artifact_fingerprint}
     if isinstance(value, Recipe):

@@ -45,15 +45,37 @@ class RetrievalRequest(Recipe):
     pool: str = setting("catalogue", choices=POOLS)
 
     def view(self, data: Artifact[Dataset]) -> Artifact[Dataset]:
-        """What an answer is made of: products, queries, and which products were judged."""
+        """What an answer is made of: products, queries, and which products were judged.
+
+        Args:
+            data: the data set, or a view of it.
+
+        Returns:
+            A view whose fingerprint changes only with these parts.
+        """
         return view.with_queries(data, self.split, pool=self.pool == "judged")
 
     def queries(self, data: Dataset) -> Queries:
-        """The split's queries as they were typed."""
+        """The split's queries as they were typed.
+
+        Args:
+            data: the data set, or a view of it.
+
+        Returns:
+            Queries in the split's order.
+        """
         return data.queries(self.split)
 
     def processed(self, data: Dataset, runtime: Runtime) -> Queries:
-        """The split's queries with the texts that encoders and re-rankers read."""
+        """The split's queries with the texts that encoders and re-rankers read.
+
+        Args:
+            data: the data set, or a view of it.
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            Queries whose texts are rewritten, in the split's order.
+        """
         return data.queries(self.split).processed(self.query.reader(runtime).texts)
 
 
@@ -61,7 +83,15 @@ class Searcher(Protocol):
     """A live system. `search` answers with product rows and scores, best first."""
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Q×k rows (int64, -1 padded) and scores (float32)."""
+        """Q×k rows (int64, -1 padded) and scores (float32).
+
+        Args:
+            texts: Q query texts, as typed.
+            k: results of each query.
+
+        Returns:
+            Rows of the catalogue and scores, each Q×k, best first.
+        """
 
 
 @dataclass(frozen=True)
@@ -77,29 +107,73 @@ class Retriever(Recipe):
     is_reference: ClassVar[bool] = False
 
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
-        """The batch answer to `request`, as an artifact: what tables use."""
+        """The batch answer to `request`, as an artifact: what tables use.
+
+        Args:
+            data: the data set, or a view of it.
+            request: which queries, how they are processed, how deep, and from which pool.
+
+        Returns:
+            A run of the request's split, at most `request.depth` products a query.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it is run")
 
     def diagnosis(
         self, data: Artifact[Dataset], request: RetrievalRequest
     ) -> Artifact[pl.DataFrame] | None:
-        """Metrics of the system's own, query by query (`query_id` and Float64 columns), or None."""
+        """Metrics of the system's own, query by query (`query_id` and Float64 columns), or None.
+
+        Args:
+            data: the data set, or a view of it.
+            request: which queries, how they are processed, how deep, and from which pool.
+
+        Returns:
+            One row a query, as an artifact, or None.
+        """
         return None
 
     def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
-        """The artifacts that answering needs: their bytes are the system's size."""
+        """The artifacts that answering needs: their bytes are the system's size.
+
+        Args:
+            data: the data set, or a view of it.
+            request: which queries, how they are processed, how deep, and from which pool.
+
+        Returns:
+            Artifacts, in no particular order.
+        """
         return []
 
     def searcher(
         self, data: Artifact[Dataset], request: RetrievalRequest, runtime: Runtime
     ) -> AbstractContextManager[Searcher]:
-        """The live system, as `request` asks for it: what serving and latency use."""
+        """The live system, as `request` asks for it: what serving and latency use.
+
+        Args:
+            data: the data set, or a view of it.
+            request: which queries, how they are processed, how deep, and from which pool.
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            A context that yields the searcher, and frees what it holds at its end.
+
+        Raises:
+            InputError: the system has no live searcher.
+        """
         raise InputError(f"{self.label()} has no live searcher: set evaluation.latency.queries=0")
 
     def exports(
         self, data: Artifact[Dataset], request: RetrievalRequest
     ) -> Mapping[str, Exportable]:
-        """The parts that other libraries can load, by their address in this recipe."""
+        """The parts that other libraries can load, by their address in this recipe.
+
+        Args:
+            data: the data set, or a view of it.
+            request: which queries, how they are processed, how deep, and from which pool.
+
+        Returns:
+            Exportable parts by address, such as `encoder`.
+        """
         return {}
 
     @property
@@ -115,7 +189,14 @@ class RunArtifact(Artifact[Run]):
     kind: ClassVar[str] = "run"
 
     def answer(self, runtime: Runtime) -> Run:
-        """The run itself."""
+        """The run itself.
+
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            Lists of the split's queries.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it answers")
 
     def check(self, runtime: Runtime) -> None:
@@ -144,7 +225,15 @@ def _check_answer(run: Any, name: str) -> None:
 
 
 def judged_rows(queries: Queries, data: Dataset) -> pl.DataFrame:
-    """The judged pool: `query` and `row` numbers, in the order of queries, then rows."""
+    """The judged pool: `query` and `row` numbers, in the order of queries, then rows.
+
+    Args:
+        queries: whose judged products.
+        data: that has the pool of their split.
+
+    Returns:
+        One row a pair, both columns Int64.
+    """
     order = places_of(queries.ids, "query_id", "query")
     ids = places_of(data.catalogue.ids, "product_id", "row")
     joined = data.pool(queries.split).join(order, on="query_id").join(ids, on="product_id")

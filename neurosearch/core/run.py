@@ -19,7 +19,14 @@ TAG = "neurosearch"  # of the run files that this package writes
 
 
 def without_blanks(column: str) -> pl.Expr:
-    """An id column with what TREC files can't hold percent-encoded."""
+    """An id column with what TREC files can't hold percent-encoded.
+
+    Args:
+        column: of String ids.
+
+    Returns:
+        An expression of the same name.
+    """
     special = pl.col(column).str.contains(r"[%\s\x00-\x1f\x7f]")
     encoded = pl.col(column).map_elements(_encoded, pl.String)
     return pl.when(special).then(encoded).otherwise(pl.col(column)).alias(column)
@@ -57,7 +64,17 @@ class Run:
     ) -> Run:
         """Rank (query_id, product_id, score) rows; keep `depth` a query.
 
-        Raises ValueError for a score that is no finite float32.
+        Args:
+            frame: `query_id`, `product_id`, `score`; rows of other queries are dropped.
+            queries: whose order the run follows.
+            depth: results of a query that are kept; None for all.
+            floor: see `Run`.
+
+        Returns:
+            The run; equal scores are ordered by descending product id.
+
+        Raises:
+            ValueError: for a score that is no finite float32.
         """
         order = queries.frame.select("query_id").with_row_index("_order")
         score = pl.col("score").cast(pl.Float32).cast(pl.Float64)
@@ -90,8 +107,13 @@ class Run:
         Args:
             rows: Q×k rows of the catalogue; -1 is padding.
             scores: Q×k, finite where there is a row.
+            queries: Q queries, one a row of `rows`.
+            catalogue: whose rows are named.
             depth: results of a query that are kept; None for all.
             floor: see `Run`.
+
+        Returns:
+            The run; equal scores are ordered by descending product id.
 
         Raises:
             InputError: another number of queries, or a row that the catalogue does not have.
@@ -114,7 +136,11 @@ class Run:
         return cls.from_frame(frame, queries, depth, floor)
 
     def save(self, path: Path) -> None:
-        """Parquet: the frame, with split, floor and query ids in the file's metadata."""
+        """Parquet: the frame, with split, floor and query ids in the file's metadata.
+
+        Args:
+            path: of the file.
+        """
         import pyarrow.parquet as pq
 
         table = self.frame.to_arrow()
@@ -124,7 +150,17 @@ class Run:
 
     @classmethod
     def load(cls, path: Path) -> Run:
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            The run.
+
+        Raises:
+            InputError: the file is no run of ours.
+        """
         import pyarrow.parquet as pq
 
         stored = (pq.read_schema(path).metadata or {}).get(b"neurosearch")
@@ -139,6 +175,10 @@ class Run:
 
         The format splits at white space, so blanks, control characters and `%` of ids are
         percent-encoded; `load_trec` decodes them where the tag is ours.
+
+        Args:
+            path: of the file.
+            tag: the last column.
         """
         # Python writes the shortest digits that read back as the same float32.
         scores = [str(np.float32(score)) for score in self.frame["score"].to_list()]
@@ -155,8 +195,17 @@ class Run:
     def load_trec(cls, path: Path, queries: Queries, floor: float | None = None) -> Run:
         """Read a TREC run of a split's queries; ranks are recomputed from the scores.
 
-        Raises InputError naming the row for a line that is not six columns with a number in
-        the fifth, or whose query the split does not have.
+        Args:
+            path: of the file.
+            queries: of the split that the run answers.
+            floor: see `Run`.
+
+        Returns:
+            The run.
+
+        Raises:
+            InputError: naming the row for a line that is not six columns with a number in the
+                fifth, or whose query the split does not have.
         """
         known = set(queries.ids.to_list())
         rows: list[tuple[str, str, float]] = []
@@ -182,7 +231,16 @@ class Run:
 
 
 def numbered_pairs(run: Run, query_ids: pl.Series, product_ids: pl.Series) -> pl.DataFrame:
-    """The run's frame with `query` and `row` numbers, in its order."""
+    """The run's frame with `query` and `row` numbers, in its order.
+
+    Args:
+        run: the lists.
+        query_ids: whose places are `query`.
+        product_ids: whose places are `row`.
+
+    Returns:
+        The frame with two Int64 columns more.
+    """
     queries = places_of(query_ids, "query_id", "query")
     products = places_of(product_ids, "product_id", "row")
     joined = run.frame.join(queries, on="query_id", maintain_order="left")

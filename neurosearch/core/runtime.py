@@ -69,7 +69,14 @@ class Runtime:
         return self._store
 
     def get(self, artifact: Artifact[T]) -> T:
-        """The artifact's value: reused where it is there, else built."""
+        """The artifact's value: reused where it is there, else built.
+
+        Args:
+            artifact: a node of the build graph.
+
+        Returns:
+            What `artifact.load` returns; loaded once a process.
+        """
         return self.store.get(artifact)
 
     @property
@@ -78,7 +85,14 @@ class Runtime:
         return self.threads
 
     def torch_device(self) -> Any:
-        """The torch device, with torch's thread count set. Raises InputError if absent."""
+        """The torch device, with torch's thread count set.
+
+        Returns:
+            A `torch.device`.
+
+        Raises:
+            InputError: if absent.
+        """
         import torch
 
         torch.set_num_threads(self.cpu_threads)
@@ -92,7 +106,11 @@ class Runtime:
     def torch_devices(self) -> list[Any]:
         """`devices` of them: GPUs from the first one on, or the CPU as often.
 
-        Raises InputError where there are fewer GPUs.
+        Returns:
+            `devices` torch devices.
+
+        Raises:
+            InputError: there are fewer GPUs.
         """
         import torch
 
@@ -105,11 +123,22 @@ class Runtime:
         return [torch.device("cuda", number) for number in range(self.devices)]
 
     def batch_budget(self, device: Any) -> int:
-        """Padded tokens a batch on `device`."""
+        """Padded tokens a batch on `device`.
+
+        Args:
+            device: a torch device.
+
+        Returns:
+            Tokens, padding included.
+        """
         return self.tokens_per_batch or (65_536 if device.type == "cuda" else 2_048)
 
     def say(self, message: str) -> None:
-        """Tell the user, and the job's log."""
+        """Tell the user, and the job's log.
+
+        Args:
+            message: one line.
+        """
         log.info(message)
 
     @contextmanager
@@ -117,6 +146,13 @@ class Runtime:
         """A progress bar on stderr; call the yielded function with the number of items done.
 
         Where stderr is no terminal, a line is logged every tenth instead.
+
+        Args:
+            what: is done, such as `encoding products`.
+            total: items.
+
+        Returns:
+            A context that yields the function.
         """
         if self.progress and sys.stderr.isatty():
             from rich import progress

@@ -25,7 +25,14 @@ class SemanticIds:
         return len(self.codes)
 
     def keys(self, levels: int | None = None) -> np.ndarray:
-        """N int64 numbers of the distinct prefixes of `levels` codes, in the order of codes."""
+        """N int64 numbers of the distinct prefixes of `levels` codes, in the order of codes.
+
+        Args:
+            levels: codes of a prefix; None for whole IDs.
+
+        Returns:
+            N int64; two products have the same number if their prefixes are equal.
+        """
         count = self.codes.shape[1] if levels is None else levels
         keys = np.zeros(len(self.codes), dtype=np.int64)
         for level in range(count):
@@ -36,12 +43,25 @@ class SemanticIds:
         return keys
 
     def save(self, folder: Path) -> None:
+        """Write codes.npy and the sizes of the levels.
+
+        Args:
+            folder: of the artifact.
+        """
         np.save(folder / "codes.npy", self.codes.astype(np.int32))
         meta = {"sizes": list(self.sizes), "semantic": self.semantic}
         (folder / "ids.json").write_text(json.dumps(meta), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> SemanticIds:
+        """Read what `save` wrote.
+
+        Args:
+            folder: of the artifact.
+
+        Returns:
+            The IDs; the codes are memory-mapped.
+        """
         meta = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
         codes = np.load(folder / "codes.npy", mmap_mode="r")
         return cls(codes, tuple(meta["sizes"]), meta["semantic"])

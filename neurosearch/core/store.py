@@ -38,6 +38,10 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old or the new file, never a partly written one.
 
     Temporary files of killed processes on this machine are removed.
+
+    Args:
+        path: of the file.
+        content: of the file.
     """
     stem = f".{path.name}.{_machine()}-"
     for left in path.parent.glob(f"{glob.escape(stem)}*"):
@@ -59,7 +63,14 @@ def _machine() -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest in an artifact's folder; None where there is none, or it is malformed."""
+    """The manifest in an artifact's folder; None where there is none, or it is malformed.
+
+    Args:
+        folder: of the artifact.
+
+    Returns:
+        The manifest, or None.
+    """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         sound = (
@@ -103,14 +114,40 @@ class Store:
         self._building: list[Artifact[Any]] = []
 
     def folder(self, artifact: Artifact[Any]) -> Path:
+        """Where an artifact is kept, whether or not it is there.
+
+        Args:
+            artifact: a node of the build graph.
+
+        Returns:
+            `<root>/<kind>/<fingerprint>`.
+        """
         return self.root / artifact.stored().address
 
     def manifest(self, artifact: Artifact[Any]) -> dict[str, Any] | None:
-        """The manifest of a complete artifact, or None. Reads no other file."""
+        """The manifest of a complete artifact, or None. Reads no other file.
+
+        Args:
+            artifact: a node of the build graph.
+
+        Returns:
+            Fingerprint, files with their digests, and the details of its build.
+        """
         return read_manifest(self.folder(artifact))
 
     def get(self, artifact: Artifact[T]) -> T:
-        """The artifact's value, built first where it is not there. Loaded once a process."""
+        """The artifact's value, built first where it is not there. Loaded once a process.
+
+        Args:
+            artifact: a node of the build graph.
+
+        Returns:
+            What `artifact.load` returns.
+
+        Raises:
+            SealedError: it holds the judgments of the test split, which are opened by the
+                evaluation alone.
+        """
         key = artifact.address
         if self._building and not is_evaluation(self._building[-1]) and opens_test(artifact):
             raise SealedError(f"{self._building[-1].kind} asks for the judgments of the test split")
@@ -120,7 +157,14 @@ class Store:
         return value
 
     def ensure(self, artifact: Artifact[Any]) -> Path:
-        """The folder of the complete artifact: reused, or built under a file lock."""
+        """The folder of the complete artifact: reused, or built under a file lock.
+
+        Args:
+            artifact: a node of the build graph.
+
+        Returns:
+            A complete folder, verified.
+        """
         artifact = artifact.stored()
         folder = self.folder(artifact)
         if self._usable(artifact, folder):
@@ -147,7 +191,12 @@ class Store:
     def check(self, artifact: Artifact[Any], unusable: bool = False) -> None:
         """Check every artifact that is still to be built; each raises for what it lacks.
 
-        Raises InputError for one that would learn from the test split's judgments.
+        Args:
+            artifact: a node of the build graph.
+            unusable: the artifact is known to be damaged: check as if it were not there.
+
+        Raises:
+            InputError: for one that would learn from the test split's judgments.
         """
         artifact = artifact.stored()
         key = artifact.address
@@ -247,13 +296,24 @@ class Store:
         log.info("%s %s (%.1f MB, %.1f s to build)", event, name, size / 1e6, manifest["seconds"])
 
     def flags(self) -> list[str]:
-        """Flags of the artifacts used in this process, which a table repeats."""
+        """Flags of the artifacts used in this process, which a table repeats.
+
+        Returns:
+            Distinct flags, such as `timed under load`.
+        """
         folders = (self.root / e["kind"] / e["fingerprint"] for e in self.events)
         manifests = [manifest for path in folders if (manifest := read_manifest(path))]
         return sorted({m["details"]["flag"] for m in manifests if "flag" in m["details"]})
 
     def chosen(self, artifact: Artifact[Any]) -> dict[str, Any]:
-        """What tuning chose for an artifact, by kind: details named `chosen` of all below it."""
+        """What tuning chose for an artifact, by kind: details named `chosen` of all below it.
+
+        Args:
+            artifact: a node of the build graph.
+
+        Returns:
+            Parameters by name; empty where nothing was tuned.
+        """
         parameters: dict[str, Any] = {}
         seen: set[str] = set()
         pending = [artifact]
@@ -273,7 +333,14 @@ class Store:
         return parameters
 
     def cost(self, artifacts: list[Artifact[Any]]) -> tuple[int, float]:
-        """Bytes of these artifacts, and seconds to build them and all that they stand on."""
+        """Bytes of these artifacts, and seconds to build them and all that they stand on.
+
+        Args:
+            artifacts: what a system is served from.
+
+        Returns:
+            Bytes on disk, and seconds.
+        """
         size, seconds, seen, pending = 0, 0.0, set(), []
         for artifact in artifacts:
             manifest = self.manifest(artifact)
@@ -312,7 +379,16 @@ def _begin_attempt(folder: Path) -> float:
 
 
 def verify(folder: Path, manifest: dict[str, Any], fingerprint: str) -> str:
-    """What is wrong with a complete artifact's folder, or '' where nothing is."""
+    """What is wrong with a complete artifact's folder, or '' where nothing is.
+
+    Args:
+        folder: of the artifact.
+        manifest: of the folder.
+        fingerprint: that the artifact should have.
+
+    Returns:
+        One line, or ''.
+    """
     if manifest.get("fingerprint") != fingerprint:
         return "its manifest belongs to another artifact"
     for name, (size, hashed) in manifest["files"].items():

@@ -30,7 +30,12 @@ TEXT_FIELDS = ("title", "brand", "bullets", "description", "colour", "category")
 
 
 def check_fields(key: str, fields: Sequence[str]) -> None:
-    """Raise InputError naming the config key where `fields` are not texts of a product."""
+    """Raise InputError naming the config key where `fields` are not texts of a product.
+
+    Args:
+        key: the config key, for the error.
+        fields: names of columns.
+    """
     known = (*TEXT_FIELDS, "attributes")
     strange = [name for name in fields if name not in known]
     if strange or not fields:
@@ -64,7 +69,15 @@ class Catalogue:
         return order
 
     def batches(self, columns: Sequence[str], size: int = 20_000) -> Iterator[pl.DataFrame]:
-        """Frames of at most `size` rows of these columns, in row order, in bounded memory."""
+        """Frames of at most `size` rows of these columns, in row order, in bounded memory.
+
+        Args:
+            columns: of the products.
+            size: rows of a frame.
+
+        Returns:
+            An iterator of frames.
+        """
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self.path) as file:
@@ -74,18 +87,42 @@ class Catalogue:
                 yield frame.select(columns)
 
     def texts(self, fields: Sequence[str], separator: str = " ") -> Iterator[list[str]]:
-        """Batches of one text a product: its non-empty `fields` joined by `separator`."""
+        """Batches of one text a product: its non-empty `fields` joined by `separator`.
+
+        Args:
+            fields: columns of the products.
+            separator: between non-empty fields.
+
+        Returns:
+            An iterator of lists.
+        """
         for frame in self.batches(fields):
             joined = frame.select(joined_text(fields, separator).alias("text"))
             yield joined["text"].to_list()
 
     def all_texts(self, fields: Sequence[str], separator: str = " ") -> list[str]:
-        """One text a product, by row (`texts`)."""
+        """One text a product, by row (`texts`).
+
+        Args:
+            fields: columns of the products.
+            separator: between non-empty fields.
+
+        Returns:
+            N texts.
+        """
         return [text for batch in self.texts(fields, separator) for text in batch]
 
 
 def joined_text(fields: Sequence[str], separator: str) -> pl.Expr:
-    """Expression: the non-empty fields joined; '' where all are empty."""
+    """Expression: the non-empty fields joined; '' where all are empty.
+
+    Args:
+        fields: names of columns.
+        separator: between non-empty fields.
+
+    Returns:
+        A String expression.
+    """
     parts = [pl.when(pl.col(f).str.len_chars() > 0).then(pl.col(f)) for f in fields]
     return pl.concat_str(parts, separator=separator, ignore_nulls=True).fill_null("")
 
@@ -109,7 +146,14 @@ class Queries:
         return self.frame["text"].to_list()
 
     def processed(self, process: Callable[[list[str]], list[str]]) -> Queries:
-        """The queries with other texts."""
+        """The queries with other texts.
+
+        Args:
+            process: from the texts to as many texts.
+
+        Returns:
+            Queries of the same ids.
+        """
         texts = pl.Series("text", process(self.texts), pl.String)
         return Queries(self.split, self.frame.with_columns(texts))
 
@@ -121,6 +165,9 @@ def places_of(ids: pl.Series, name: str, number: str) -> pl.DataFrame:
         ids: distinct ids.
         name: of their column.
         number: of the column with the places, Int64.
+
+    Returns:
+        One row an id.
     """
     return pl.DataFrame({name: ids}).with_row_index(number).cast({number: pl.Int64})
 
@@ -138,17 +185,38 @@ PRODUCTS, BEHAVIOUR = "products", "behaviour"
 
 
 def queries_of(split: str) -> str:
-    """The part that is a split's queries."""
+    """The part that is a split's queries.
+
+    Args:
+        split: `train`, `dev` or `test`.
+
+    Returns:
+        A part's name.
+    """
     return f"queries/{split}"
 
 
 def pool_of(split: str) -> str:
-    """The part that says which products were judged for a split's queries, without labels."""
+    """The part that says which products were judged for a split's queries, without labels.
+
+    Args:
+        split: `train`, `dev` or `test`.
+
+    Returns:
+        A part's name.
+    """
     return f"pool/{split}"
 
 
 def judgments_of(split: str) -> str:
-    """The part that is a split's judgments."""
+    """The part that is a split's judgments.
+
+    Args:
+        split: `train`, `dev` or `test`.
+
+    Returns:
+        A part's name.
+    """
     return f"judgments/{split}"
 
 
@@ -170,12 +238,29 @@ class Dataset:
         return Catalogue(self.folder / "products.parquet")
 
     def queries(self, split: str) -> Queries:
-        """Queries of a split. Raises InputError for an unknown or an empty split."""
+        """Queries of a split.
+
+        Args:
+            split: `train`, `dev` or `test`.
+
+        Returns:
+            Queries in file order.
+
+        Raises:
+            InputError: for an unknown or an empty split.
+        """
         self._open(queries_of(split))
         return Queries(split, self._of_split("queries.parquet", split))
 
     def has(self, split: str) -> bool:
-        """Whether a split has queries."""
+        """Whether a split has queries.
+
+        Args:
+            split: `train`, `dev` or `test`.
+
+        Returns:
+            False for a split without queries.
+        """
         self._open(queries_of(split))
         splits = (
             pl.scan_parquet(self.folder / "queries.parquet", glob=False).select("split").unique()
@@ -183,12 +268,29 @@ class Dataset:
         return split in splits.collect()["split"].to_list()
 
     def pool(self, split: str) -> pl.DataFrame:
-        """`query_id`, `product_id` of what was judged for a split's queries, without labels."""
+        """`query_id`, `product_id` of what was judged for a split's queries, without labels.
+
+        Args:
+            split: `train`, `dev` or `test`.
+
+        Returns:
+            One row a judged pair.
+        """
         self._open(pool_of(split))
         return self._of_split("judgments.parquet", split).select("query_id", "product_id")
 
     def judgments(self, split: str) -> Judgments:
-        """Judgments of a split's queries. Raises SealedError for test (`data.view`)."""
+        """Judgments of a split's queries.
+
+        Args:
+            split: `train`, `dev` or `test`.
+
+        Returns:
+            One row a judged pair.
+
+        Raises:
+            SealedError: for test (`data.view`).
+        """
         self._open(judgments_of(split))
         frame = self._of_split("judgments.parquet", split)
         return Judgments(split, frame.select("query_id", "product_id", "label"))

@@ -18,6 +18,14 @@ class Embeddings:
 
     @classmethod
     def load(cls, folder: Path) -> Embeddings:
+        """Read vectors.npy and the encoder's identity.
+
+        Args:
+            folder: of the artifact.
+
+        Returns:
+            The vectors, memory-mapped.
+        """
         meta = json.loads((folder / "embeddings.json").read_text(encoding="utf-8"))
         return cls(np.load(folder / "vectors.npy", mmap_mode="r"), meta["encoder"])
 
@@ -34,12 +42,27 @@ class TokenEmbeddings:
         return len(self.offsets) - 1
 
     def of(self, text: int) -> np.ndarray:
-        """L×D float32 token vectors of a text."""
+        """L×D float32 token vectors of a text.
+
+        Args:
+            text: its number.
+
+        Returns:
+            L×D float32.
+        """
         begin, end = self.offsets[text], self.offsets[text + 1]
         return np.asarray(self.vectors[begin:end], dtype=np.float32)
 
     @classmethod
     def load(cls, folder: Path) -> TokenEmbeddings:
+        """Read the vectors of the tokens and where each text begins.
+
+        Args:
+            folder: of the artifact.
+
+        Returns:
+            The vectors, memory-mapped.
+        """
         meta = json.loads((folder / "embeddings.json").read_text(encoding="utf-8"))
         vectors = np.load(folder / "vectors.npy", mmap_mode="r")
         return cls(vectors, np.load(folder / "offsets.npy"), meta["encoder"])

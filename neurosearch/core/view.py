@@ -28,7 +28,14 @@ class DataSource(Artifact[Dataset]):
     kind: ClassVar[str] = "data"
 
     def part_digest(self, part: str) -> str:
-        """Digest of a part's content; here of all that the data set is made of."""
+        """Digest of a part's content; here of all that the data set is made of.
+
+        Args:
+            part: such as `queries/train`.
+
+        Returns:
+            A hex digest.
+        """
         return digest([self.artifact_fingerprint, part])
 
 

@@ -99,34 +99,74 @@ class Data(Recipe):
             )
 
     def tables(self, runtime: Runtime) -> Tables:
-        """Read and check the source. Raises InputError naming file, row and column."""
+        """Read and check the source.
+
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            Products, queries, judgments and, where there is any, behaviour.
+
+        Raises:
+            InputError: naming file, row and column.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it is read")
 
     def dataset(self) -> DatasetArtifact:
-        """The data set as an artifact."""
+        """The data set as an artifact.
+
+        Returns:
+            The artifact; nothing is read yet.
+        """
         return DatasetArtifact(self)
 
     def bound(self, runtime: Runtime) -> DatasetArtifact:
-        """The data set, built where it is not there, with a fingerprint for each of its parts."""
+        """The data set, built where it is not there, with a fingerprint for each of its parts.
+
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            The artifact, with the digests of its parts.
+        """
         artifact = self.dataset()
         folder = runtime.store.ensure(artifact)
         digests = json.loads((folder / PARTS).read_text(encoding="utf-8"))
         return dataclasses.replace(artifact, digests=digests)
 
     def population(self) -> Data:
-        """The recipe that names what a table is about: folds of one data set are one."""
+        """The recipe that names what a table is about: folds of one data set are one.
+
+        Returns:
+            This recipe without its number of a fold.
+        """
         return dataclasses.replace(self, fold=0) if self.fold else self
 
     def own_language(self) -> str:
-        """The language of the texts where `language` says nothing."""
+        """The language of the texts where `language` says nothing.
+
+        Returns:
+            A language, such as `english`.
+        """
         return "english"
 
     def default_splits(self, queries: pl.DataFrame) -> Mapping[str, float] | None:
-        """Shares where neither `splits` nor `folds` is set; None where the source has splits."""
+        """Shares where neither `splits` nor `folds` is set; None where the source has splits.
+
+        Args:
+            queries: as the loader gives them.
+
+        Returns:
+            Shares by split, or None.
+        """
         return None
 
     def variant(self) -> str:
-        """What departs from the defaults, such as `n_products=500`; '' where nothing does."""
+        """What departs from the defaults, such as `n_products=500`; '' where nothing does.
+
+        Returns:
+            Comma-separated `field=value`, or ''.
+        """
         message = []
         for spec in dataclasses.fields(self.population()):
             value = getattr(self.population(), spec.name)
@@ -285,7 +325,14 @@ def _unreadable(data: Data, error: Exception) -> InputError:
 
 
 def clean_text(column: str) -> pl.Expr:
-    """Strip tags, unescape entities, NFKC, collapse white space; null stays null."""
+    """Strip tags, unescape entities, NFKC, collapse white space; null stays null.
+
+    Args:
+        column: its name.
+
+    Returns:
+        An expression of the same name.
+    """
     import html
 
     text = pl.col(column).cast(pl.String).str.replace_all(r"<[^<>]*>", " ")

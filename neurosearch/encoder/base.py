@@ -30,16 +30,41 @@ class LiveEncoder(Protocol):
     dimensions: int
 
     def for_products(self) -> LiveEncoder:
-        """The encoder of products: itself, unless the two have towers of their own."""
+        """The encoder of products: itself, unless the two have towers of their own.
+
+        Returns:
+            The same network with what is particular to products.
+        """
 
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
-        """N int64: how long each text is to the encoder (tokens), for sorting and packing."""
+        """N int64: how long each text is to the encoder (tokens), for sorting and packing.
+
+        Args:
+            texts: N texts.
+
+        Returns:
+            N int64.
+        """
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """N×D float32 vectors that are compared by inner product, in the order of `texts`."""
+        """N×D float32 vectors that are compared by inner product, in the order of `texts`.
+
+        Args:
+            texts: N texts.
+
+        Returns:
+            N×D float32.
+        """
 
     def stream(self, collections: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
-        """`encode` of each collection; the next one may be prepared while one is encoded."""
+        """`encode` of each collection; the next one may be prepared while one is encoded.
+
+        Args:
+            collections: lists of texts.
+
+        Returns:
+            An iterator of N×D float32, one for each collection.
+        """
 
 
 @dataclass(frozen=True)
@@ -69,27 +94,58 @@ class Encoder(Recipe):
         return True
 
     def check(self, runtime: Runtime) -> None:
-        """Raise InputError for what can be known to fail before anything is encoded."""
+        """Raise InputError for what can be known to fail before anything is encoded.
+
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
+        """
 
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
         """The loaded encoder, without prefixes; `weights` where it was trained (see `trained`).
 
-        Raises InputError where its weights cannot be loaded.
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
+            weights: the folder of trained weights; None for the model as it was published.
+
+        Returns:
+            The encoder on the runtime's device.
+
+        Raises:
+            InputError: its weights cannot be loaded.
         """
         raise TypeError(f"{type(self).__name__} does not say how it encodes")
 
     def loaded(self, runtime: Runtime, data: Artifact[Dataset]) -> LiveEncoder:
-        """The encoder as it is after training on `data`, for live queries."""
+        """The encoder as it is after training on `data`, for live queries.
+
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
+            data: that it was trained on.
+
+        Returns:
+            The encoder with its prefixes, of queries.
+        """
         trained = self.trained(data)
         return self.prefixed(self.live(runtime, None if trained is None else runtime.get(trained)))
 
     def prefixed(self, live: LiveEncoder) -> LiveEncoder:
-        """`live` with this encoder's prefixes before every text of its side."""
+        """`live` with this encoder's prefixes before every text of its side.
+
+        Args:
+            live: the encoder without prefixes.
+
+        Returns:
+            The encoder with them; `live` itself where both are empty.
+        """
         prefixes = self.prefixes
         return Prefixed(live, prefixes) if any(prefixes) else live
 
     def prompts(self) -> tuple[str, str]:
-        """What the model's authors put before queries, and before products."""
+        """What the model's authors put before queries, and before products.
+
+        Returns:
+            Query prompt and product prompt.
+        """
         return "", ""
 
     @property
@@ -98,32 +154,76 @@ class Encoder(Recipe):
         return resolved_prefixes((self.query_prefix, self.product_prefix), self.prompts)
 
     def tower(self, weights: Path | None = None) -> Any:
-        """The network of queries (a TextTower), for a model that reads on from its states."""
+        """The network of queries (a TextTower), for a model that reads on from its states.
+
+        Args:
+            weights: the folder of trained weights; None for the model as it was published.
+
+        Returns:
+            A torch module.
+        """
         raise TypeError(f"{type(self).__name__} has no network")
 
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path] | None:
-        """The folder of what training on `data` gave; None for an encoder used as it is."""
+        """The folder of what training on `data` gave; None for an encoder used as it is.
+
+        Args:
+            data: to be trained on; only train and dev are read.
+
+        Returns:
+            The training as an artifact, or None.
+        """
         return None
 
     def exported(self, data: Artifact[Dataset]) -> Exportable | None:
-        """What other libraries can load of it; None for nothing."""
+        """What other libraries can load of it; None for nothing.
+
+        Args:
+            data: that it was trained on.
+
+        Returns:
+            What `task=export` writes, or None.
+        """
         return None
 
     def identity(self, data: Artifact[Dataset]) -> str:
-        """Names the vector space: two encoders' vectors may meet only if this is the same."""
+        """Names the vector space: two encoders' vectors may meet only if this is the same.
+
+        Args:
+            data: that it was trained on.
+
+        Returns:
+            A hex digest.
+        """
         trained = self.trained(data)
         if trained is None:
             return self.fingerprint
         return digest([self.fingerprint, trained.artifact_fingerprint])
 
     def product_embeddings(self, data: Artifact[Dataset]) -> Artifact[Embeddings]:
-        """N×D vectors of the catalogue's products."""
+        """N×D vectors of the catalogue's products.
+
+        Args:
+            data: whose products are encoded.
+
+        Returns:
+            The vectors as an artifact, by row of the catalogue.
+        """
         return ProductEmbeddings(self, self.trained(data), view.products(data))
 
     def query_embeddings(
         self, data: Artifact[Dataset], split: str, query: QueryProcessor
     ) -> Artifact[Embeddings]:
-        """Q×D vectors of a split's processed queries."""
+        """Q×D vectors of a split's processed queries.
+
+        Args:
+            data: whose queries are encoded.
+            split: `train`, `dev` or `test`.
+            query: how the query texts are processed first.
+
+        Returns:
+            The vectors as an artifact, in the split's order.
+        """
         return QueryEmbeddings(
             self, self.trained(data), view.with_queries(data, split), split, query
         )
@@ -132,7 +232,15 @@ class Encoder(Recipe):
 def resolved_prefixes(
     wanted: tuple[str | None, str | None], prompts: Callable[[], tuple[str, str]]
 ) -> tuple[str, str]:
-    """What is wanted, and the model's own prompt where that is None."""
+    """What is wanted, and the model's own prompt where that is None.
+
+    Args:
+        wanted: prefixes of queries and products; None for the model's own.
+        prompts: gives the model's own; called only where one is None.
+
+    Returns:
+        Prefix of queries, and of products.
+    """
     query, product = wanted
     if query is not None and product is not None:
         return query, product
@@ -140,7 +248,7 @@ def resolved_prefixes(
     return own[0] if query is None else query, own[1] if product is None else product
 
 
-class Prefixed:
+class Prefixed(LiveEncoder):
     """A live encoder that puts a prefix before every text: one for queries, one for products."""
 
     def __init__(self, live: LiveEncoder, prefixes: tuple[str, str], side: int = 0) -> None:
@@ -163,7 +271,7 @@ class Prefixed:
         return [self._prefixes[self._side] + text for text in texts]
 
 
-class Leading:
+class Leading(LiveEncoder):
     """A live encoder whose vectors are cut to their first dimensions (Matryoshka models)."""
 
     def __init__(self, live: LiveEncoder, dimensions: int) -> None:
@@ -204,7 +312,14 @@ class EmbeddingsArtifact(Artifact[Embeddings]):
         self.encoder.check(runtime)
 
     def live(self, runtime: Runtime) -> LiveEncoder:
-        """The loaded encoder."""
+        """The loaded encoder.
+
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            The encoder with its prefixes.
+        """
         weights = None if self.trained is None else runtime.get(self.trained)
         return self.encoder.prefixed(self.encoder.live(runtime, weights))
 
@@ -255,6 +370,7 @@ def encode_resumably(
         texts: N.
         folder: of the artifact.
         what: is encoded, for the progress: `products` or `queries`.
+        runtime: devices, threads, progress and the store of artifacts.
 
     Returns:
         The shape and how many vectors were there before, for the manifest.

@@ -93,7 +93,11 @@ class Sentence(Encoder):
         return is_foreign
 
     def folder(self) -> SentenceFolder:
-        """How the model's folder says that vectors are made."""
+        """How the model's folder says that vectors are made.
+
+        Returns:
+            A local folder in the layout of sentence-transformers.
+        """
         refuse_other_kinds(self._place())
         folder = read_folder(self._place())
         if folder.static is not None and not folder.foreign and self.pooling is not None:

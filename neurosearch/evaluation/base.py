@@ -65,7 +65,11 @@ class Evaluation(Recipe):
             raise self.error("depth", f"is {self.depth}; Recall@100 needs at least 100")
 
     def check(self, data: Dataset) -> None:
-        """Raise InputError where this evaluation can't be of `data`: its split, labels, columns."""
+        """Raise InputError where this evaluation can't be of `data`: its split, labels, columns.
+
+        Args:
+            data: the whole data set, the test judgments included.
+        """
         queries = data.queries(self.split)
         if self.by is not None:
             check_column(queries, self.by)
@@ -79,13 +83,29 @@ class Evaluation(Recipe):
             )
 
     def request(self, query: QueryProcessor) -> RetrievalRequest:
-        """The request to a retriever under this protocol."""
+        """The request to a retriever under this protocol.
+
+        Args:
+            query: how the query texts are processed first.
+
+        Returns:
+            The request, of this protocol's split, depth and pool.
+        """
         return RetrievalRequest(query, self.split, self.depth, self.pool)
 
     def metrics(
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
     ) -> Artifact[pl.DataFrame]:
-        """Per-query metrics of a system's run, those of its own included, as an artifact."""
+        """Per-query metrics of a system's run, those of its own included, as an artifact.
+
+        Args:
+            retriever: the system.
+            data: the data set, or a view of it.
+            query: how the query texts are processed first.
+
+        Returns:
+            One row a query (`query_id` and Float64 columns), as an artifact.
+        """
         request = self.request(query)
         run, diagnosis = retriever.run(data, request), retriever.diagnosis(data, request)
         judged = view.only(data, queries_of(self.split), judgments_of(self.split))
@@ -96,7 +116,16 @@ class Evaluation(Recipe):
     def latency_of(
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
     ) -> Latency | None:
-        """The latency artifact, or None where it is off or the system is not live."""
+        """The latency artifact, or None where it is off or the system is not live.
+
+        Args:
+            retriever: the system.
+            data: the data set, or a view of it.
+            query: how the query texts are processed first.
+
+        Returns:
+            The measurement as an artifact, or None.
+        """
         if self.latency.queries == 0 or not retriever.is_live:
             return None
         request = self.request(query)
@@ -163,7 +192,12 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
 
 
 def check_column(queries: Queries, column: str) -> None:
-    """Raise InputError where the queries have no such column to slice by."""
+    """Raise InputError where the queries have no such column to slice by.
+
+    Args:
+        queries: of one split.
+        column: `evaluation.by`.
+    """
     columns = queries.frame.columns
     if column not in columns:
         known = ", ".join(c for c in columns if c not in ("query_id", "text", "image"))
@@ -171,7 +205,16 @@ def check_column(queries: Queries, column: str) -> None:
 
 
 def sliced(scores: pl.Series, queries: Queries, column: str) -> list[pl.Series]:
-    """A metric once for each value of a column of the queries, null where they have another."""
+    """A metric once for each value of a column of the queries, null where they have another.
+
+    Args:
+        scores: Q values of a metric, named.
+        queries: Q queries.
+        column: of the queries.
+
+    Returns:
+        One series of Q values for each value of the column.
+    """
     values = queries.frame[column].cast(pl.String)
     names = values.drop_nulls().unique().sort()
     frame = pl.DataFrame({"score": scores, "value": values})

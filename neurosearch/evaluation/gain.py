@@ -27,20 +27,45 @@ class Gain(Recipe):
     name: str
 
     def values(self, labels: pl.Series) -> pl.DataFrame:
-        """Columns `gain` and `level` (Float64) and `relevant` (Boolean) of String labels."""
+        """Columns `gain` and `level` (Float64) and `relevant` (Boolean) of String labels.
+
+        Args:
+            labels: as published (String).
+
+        Returns:
+            One row a label, in their order.
+
+        Raises:
+            InputError: a label that this gain does not know.
+        """
         raise TypeError(f"{type(self).__name__} does not say what labels are worth")
 
     def graded(self, judgments: Judgments) -> pl.DataFrame:
-        """`query_id`, `product_id`, `gain`, `level`, `relevant` of the judgments."""
+        """`query_id`, `product_id`, `gain`, `level`, `relevant` of the judgments.
+
+        Args:
+            judgments: of one split.
+
+        Returns:
+            One row a judgment, in their order.
+        """
         frame = judgments.frame
         return frame.select("query_id", "product_id").hstack(self.values(frame["label"]))
 
     def words(self) -> str:
-        """What labels are worth, as a reader of a table wants to know it."""
+        """What labels are worth, as a reader of a table wants to know it.
+
+        Returns:
+            One line.
+        """
         raise TypeError(f"{type(self).__name__} does not say what labels are worth")
 
     def check(self, labels: pl.Series) -> None:
-        """Raise InputError for labels that this gain can't be meant for."""
+        """Raise InputError for labels that this gain can't be meant for.
+
+        Args:
+            labels: as published (String).
+        """
         self.values(labels.unique().sort())
 
     def label(self) -> str:

@@ -51,13 +51,32 @@ class Fusion(Recipe):
         return False
 
     def fit(self, dev: DevSet) -> Mapping[str, Any]:
-        """Parameters learnt on dev, JSON-able, with what was tried."""
+        """Parameters learnt on dev, JSON-able, with what was tried.
+
+        Args:
+            dev: the members' runs of the dev split, with its judgments.
+
+        Returns:
+            What `fuse` takes as `learnt`.
+        """
         raise TypeError(f"{type(self).__name__} learns nothing")
 
     def fuse(
         self, runs: Mapping[str, Run], queries: Queries, learnt: Mapping[str, Any] | None = None
     ) -> Run:
-        """One run of the members' runs (all of one split), unlimited in depth."""
+        """One run of the members' runs (all of one split), unlimited in depth.
+
+        Args:
+            runs: by the members' names.
+            queries: of the runs' split.
+            learnt: what `fit` returned, for fusions that learn.
+
+        Returns:
+            The fused run.
+
+        Raises:
+            InputError: runs of different splits, or members that `learnt` does not have.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it fuses")
 
 
@@ -79,14 +98,30 @@ def combine(frames: Sequence[pl.DataFrame], queries: Queries, times_found: bool 
 
 
 def same_split(runs: Mapping[str, Run], queries: Queries) -> None:
-    """Raise InputError unless all runs are of the queries' split."""
+    """Raise InputError unless all runs are of the queries' split.
+
+    Args:
+        runs: by the members' names.
+        queries: of one split.
+    """
     for name, run in runs.items():
         if run.split != queries.split:
             raise InputError(f"member {name!r} is a run of {run.split}, not of {queries.split}")
 
 
 def ordered_weights(weights: Mapping[str, float], names: Sequence[str]) -> list[float]:
-    """Weights in the order of `names`. Raises InputError where the names differ."""
+    """Weights in the order of `names`.
+
+    Args:
+        weights: by the members' names.
+        names: of the members.
+
+    Returns:
+        One weight a name.
+
+    Raises:
+        InputError: the names differ.
+    """
     if sorted(weights) != sorted(names):
         raise InputError(f"fusion.weights names {sorted(weights)}, the members are {sorted(names)}")
     return [float(weights[name]) for name in names]

@@ -89,21 +89,53 @@ class Generator(Recipe):
         return ""
 
     def query_texts(self, queries: Queries, catalogue: Catalogue, ids: SemanticIds) -> list[str]:
-        """What is read of queries: their texts."""
+        """What is read of queries: their texts.
+
+        Args:
+            queries: after query processing.
+            catalogue: the products.
+            ids: the semantic IDs of the catalogue's products.
+
+        Returns:
+            One text a query.
+        """
         return queries.texts
 
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
-        """The CodeModel before training; `pretrained` is what `pretrained_weights` built."""
+        """The CodeModel before training; `pretrained` is what `pretrained_weights` built.
+
+        Args:
+            sizes: codes of each level.
+            pretrained: the folder that it starts from, or None.
+
+        Returns:
+            A torch module.
+        """
         raise TypeError(f"{type(self).__name__} does not say what its network is")
 
     def pretrained_weights(self, data: Artifact[Dataset]) -> Artifact[Path] | None:
-        """A training that this one starts from."""
+        """A training that this one starts from.
+
+        Args:
+            data: to be trained on.
+
+        Returns:
+            The earlier training as an artifact, or None.
+        """
         return None
 
     def trained(
         self, data: Artifact[Dataset], ids: Artifact[SemanticIds]
     ) -> Artifact[CodeModelFiles]:
-        """The network trained to write the IDs of these products."""
+        """The network trained to write the IDs of these products.
+
+        Args:
+            data: to be trained on; only train and dev are read.
+            ids: the semantic IDs of the catalogue's products.
+
+        Returns:
+            The training as an artifact.
+        """
         pseudo = None
         if self.doc2query is not None and self.index_ratio:
             texts = (self.fields, self.separator)
@@ -122,7 +154,11 @@ class CodeModelFiles:
     sizes: tuple[int, ...]
 
     def network(self) -> Any:
-        """The trained CodeModel, in evaluation mode."""
+        """The trained CodeModel, in evaluation mode.
+
+        Returns:
+            A torch module.
+        """
         from safetensors.torch import load_model
 
         model = self.generator.network(self.sizes, None)
@@ -156,7 +192,14 @@ class TrainedGenerator(Artifact[CodeModelFiles]):
         return {**outcome, **module.facts()}
 
     def module(self, runtime: Runtime) -> Any:
-        """The Lightning module before its first step."""
+        """The Lightning module before its first step.
+
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            A LightningModule.
+        """
         from neurosearch.generator.training import GeneratorModule
 
         pseudo = None if self.pseudo is None else runtime.get(self.pseudo)

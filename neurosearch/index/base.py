@@ -40,7 +40,14 @@ class LiveIndex:
     rows: np.ndarray | None = None
 
     def on(self, runtime: Runtime) -> LiveIndex:
-        """This index with the runtime's threads, or on its devices where it can use them."""
+        """This index with the runtime's threads, or on its devices where it can use them.
+
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            An index with the same vectors.
+        """
         import faiss
 
         faiss.omp_set_num_threads(runtime.cpu_threads)
@@ -49,7 +56,15 @@ class LiveIndex:
     def search(self, queries: Embeddings, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Q×k rows (int64, -1 padded) and scores (float32), best first.
 
-        Raises InputError for vectors of another encoder than the index was built with.
+        Args:
+            queries: Q vectors, of the encoder that the index was built with.
+            k: results of each query.
+
+        Returns:
+            Rows and scores, each Q×k.
+
+        Raises:
+            InputError: for vectors of another encoder than the index was built with.
         """
         if queries.encoder != self.encoder:
             raise InputError(
@@ -64,12 +79,27 @@ class LiveIndex:
         return np.where(asks, rows, -1), scores
 
     def nearest(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """As `search`, of plain vectors and a k that the index has."""
+        """As `search`, of plain vectors and a k that the index has.
+
+        Args:
+            vectors: Q×D float32.
+            k: results of each query.
+
+        Returns:
+            Rows and scores, each Q×k.
+        """
         scores, rows = self.index.search(vectors, k)
         return rows, scores
 
     def compared(self, vectors: np.ndarray) -> np.ndarray:
-        """Q int64: how many vectors each query is compared with."""
+        """Q int64: how many vectors each query is compared with.
+
+        Args:
+            vectors: Q×D float32.
+
+        Returns:
+            Q int64.
+        """
         return np.full(len(vectors), self.index.ntotal)
 
 
@@ -86,11 +116,26 @@ class Index(Recipe):
             raise self.error("dimensions", "goes with index.reduction=truncate or pca")
 
     def build(self, embeddings: Artifact[Embeddings]) -> Artifact[LiveIndex]:
-        """The index of these vectors, as an artifact."""
+        """The index of these vectors, as an artifact.
+
+        Args:
+            embeddings: of the products, as an artifact.
+
+        Returns:
+            The index as an artifact.
+        """
         return IndexArtifact(self, embeddings)
 
     def exported(self, embeddings: Artifact[Embeddings], data: Artifact[Dataset]) -> Exportable:
-        """The FAISS file, with the ids of its vectors beside it."""
+        """The FAISS file, with the ids of its vectors beside it.
+
+        Args:
+            embeddings: of the products, as an artifact.
+            data: whose products they are.
+
+        Returns:
+            What `task=export` writes.
+        """
         artifact = self.build(embeddings)
 
         def write(folder: Path, runtime: Runtime) -> None:
@@ -112,11 +157,27 @@ class Index(Recipe):
         return Exportable(label, "faiss", "", lines, write, is_trained=False)
 
     def train(self, vectors: np.ndarray) -> Any:
-        """A FAISS index holding `vectors` (N×D float32), inner product."""
+        """A FAISS index holding `vectors` (N×D float32), inner product.
+
+        Args:
+            vectors: N×D float32.
+
+        Returns:
+            A FAISS index.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it is built")
 
     def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
-        """The loaded index."""
+        """The loaded index.
+
+        Args:
+            index: the FAISS index.
+            encoder: the identity of the vectors.
+            rows: the products of its vectors; None for all, in order.
+
+        Returns:
+            The index, ready to search.
+        """
         return LiveIndex(index, encoder, rows)
 
     def label(self) -> str:
@@ -159,7 +220,18 @@ class IndexArtifact(Artifact[LiveIndex]):
 
 
 def reduced(recipe: Index, vectors: np.ndarray) -> Any:
-    """The recipe's FAISS index behind its reduction. Raises InputError for too many dimensions."""
+    """The recipe's FAISS index behind its reduction.
+
+    Args:
+        recipe: of the index.
+        vectors: N×D float32.
+
+    Returns:
+        A FAISS index that takes unreduced vectors.
+
+    Raises:
+        InputError: for too many dimensions.
+    """
     import faiss
 
     if recipe.reduction == "none":
@@ -186,7 +258,15 @@ def reduced(recipe: Index, vectors: np.ndarray) -> Any:
 
 
 def behind_reduction(index: Any, vectors: np.ndarray) -> tuple[Any, np.ndarray]:
-    """The FAISS index that holds the reduced vectors, and Q×D vectors reduced as those were."""
+    """The FAISS index that holds the reduced vectors, and Q×D vectors reduced as those were.
+
+    Args:
+        index: a FAISS index.
+        vectors: Q×D float32.
+
+    Returns:
+        The inner index and Q×d vectors for it.
+    """
     import faiss
 
     whole: Any = faiss.downcast_index(index)

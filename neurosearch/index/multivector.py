@@ -54,7 +54,14 @@ class MultiVector(Recipe):
             raise self.error("bits", f"must be 1, 2, 4 or null, not {self.bits}")
 
     def build(self, tokens: Artifact[TokenEmbeddings]) -> Artifact[Any]:
-        """The index of these vectors."""
+        """The index of these vectors.
+
+        Args:
+            tokens: of the products, as an artifact.
+
+        Returns:
+            The index as an artifact.
+        """
         return MultiVectorIndex(self, tokens)
 
     def label(self) -> str:

@@ -66,10 +66,18 @@ class Loss(Recipe):
         return False
 
     def check(self, dimensions: int) -> None:
-        """Raise InputError where vectors of so many dimensions are not enough."""
+        """Raise InputError where vectors of so many dimensions are not enough.
+
+        Args:
+            dimensions: of the vectors.
+        """
 
     def objective(self) -> nn.Module:
-        """A module: forward(queries B×D, documents M×D, targets) -> scalar."""
+        """A module: forward(queries B×D, documents M×D, targets) -> scalar.
+
+        Returns:
+            A torch module.
+        """
         raise TypeError(f"{type(self).__name__} does not say what it minimises")
 
 
@@ -77,6 +85,13 @@ def cosines(queries: Any, documents: Any) -> Tensor:
     """B×M inner products of unit vectors, in float32 whatever the inputs' precision.
 
     Texts of many vectors (see `nn.ragged.Ragged`) compute their own similarity.
+
+    Args:
+        queries: B×D, or `Ragged`.
+        documents: M×D, or `Ragged`.
+
+    Returns:
+        B×M float32.
     """
     if hasattr(queries, "late_interaction"):
         scores: Tensor = queries.late_interaction(documents)
@@ -86,17 +101,40 @@ def cosines(queries: Any, documents: Any) -> Tensor:
 
 
 def own_scores(scores: Tensor) -> Tensor:
-    """B: each query's score of its own positive."""
+    """B: each query's score of its own positive.
+
+    Args:
+        scores: B×M.
+
+    Returns:
+        B scores.
+    """
     return scores.diagonal()[: len(scores)]
 
 
 def masked(logits: Tensor, keep: Tensor) -> Tensor:
-    """Logits with -inf wherever `keep` is false: dropped before any softmax."""
+    """Logits with -inf wherever `keep` is false: dropped before any softmax.
+
+    Args:
+        logits: of any shape.
+        keep: bool, of the same shape.
+
+    Returns:
+        The same shape.
+    """
     return logits.masked_fill(~keep, float("-inf"))
 
 
 def mean_of(values: Tensor, where: Tensor) -> Tensor:
-    """Mean of `values` over `where`; a zero that keeps the graph where there is none."""
+    """Mean of `values` over `where`; a zero that keeps the graph where there is none.
+
+    Args:
+        values: of any shape.
+        where: bool, of the same shape.
+
+    Returns:
+        A scalar.
+    """
     chosen = values.masked_fill(~where, 0.0)
     return chosen.sum() / where.sum().clamp(min=1)
 
@@ -119,7 +157,14 @@ def list_cross_entropy(wanted: Tensor, logits: Tensor, known: Tensor) -> Tensor:
 
 
 def functional(function: Any) -> nn.Module:
-    """A parameterless module of a function (queries, documents, targets) -> scalar."""
+    """A parameterless module of a function (queries, documents, targets) -> scalar.
+
+    Args:
+        function: (queries, documents, targets) -> scalar.
+
+    Returns:
+        A torch module.
+    """
     from torch import nn
 
     class Functional(nn.Module):

@@ -35,6 +35,7 @@ class NegativeLists:
         Args:
             queries: B query numbers.
             count: negatives of each.
+            rng: draws them.
 
         Returns:
             B×count product rows (int64); -1 where a list is empty.
@@ -48,7 +49,16 @@ class NegativeLists:
 
     @classmethod
     def of(cls, query: np.ndarray, row: np.ndarray, queries: int) -> NegativeLists:
-        """From pairs sorted by query number."""
+        """From pairs sorted by query number.
+
+        Args:
+            query: P numbers, ascending.
+            row: P rows of products.
+            queries: how many train queries there are.
+
+        Returns:
+            The lists.
+        """
         counts = np.bincount(query, minlength=queries)
         return cls(offsets_of(counts), np.asarray(row, dtype=np.int64))
 
@@ -73,11 +83,22 @@ class Negatives(Recipe):
     per_query: int = setting(0, least=0)
 
     def lists(self, context: TrainingContext) -> list[tuple[int, Artifact[NegativeLists]]]:
-        """(how many a query, lists) for each source; none for in-batch negatives only."""
+        """(how many a query, lists) for each source; none for in-batch negatives only.
+
+        Args:
+            context: what the training set is.
+
+        Returns:
+            One pair a source.
+        """
         return []
 
     def sources(self) -> list[Negatives]:
-        """The recipes behind `lists`, in the same order."""
+        """The recipes behind `lists`, in the same order.
+
+        Returns:
+            One recipe a source.
+        """
         return [self]
 
     @property
@@ -89,7 +110,16 @@ class Negatives(Recipe):
 def graded_pairs(data: Dataset, judgments: Judgments, gain: Gain) -> pl.DataFrame:
     """`query` and `row` numbers and `share` (of the largest gain, 0 to 1), by query, then row.
 
-    Raises InputError where no judgment is worth anything.
+    Args:
+        data: the data set, or a view of it.
+        judgments: of one split.
+        gain: what labels are worth.
+
+    Returns:
+        One row a judgment: Int64, Int64, Float64.
+
+    Raises:
+        InputError: no judgment is worth anything.
     """
     order = places_of(data.queries(judgments.split).ids, "query_id", "query")
     ids = places_of(data.catalogue.ids, "product_id", "row")
@@ -105,14 +135,25 @@ def graded_pairs(data: Dataset, judgments: Judgments, gain: Gain) -> pl.DataFram
 
 
 def check_worth(graded: pl.DataFrame, split: str, gain: Gain) -> None:
-    """Raise InputError where no judgment of a split is worth anything: nothing can be learnt."""
+    """Raise InputError where no judgment of a split is worth anything: nothing can be learnt.
+
+    Args:
+        graded: what `Gain.graded` returned.
+        split: `train`, `dev` or `test`.
+        gain: what labels are worth.
+    """
     if not (graded["gain"] > 0).any():
         message = f"no {split} judgment is worth anything under gain {gain.label()}"
         raise InputError(f"{message}: there is nothing to learn from")
 
 
 def check_judged(data: Dataset, gain: Gain) -> None:
-    """Raise InputError where there is nothing to train on, or no dev queries to validate with."""
+    """Raise InputError where there is nothing to train on, or no dev queries to validate with.
+
+    Args:
+        data: the data set, or a view of it.
+        gain: what labels are worth.
+    """
     check_worth(gain.graded(data.judgments("train")), "train", gain)
     data.queries("dev")
 
@@ -125,7 +166,14 @@ class ListsArtifact(Artifact[NegativeLists]):
     context: TrainingContext
 
     def pairs(self, runtime: Runtime) -> tuple[pl.DataFrame, Mapping[str, int]]:
-        """(`query`, `row`) sorted by query, and how many were refused by reason."""
+        """(`query`, `row`) sorted by query, and how many were refused by reason.
+
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            The pairs (Int64), and counts by reason.
+        """
         raise TypeError(f"{type(self).__name__} does not say where its negatives come from")
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class LearningStep(QueryProcessor):
             data: products and train queries, with their judgments where they are needed.
             read: the steps before this one.
             folder: of the artifact.
+            runtime: devices, threads, progress and the store of artifacts.
 
         Returns:
             Details for the manifest.
@@ -50,11 +51,25 @@ class LearningStep(QueryProcessor):
         raise TypeError(f"{type(self).__name__} does not say what it learns")
 
     def load(self, folder: Path) -> Any:
-        """What was learnt."""
+        """What was learnt.
+
+        Args:
+            folder: what was learnt, complete.
+
+        Returns:
+            What `rewriter` takes.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it is loaded")
 
     def rewriter(self, learnt: Any) -> Callable[[Query], Query]:
-        """The step, with what was learnt."""
+        """The step, with what was learnt.
+
+        Args:
+            learnt: what `load` returned.
+
+        Returns:
+            From a query to the query after this step.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it rewrites")
 
     def fitted(

@@ -47,13 +47,21 @@ class Comparison:
         return pl.DataFrame(rows).fill_nan(None)
 
     def to_markdown(self) -> str:
-        """The table as GitHub's Markdown, with its note."""
+        """The table as GitHub's Markdown, with its note.
+
+        Returns:
+            The table and its note.
+        """
         from neurosearch.report import markdown
 
         return markdown.write(self.table, self.columns)
 
     def to_latex(self) -> str:
-        """The table for booktabs."""
+        """The table for booktabs.
+
+        Returns:
+            A `tabular`, with intervals.
+        """
         from neurosearch.report import latex
 
         return latex.write(self.table, self.columns)
@@ -63,6 +71,9 @@ class Comparison:
 
         Args:
             path: of the file; None for one beside the jobs' records.
+
+        Returns:
+            The path of the page.
         """
         from neurosearch.core.store import write_whole
         from neurosearch.report import html

@@ -46,7 +46,17 @@ class Reranker(Recipe):
         request: RetrievalRequest,
         first: Retriever,
     ) -> Artifact[Run]:
-        """The same pairs with this re-ranker's scores; `first` is who found the candidates."""
+        """The same pairs with this re-ranker's scores; `first` is who found the candidates.
+
+        Args:
+            candidates: the first stage's run.
+            data: the data set, or a view of it.
+            request: which queries, how they are processed, how deep, and from which pool.
+            first: the retriever that finds the candidates.
+
+        Returns:
+            A run of the candidates' pairs, re-ordered.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it scores")
 
     @property
@@ -57,19 +67,47 @@ class Reranker(Recipe):
     def live(
         self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever, runtime: Runtime
     ) -> LiveScorer:
-        """The loaded re-ranker."""
+        """The loaded re-ranker.
+
+        Args:
+            data: the data set, or a view of it.
+            request: which queries, how they are processed, how deep, and from which pool.
+            first: the retriever that finds the candidates.
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            What scores live pairs.
+        """
         raise TypeError(f"{type(self).__name__} does not score live queries")
 
     def serving(
         self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever
     ) -> list[Any]:
-        """The artifacts that answering needs."""
+        """The artifacts that answering needs.
+
+        Args:
+            data: the data set, or a view of it.
+            request: which queries, how they are processed, how deep, and from which pool.
+            first: the retriever that finds the candidates.
+
+        Returns:
+            Artifacts, in no particular order.
+        """
         return []
 
     def exported(
         self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever
     ) -> Exportable | None:
-        """What other libraries can load of it; None for nothing."""
+        """What other libraries can load of it; None for nothing.
+
+        Args:
+            data: the data set, or a view of it.
+            request: which queries, how they are processed, how deep, and from which pool.
+            first: the retriever that finds the candidates.
+
+        Returns:
+            What `task=export` writes, or None.
+        """
         return None
 
 
@@ -100,6 +138,7 @@ class PairScores(RunArtifact):
         Args:
             query: P numbers of the request's queries.
             row: P rows of products.
+            runtime: devices, threads, progress and the store of artifacts.
 
         Returns:
             P numbers; more is better.
@@ -131,7 +170,16 @@ class Fold(DataSource):
 
     @classmethod
     def of(cls, data: Artifact[Dataset], folds: int, number: int) -> Fold:
-        """The fold of a data set's train queries."""
+        """The fold of a data set's train queries.
+
+        Args:
+            data: the data set, or a view of it.
+            folds: parts that the train queries are dealt to.
+            number: of the fold that is held out, from 0.
+
+        Returns:
+            The fold as a data set.
+        """
         source = view.learning(data)
         assert isinstance(source, View)
         return cls(source, folds, number)

@@ -75,7 +75,17 @@ class LambdaMART(Reranker):
         request: RetrievalRequest,
         first: Retriever,
     ) -> Artifact[pl.DataFrame]:
-        """Features of these candidates, by models that were trained on `data`."""
+        """Features of these candidates, by models that were trained on `data`.
+
+        Args:
+            candidates: the first stage's run, cut to the depth that is re-ranked.
+            data: the data set, or a view of it.
+            request: which queries, how they are processed, how deep, and from which pool.
+            first: the retriever that finds the candidates.
+
+        Returns:
+            One table of features for each split, as artifacts.
+        """
         split, query = request.split, request.query
         cosines = {
             name: (encoder.query_embeddings(data, split, query), encoder.product_embeddings(data))
@@ -91,7 +101,16 @@ class LambdaMART(Reranker):
     def trained(
         self, data: Artifact[Dataset], query: QueryProcessor, first: Retriever
     ) -> Artifact[Path]:
-        """The trees."""
+        """The trees.
+
+        Args:
+            data: the data set, or a view of it.
+            query: how the query texts are processed first.
+            first: the retriever that finds the candidates.
+
+        Returns:
+            The training as an artifact.
+        """
 
         def pool(source: Artifact[Dataset], split: str) -> Artifact[pl.DataFrame]:
             request = RetrievalRequest(query.fitted(source), split, 200)

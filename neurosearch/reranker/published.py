@@ -75,7 +75,14 @@ class Published(Reranker):
         return score
 
     def loaded(self, runtime: Runtime) -> Any:
-        """The model on the runtime's device, with `scores(queries, products)`."""
+        """The model on the runtime's device, with `scores(queries, products)`.
+
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            The published model.
+        """
         from neurosearch.nn.pair_classifier import load_pair_scorer
 
         return load_pair_scorer(self, runtime)

@@ -59,7 +59,14 @@ class BM25(Retriever):
         return BM25Run(request.view(data), request, self, tuple(self.indexes(data)))
 
     def indexes(self, data: Artifact[Dataset]) -> list[Artifact[Any]]:
-        """The index artifacts that this scoring needs."""
+        """The index artifacts that this scoring needs.
+
+        Args:
+            data: the data set, or a view of it.
+
+        Returns:
+            The indexes that queries are looked up in, as artifacts.
+        """
         if self.engine == "lucene":
             fields = tuple(sorted(name for name in self.boosts if name != lucene_search.CONTENTS))
             return [lucene.LuceneIndex(view.products(data), self.analyzer, fields)]

@@ -56,7 +56,15 @@ class TunedBM25(Retriever):
             )
 
     def tuned(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[BM25]:
-        """The chosen BM25, as an artifact of the dev split; always by retrieval."""
+        """The chosen BM25, as an artifact of the dev split; always by retrieval.
+
+        Args:
+            data: the data set, or a view of it.
+            request: which queries, how they are processed, how deep, and from which pool.
+
+        Returns:
+            The chosen parameters, as an artifact.
+        """
         dev = replace(request, split="dev", depth=TUNING_DEPTH, pool="catalogue")
         return TunedParameters(view.learning(data, "dev"), dev, self, self._index(data))
 

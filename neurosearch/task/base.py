@@ -34,12 +34,27 @@ SWEEP = "NEUROSEARCH_SWEEP"  # set for all the jobs of a multirun, in whatever p
 
 
 def at_most(value: int, limit: int | None) -> int:
-    """A number of a config, or a smaller limit (debug=tiny sets some)."""
+    """A number of a config, or a smaller limit (debug=tiny sets some).
+
+    Args:
+        value: of the config.
+        limit: None for no limit.
+
+    Returns:
+        The smaller one.
+    """
     return value if limit is None else min(value, limit)
 
 
 def data_stemmer(*, _root_: Any) -> str:
-    """`${stemmer:}` of a config: the stemmer of its data's language."""
+    """`${stemmer:}` of a config: the stemmer of its data's language.
+
+    Args:
+        _root_: the whole config, which Hydra hands in.
+
+    Returns:
+        A Snowball stemmer's name, or `none`.
+    """
     data = _root_.get("data") or {}
     return stemmer_of(data.get("language") or LOCALES.get(str(data.get("locale")), "english"))
 
@@ -74,7 +89,20 @@ class Job:
     def compose(
         cls, config: DictConfig, overrides: Sequence[str], number: int, folder: Path
     ) -> Job:
-        """Instantiate the roles. Raises InputError for a value that a recipe refuses."""
+        """Instantiate the roles.
+
+        Args:
+            config: the composed configuration.
+            overrides: as typed.
+            number: of the job in its sweep, from 0.
+            folder: of the job's record.
+
+        Returns:
+            The job.
+
+        Raises:
+            InputError: for a value that a recipe refuses.
+        """
         parts = {role: build(config, role) for role in ("data", "query", "evaluation")}
         retriever = build(config, "retriever")
         check_stemmers(parts["data"], retriever, parts["query"])
@@ -102,7 +130,11 @@ class Job:
         return self.query.fitted(self.dataset)
 
     def identity(self) -> dict[str, Any]:
-        """What the record of any task says of the job itself."""
+        """What the record of any task says of the job itself.
+
+        Returns:
+            JSON-able fields of a record.
+        """
         return {
             "experiment": self.name,
             "overrides": list(self.overrides),
@@ -112,7 +144,11 @@ class Job:
         }
 
     def choices(self) -> list[str]:
-        """The top-level choices that name a system, such as `retriever=bm25`."""
+        """The top-level choices that name a system, such as `retriever=bm25`.
+
+        Returns:
+            `group=choice` terms.
+        """
         from hydra.core.hydra_config import HydraConfig
 
         chosen = HydraConfig.get().runtime.choices
@@ -120,7 +156,11 @@ class Job:
         return [f"{role}={chosen[role]}" for role in roles if chosen.get(role)]
 
     def record(self, **fields: Any) -> None:
-        """Write the job's record.json, whole or not at all."""
+        """Write the job's record.json, whole or not at all.
+
+        Args:
+            fields: JSON-able.
+        """
         write_record(self.folder, fields)
 
 
@@ -133,22 +173,48 @@ class Task(Recipe):
     def run(self, job: Job) -> float | None:
         """Run the task. Returns the value that a search optimises, where the task has one.
 
-        Raises InputError for errors that the user can fix.
+        Args:
+            job: the composed configuration and its folder.
+
+        Returns:
+            The value, such as dev nDCG@10, or None.
+
+        Raises:
+            InputError: for errors that the user can fix.
         """
         raise TypeError(f"{type(self).__name__} does not say what it does")
 
     def check(self, job: Job) -> None:
-        """Raise InputError for what `run` could not do; builds the data at most."""
+        """Raise InputError for what `run` could not do; builds the data at most.
+
+        Args:
+            job: the composed configuration and its folder.
+        """
         for target in self.targets(job):
             job.runtime.store.check(target)
 
     def targets(self, job: Job) -> list[Artifact[Any]]:
-        """The artifacts that a row of this task is made of; none for tasks without a table."""
+        """The artifacts that a row of this task is made of; none for tasks without a table.
+
+        Args:
+            job: the composed configuration and its folder.
+
+        Returns:
+            Artifacts, built by `run` where they are not there.
+        """
         return []
 
 
 def build(config: DictConfig, role: str) -> Any:
-    """Instantiate one role. A recipe's InputError comes out as such, not wrapped."""
+    """Instantiate one role. A recipe's InputError comes out as such, not wrapped.
+
+    Args:
+        config: the composed configuration.
+        role: a top-level key.
+
+    Returns:
+        The recipe.
+    """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
     from omegaconf.errors import OmegaConfBaseException
@@ -184,6 +250,10 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write `record` as record.json of a job's folder, and for its sweep where it has one.
 
     Two sweeps of one experiment share their jobs' folders, so each also keeps its own records.
+
+    Args:
+        folder: of the job.
+        record: JSON-able.
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = masked(json.dumps({**record, "folder": str(folder)}, indent=1))
@@ -196,10 +266,25 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
 
 
 def sweep_folder(jobs: Path, sweep: str) -> Path:
-    """Where the records of one sweep lie until its table is made."""
+    """Where the records of one sweep lie until its table is made.
+
+    Args:
+        jobs: the folder of all jobs.
+        sweep: its name.
+
+    Returns:
+        A folder.
+    """
     return jobs / ".sweeps" / sweep
 
 
 def resolved(config: DictConfig) -> str:
-    """The config as YAML with every interpolation resolved."""
+    """The config as YAML with every interpolation resolved.
+
+    Args:
+        config: the composed configuration.
+
+    Returns:
+        YAML.
+    """
     return masked(OmegaConf.to_yaml(config, resolve=True))

@@ -32,14 +32,37 @@ class Quantizer(Protocol):
     sizes: tuple[int, ...]
 
     def assign(self, vectors: np.ndarray, known: bool = False) -> np.ndarray:
-        """N×L int32 codes; `known` where the vectors are those it was fitted on, in order."""
+        """N×L int32 codes; `known` where the vectors are those it was fitted on, in order.
+
+        Args:
+            vectors: N×D float32.
+            known: whether these are the vectors that it was fitted on, in order.
+
+        Returns:
+            N×L int32.
+        """
 
     def decode(self, codes: np.ndarray) -> Iterator[np.ndarray]:
         """For each level the N×D vectors that the codes up to it stand for; none where codes
-        stand for nothing."""
+        stand for nothing.
+
+        Args:
+            codes: N×L.
+
+        Returns:
+            An iterator of N×D float32, one a level.
+        """
 
     def costs(self, vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """N×K costs of each last code, the codes before it kept (see `Collisions.moves`)."""
+        """N×K costs of each last code, the codes before it kept (see `Collisions.moves`).
+
+        Args:
+            vectors: N×D float32.
+            codes: N×L, what `assign` gave them.
+
+        Returns:
+            N×K float32.
+        """
 
 
 @dataclass(frozen=True)
@@ -76,6 +99,7 @@ class SemanticTokenizer(Recipe):
         Args:
             vectors: N×D of the catalogue's products.
             folder: of the artifact, where what was learnt is written.
+            runtime: devices, threads, progress and the store of artifacts.
 
         Returns:
             Details for the manifest.
@@ -83,22 +107,52 @@ class SemanticTokenizer(Recipe):
         raise TypeError(f"{type(self).__name__} does not say how it is fitted")
 
     def quantizer(self, folder: Path) -> Quantizer:
-        """What `fit` wrote, loaded."""
+        """What `fit` wrote, loaded.
+
+        Args:
+            folder: a complete one.
+
+        Returns:
+            What assigns codes.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it assigns codes")
 
     def fitted(self, data: Artifact[Dataset]) -> Artifact[Quantizer]:
-        """The tokenizer fitted on the catalogue."""
+        """The tokenizer fitted on the catalogue.
+
+        Args:
+            data: the data set, or a view of it.
+
+        Returns:
+            The fitted tokenizer as an artifact.
+        """
         # Neither the policy nor the verdict changes what is learnt.
         plain = replace(self, collisions=Keep(), thresholds=Thresholds())
         return FittedTokenizer(plain, self.encoder.product_embeddings(data))
 
     def semantic_ids(self, data: Artifact[Dataset]) -> Artifact[SemanticIds]:
-        """The catalogue's IDs, after the collision policy."""
+        """The catalogue's IDs, after the collision policy.
+
+        Args:
+            data: the data set, or a view of it.
+
+        Returns:
+            The IDs as an artifact, by row of the catalogue.
+        """
         embeddings = self.encoder.product_embeddings(data)
         return CatalogueIds(self.fitted(data), embeddings, self.collisions)
 
     def unseen(self, data: Artifact[Dataset], vectors: np.ndarray, runtime: Runtime) -> np.ndarray:
-        """N×L IDs of products that the catalogue doesn't have, without fitting anything anew."""
+        """N×L IDs of products that the catalogue doesn't have, without fitting anything anew.
+
+        Args:
+            data: that the tokenizer was fitted on.
+            vectors: N×D float32, of the tokenizer's encoder.
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            N×L int32.
+        """
         quantizer, ids = runtime.get(self.fitted(data)), runtime.get(self.semantic_ids(data))
         codes = quantizer.assign(vectors)
         costs = quantizer.costs(vectors, codes) if self.collisions.moves else None

@@ -41,7 +41,17 @@ class ViewTokenizer(SemanticTokenizer):
     def fit_views(
         self, vectors: np.ndarray, width: int, folder: Path, runtime: Runtime
     ) -> dict[str, Any]:
-        """Write what was learnt into `folder`; the first `width` dimensions are the words'."""
+        """Write what was learnt into `folder`; the first `width` dimensions are the words'.
+
+        Args:
+            vectors: N×D float32.
+            width: dimensions of the words' vectors.
+            folder: of the artifact.
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            Details for the manifest.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it is fitted")
 
     def fitted(self, data: Artifact[Dataset]) -> Artifact[Quantizer]:

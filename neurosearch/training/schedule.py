@@ -49,16 +49,37 @@ class Schedule(Recipe):
         return self.precision == "bf16"
 
     def steps(self, per_epoch: float) -> int:
-        """Steps of the training."""
+        """Steps of the training.
+
+        Args:
+            per_epoch: steps of an epoch.
+
+        Returns:
+            At least 1.
+        """
         wanted = max(1, round(self.epochs * per_epoch))
         return wanted if self.most_steps is None else min(wanted, self.most_steps)
 
     def batch(self, size: int) -> int:
-        """Examples of a step, of a batch size."""
+        """Examples of a step, of a batch size.
+
+        Args:
+            size: examples, as the recipe says.
+
+        Returns:
+            Examples.
+        """
         return size if self.most_batch is None else min(size, self.most_batch)
 
     def validation_steps(self, steps: int) -> frozenset[int]:
-        """The numbers of finished steps after which a training of `steps` is validated."""
+        """The numbers of finished steps after which a training of `steps` is validated.
+
+        Args:
+            steps: of the whole training.
+
+        Returns:
+            Numbers of steps, from 1.
+        """
         spread = min(self.validations, steps)
         return frozenset(round(steps * number / spread) for number in range(1, spread + 1))
 
@@ -93,6 +114,16 @@ def optimizer_of(
     """AdamW (no decay on biases, norms and scalars) with its schedule, as Lightning wants them.
 
     `slow`: a part of the module whose rate is `factor` times the schedule's.
+
+    Args:
+        module: whose parameters are trained.
+        schedule: of the rates.
+        steps: of the whole training.
+        slow: a part of the module with a rate of its own; None for none.
+        factor: that part's rate, as a share of the schedule's.
+
+    Returns:
+        Optimizer and scheduler, in Lightning's form.
     """
     import torch
 

@@ -48,21 +48,49 @@ class TokenEncoder(Recipe):
         raise TypeError(f"{type(self).__name__} does not say what its network is")
 
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path] | None:
-        """The network's weights after training on `data`; None for a model used as it is."""
+        """The network's weights after training on `data`; None for a model used as it is.
+
+        Args:
+            data: to be trained on; only train and dev are read.
+
+        Returns:
+            The training as an artifact, or None.
+        """
         return None
 
     def exported(self, data: Artifact[Dataset]) -> Exportable | None:
-        """What other libraries can load of it; None for nothing."""
+        """What other libraries can load of it; None for nothing.
+
+        Args:
+            data: that it was trained on.
+
+        Returns:
+            What `task=export` writes, or None.
+        """
         return None
 
     def identity(self, data: Artifact[Dataset]) -> str:
-        """Names the space of token vectors."""
+        """Names the space of token vectors.
+
+        Args:
+            data: that it was trained on.
+
+        Returns:
+            A hex digest.
+        """
         trained = self.trained(data)
         weights = [] if trained is None else [trained.artifact_fingerprint]
         return digest([self.shape.fingerprint, *weights, self.precision])
 
     def product_tokens(self, data: Artifact[Dataset]) -> Artifact[TokenEmbeddings]:
-        """Vectors of the catalogue's tokens."""
+        """Vectors of the catalogue's tokens.
+
+        Args:
+            data: whose products are encoded.
+
+        Returns:
+            The vectors as an artifact, by row of the catalogue.
+        """
         texts = (tuple(self.fields), self.separator)
         parts: tuple[Any, ...] = (view.products(data), *texts, self.pool_factor)
         return ProductTokens(*self._network(data), *parts)
@@ -70,7 +98,16 @@ class TokenEncoder(Recipe):
     def query_tokens(
         self, data: Artifact[Dataset], split: str, query: QueryProcessor
     ) -> Artifact[TokenEmbeddings]:
-        """Vectors of the tokens of a split's processed queries."""
+        """Vectors of the tokens of a split's processed queries.
+
+        Args:
+            data: whose queries are encoded.
+            split: `train`, `dev` or `test`.
+            query: how the query texts are processed first.
+
+        Returns:
+            The vectors as an artifact, in the split's order.
+        """
         parts: tuple[Any, ...] = (view.with_queries(data, split), split, query)
         return QueryTokens(*self._network(data), *parts)
 
@@ -79,7 +116,15 @@ class TokenEncoder(Recipe):
         return self.shape, self.trained(data), self.identity(data), self.precision
 
     def live(self, runtime: Runtime, data: Artifact[Dataset]) -> LiveTokens:
-        """The network on the runtime's device."""
+        """The network on the runtime's device.
+
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
+            data: that it was trained on.
+
+        Returns:
+            The network, for queries and products.
+        """
         trained = self.trained(data)
         weights = None if trained is None else runtime.get(trained)
         live: LiveTokens = self.shape.live(weights, self.precision, runtime)

@@ -84,7 +84,16 @@ class CrossEncoder(Reranker):
     def trained(
         self, data: Artifact[Dataset], query: QueryProcessor, first: Retriever
     ) -> Artifact[Path]:
-        """The network after training on what `first` finds for the train queries."""
+        """The network after training on what `first` finds for the train queries.
+
+        Args:
+            data: the data set, or a view of it.
+            query: how the query texts are processed first.
+            first: the retriever that finds the candidates.
+
+        Returns:
+            The training as an artifact.
+        """
         depth = max(self.pool_depth, 10)
         pools = tuple(
             Candidates(first.run(data, RetrievalRequest(query, split, 200)), depth)

@@ -106,7 +106,15 @@ class MMQ(ViewTokenizer):
         return BehaviourAware(plain, vectors, first, source, self.behaviour, queries)
 
     def network(self, widths: tuple[int, int], size: int) -> Any:
-        """The Experts, untrained."""
+        """The Experts, untrained.
+
+        Args:
+            widths: dimensions of the words' and the pictures' vectors.
+            size: codes of each codebook.
+
+        Returns:
+            A torch module.
+        """
         import torch
 
         from neurosearch.tokenizer.mmq.network import Experts
@@ -134,7 +142,16 @@ class MMQ(ViewTokenizer):
         return {**outcome, "error": round(error, 6), "collision rate": round(collisions, 6)}
 
     def save(self, network: Any, vectors: np.ndarray, folder: Path) -> np.ndarray:
-        """Write a trained network; returns the catalogue's N×M codes in the order of IDs."""
+        """Write a trained network; returns the catalogue's N×M codes in the order of IDs.
+
+        Args:
+            network: the trained Experts.
+            vectors: N×D float32.
+            folder: of the artifact.
+
+        Returns:
+            Details for the manifest.
+        """
         from neurosearch.tokenizer.mmq.training import settle
 
         codes = settle(network, vectors)
