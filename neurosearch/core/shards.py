@@ -1,5 +1,7 @@
 """Vectors written shard by shard, so that a killed encoding loses one shard at most.
 
+`Shards`: rows of one matrix whose shape is known. `Parts`: arrays of any sizes.
+
 A shard counts once the journal names it, which is written after its rows have reached the file. The
 journal also holds the rows' digest: a shard whose rows are no longer what was written is encoded
 again.
@@ -8,6 +10,9 @@ again.
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +79,46 @@ class Shards:
         barrier()
         if world()[0] == 0:
             self._journal.unlink()
+
+
+class Parts:
+    """Arrays whose sizes are known only when they are made, in a file for each shard of texts."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "parts"
+        self._folder.mkdir(exist_ok=True)
+
+    def missing(self, number: int) -> bool:
+        """Whether this process is to make a shard, which no earlier attempt has left whole."""
+        rank, processes = world()
+        return number % processes == rank and not _is_whole(self._path(number))
+
+    def write(self, number: int, **arrays: np.ndarray) -> None:
+        """Write a shard's arrays, whole or not at all."""
+        temporary = self._path(number).with_suffix(".tmp.npz")
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+        temporary.replace(self._path(number))
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        """The shards' arrays by name, in order."""
+        for path in sorted(self._folder.glob("*.npz")):
+            with np.load(path) as stored:
+                yield dict(stored)
+
+    def remove(self) -> None:
+        """Delete them, once what they were made for is written."""
+        for path in self._folder.glob("*"):
+            path.unlink()
+        self._folder.rmdir()
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:06d}.npz"
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a shard of an earlier attempt is there and intact (zip files hold checksums)."""
+    try:
+        with zipfile.ZipFile(path) as stored:
+            return stored.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error):
+        return False

@@ -101,7 +101,7 @@ def _save_classifier(
 
     with tempfile.TemporaryDirectory() as place:
         tower.network.save_pretrained(place)
-        _save_tokenizer(source.transformer, tower.tokenizer, tower.network, Path(place))
+        save_tokenizer(source.transformer, tower.tokenizer, tower.network, Path(place))
         whole = st.CrossEncoder(
             place, device="cpu", max_length=max_length, activation_fn=nn.Identity()
         )
@@ -127,7 +127,7 @@ def save_pylate(tower: Any, shape: Any, folder: Path) -> None:
         raise InputError("encoder.markers: PyLate puts a marker before every text; null has none")
     inner = tower.tower
     inner.network.save_pretrained(folder)
-    _save_tokenizer(inner.format.transformer, tower.tokenizer, inner.network, folder)
+    save_tokenizer(inner.format.transformer, tower.tokenizer, inner.network, folder)
     linear = folder / "1_Dense"
     linear.mkdir()
     weight = tower.projection.weight.detach().float().contiguous()
@@ -190,7 +190,7 @@ def _transformer(
     """The first module: a network with its tokenizer."""
     with tempfile.TemporaryDirectory() as place:
         network.save_pretrained(place)
-        _save_tokenizer(source.transformer, tokenizer, network, Path(place))
+        save_tokenizer(source.transformer, tokenizer, network, Path(place))
         lower = source.lower_case
         return st.Transformer(place, max_seq_length=max_length, do_lower_case=lower)
 
@@ -219,7 +219,7 @@ def _dense(kind: Any, linear: Any, activation: Any, **names: str) -> Any:
     return layer
 
 
-def _save_tokenizer(source: Path, tokenizer: Any, network: Any, folder: Path) -> None:
+def save_tokenizer(source: Path, tokenizer: Any, network: Any, folder: Path) -> None:
     """The source's own tokenizer files; made of the tokenizer where it has no config of one."""
     base = adapted(source)
     if base is not None and not (source / "tokenizer_config.json").is_file():

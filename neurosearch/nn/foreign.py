@@ -1,4 +1,4 @@
-"""Models that sentence-transformers computes, behind our protocols: vectors, or token vectors.
+"""Models that sentence-transformers computes, behind our protocols: vectors, or weights of terms.
 
 Slower than the networks of `text_encoder` (it sorts and pads by batches of texts, not of tokens),
 and never trained here.
@@ -173,3 +173,44 @@ def _check_late_interaction(folder: Path) -> None:
         raise InputError(
             f"{folder}: no model of late interaction (PyLate, ColBERTv2, or a MultiVectorEncoder)"
         )
+
+
+class ForeignTerms:
+    """A SparseEncoder as a live encoder of terms.
+
+    Args:
+        folder: of the model, in the layout of sentence-transformers, or a masked language model.
+        max_lengths: tokens of queries and of products; None for the model's own.
+
+    Raises:
+        InputError: the folder is of another kind, or can't be loaded.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        max_lengths: tuple[int | None, int | None],
+        precision: str,
+        allow: tuple[str, ...],
+        runtime: Runtime,
+    ) -> None:
+        kind, names = declared_kind(folder)
+        if kind != "SparseEncoder" and not any(name.endswith("ForMaskedLM") for name in names):
+            raise InputError(f"{folder}: no SparseEncoder, and no masked language model")
+        self._model = loaded("SparseEncoder", folder, precision, allow, runtime)
+        self._lengths = max_lengths
+
+    def encode(self, texts: list[str], side: int) -> Any:
+        """N×V CSR matrix of float32; `side`: 0 for queries, 1 for products."""
+        from scipy.sparse import csr_matrix
+
+        encode = (self._model.encode_query, self._model.encode_document)[side]
+        if self._lengths[side] is not None:
+            self._model.max_seq_length = self._lengths[side]
+        options = {"batch_size": BATCH, "show_progress_bar": False}
+        weights = encode(texts, convert_to_sparse_tensor=True, **options).coalesce().cpu()
+        place, values = weights.indices().numpy(), weights.values().float().numpy()
+        matrix = csr_matrix((values, (place[0], place[1])), shape=tuple(weights.shape))
+        matrix.eliminate_zeros()
+        matrix.sort_indices()
+        return matrix

@@ -49,7 +49,8 @@ class MaxSim(Reranker):
 
         def score(texts: list[str], pairs: pl.DataFrame) -> np.ndarray:
             query, row = pairs["query"].to_numpy(), pairs["row"].to_numpy()
-            query_tokens = TokenEmbeddings(*encoder.encode(texts, 0), "")
+            vectors, offsets = encoder.encode(texts, 0)
+            query_tokens = TokenEmbeddings(vectors, offsets, "")
             return pair_scores(ragged(query_tokens, encoder.device), shown, query, row)
 
         return score

@@ -183,8 +183,20 @@ class TrainedBiEncoder(Artifact[Path]):
     teacher: Artifact[Run] | None
 
     @classmethod
-    def of(cls, recipe: Any, data: Artifact[Dataset], texts: tuple[Any, ...]) -> TrainedBiEncoder:
-        """The training that an encoder's recipe describes; `texts`: fields, separator, prefixes."""
+    def of(
+        cls, recipe: Any, data: Artifact[Dataset], texts: tuple[Any, ...], **more: Any
+    ) -> TrainedBiEncoder:
+        """The training that an encoder's recipe describes.
+
+        Args:
+            recipe: of the encoder.
+            data: to be trained on; only train and dev are read.
+            texts: fields, separator, prefixes.
+            more: fields that a subclass adds.
+
+        Returns:
+            The training as an artifact.
+        """
         source = view.learning(data)
         query = recipe.query.fitted(data)
         context = TrainingContext(source, query, recipe.gain, recipe.positive_share)
@@ -206,6 +218,7 @@ class TrainedBiEncoder(Artifact[Path]):
             tuple(artifact for _, artifact in lists),
             tuple(count for count, _ in lists),
             teacher,
+            **more,
         )
 
     def check(self, runtime: Runtime) -> None:
@@ -218,7 +231,7 @@ class TrainedBiEncoder(Artifact[Path]):
             save_towers(module.towers, folder)
         return {**outcome, **module.facts()}
 
-    def towers(self) -> Any:
+    def towers(self, runtime: Runtime) -> Any:
         """The network before training."""
         return load_towers(self.shape, None, self.schedule.seed)
 
@@ -252,7 +265,7 @@ class TrainedBiEncoder(Artifact[Path]):
             data, self.context, read, self.texts, self.shape, self.dev_products
         )
         return self.module_class()(
-            self.towers(),
+            self.towers(runtime),
             self.objective,
             self.schedule,
             texts,

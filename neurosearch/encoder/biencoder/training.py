@@ -120,6 +120,17 @@ class BiEncoderModule(TrainingModule):
     def _half(self) -> bool:
         return self.schedule.half
 
+    @property
+    def _shares_loss(self) -> bool:
+        """Whether processes compute the losses of some queries each."""
+        by_query: bool = self._objective.loss.by_query
+        return by_query
+
+    def _loss(self, queries: Any, documents: Any, targets: Targets, step: int) -> Tensor:
+        """What a step minimises, a scalar: of B×D and M×D vectors, or of `Ragged` ones."""
+        loss: Tensor = self.loss(queries, documents, targets)
+        return loss
+
     def seed_step(self, step: int) -> None:
         # Not the base's formula: the published numbers were drawn by this one.
         torch.manual_seed((self.schedule.seed * 1_000_003 + step) * 64 + world()[0])
@@ -134,14 +145,13 @@ class BiEncoderModule(TrainingModule):
         # Places of the batch are 0 to B for queries, then documents; processes share them.
         texts = np.concatenate([queries, len(self._queries) + rows])
         order = shares(np.argsort(self._both.lengths[texts], kind="stable"))
-        part = Part.of(len(queries), len(rows), self._objective.loss.by_query)
+        part = Part.of(len(queries), len(rows), self._shares_loss)
         wanted = np.concatenate([part.queries, len(queries) + part.documents])
         targets, count = self._targets(queries, rows, part), len(part.queries)
 
         def loss_of(vectors: Tensor) -> Tensor:
             whole = in_order(vectors, order, wanted=wanted, is_shared=part.is_shared)
-            loss: Tensor = self.loss(whole[:count], whole[count:], targets)
-            return loss * part.weight
+            return self._loss(whole[:count], whole[count:], targets, step) * part.weight
 
         self._learn(texts[order[world()[0]]], loss_of, part)
         self._note_masked(targets, part)
@@ -190,7 +200,8 @@ class BiEncoderModule(TrainingModule):
         data, rows = self._texts.data, self._texts.dev_rows
         queries = data.queries("dev")
         places, scores = self._search(self._dev_queries, rows, 10)
-        run = Run.from_arrays(rows[places], scores, queries, data.catalogue, 10)
+        found = np.where(places >= 0, rows[places], -1)
+        run = Run.from_arrays(found, scores, queries, data.catalogue, 10)
         gain = self._texts.context.gain
         metrics = per_query(run, queries, data.judgments("dev"), gain, ("nDCG@10",))
         return float(metrics["nDCG@10"].to_numpy().mean())
@@ -198,7 +209,8 @@ class BiEncoderModule(TrainingModule):
     def _search(
         self, queries: Tokens, rows: np.ndarray | None, k: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Q×k places among these rows (None: all) and scores, by the model as it is now."""
+        """Q×k places among these rows (None: all), -1 for none, and scores, by the model as it is
+        now."""
         products = self._products if rows is None else self._products.take(rows)
         query_vectors = self._vectors(self.towers.query, queries)
         shown = self._vectors(self.towers.product, products)
@@ -272,7 +284,7 @@ class BiEncoderModule(TrainingModule):
                 "score": scores.ravel().astype(np.float64),
                 "rank": np.tile(np.arange(1, depth + 1), len(places)),
             }
-        ).filter(pl.col("rank") >= source.first)
+        ).filter(pl.col("rank") >= source.first, pl.col("row") >= 0)
         positives = good.with_columns(score=positive_scores.astype(np.float64))
         aware = source.max_ratio is not None or source.margin is not None
         kept, refused = select(candidates, self._graded, positives if aware else None, source)

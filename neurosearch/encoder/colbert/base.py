@@ -7,80 +7,28 @@ split's queries.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
-from neurosearch.core.digests import digest
-from neurosearch.core.exportable import Exportable
 from neurosearch.core.query import QueryProcessor
-from neurosearch.core.recipe import PRECISIONS, Recipe
-from neurosearch.core.runtime import Runtime
-from neurosearch.core.types import Dataset, check_fields
+from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import TokenEmbeddings
-from neurosearch.encoder.colbert.embeddings import LiveTokens, ProductTokens, QueryTokens
+from neurosearch.encoder.colbert.embeddings import ProductTokens, QueryTokens
+from neurosearch.encoder.shaped import ShapedEncoder
 
 
 @dataclass(frozen=True)
-class TokenEncoder(Recipe):
+class TokenEncoder(ShapedEncoder):
     """Base of encoders of tokens.
 
     Attributes:
-        fields: of a product, joined by `separator` into the text that is encoded.
         pool_factor: a product keeps one vector for so many; 1 for all.
-        precision: of inference, `fp32` or `bf16`.
+    The rest: see `ShapedEncoder`.
     """
 
     pool_factor: int = setting(1, least=1)
-    fields: tuple[str, ...] = ("title",)
-    separator: str = " "
-    precision: str = setting("fp32", choices=PRECISIONS)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_fields("encoder.fields", self.fields)
-
-    @property
-    def shape(self) -> Any:
-        """The network, as a recipe with `live` (see `TokenShape`)."""
-        raise TypeError(f"{type(self).__name__} does not say what its network is")
-
-    def trained(self, data: Artifact[Dataset]) -> Artifact[Path] | None:
-        """The network's weights after training on `data`; None for a model used as it is.
-
-        Args:
-            data: to be trained on; only train and dev are read.
-
-        Returns:
-            The training as an artifact, or None.
-        """
-        return None
-
-    def exported(self, data: Artifact[Dataset]) -> Exportable | None:
-        """What other libraries can load of it; None for nothing.
-
-        Args:
-            data: that it was trained on.
-
-        Returns:
-            What `task=export` writes, or None.
-        """
-        return None
-
-    def identity(self, data: Artifact[Dataset]) -> str:
-        """Names the space of token vectors.
-
-        Args:
-            data: that it was trained on.
-
-        Returns:
-            A hex digest.
-        """
-        trained = self.trained(data)
-        weights = [] if trained is None else [trained.artifact_fingerprint]
-        return digest([self.shape.fingerprint, *weights, self.precision])
 
     def product_tokens(self, data: Artifact[Dataset]) -> Artifact[TokenEmbeddings]:
         """Vectors of the catalogue's tokens.
@@ -110,22 +58,3 @@ class TokenEncoder(Recipe):
         """
         parts: tuple[Any, ...] = (view.with_queries(data, split), split, query)
         return QueryTokens(*self._network(data), *parts)
-
-    def _network(self, data: Artifact[Dataset]) -> tuple[Any, ...]:
-        """Shape, weights, identity and precision: what makes token vectors of texts."""
-        return self.shape, self.trained(data), self.identity(data), self.precision
-
-    def live(self, runtime: Runtime, data: Artifact[Dataset]) -> LiveTokens:
-        """The network on the runtime's device.
-
-        Args:
-            runtime: devices, threads, progress and the store of artifacts.
-            data: that it was trained on.
-
-        Returns:
-            The network, for queries and products.
-        """
-        trained = self.trained(data)
-        weights = None if trained is None else runtime.get(trained)
-        live: LiveTokens = self.shape.live(weights, self.precision, runtime)
-        return live

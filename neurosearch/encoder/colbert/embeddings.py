@@ -9,8 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import time
-import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -25,7 +23,7 @@ from neurosearch.core.query import QueryProcessor
 from neurosearch.core.ragged import offsets_of
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.shards import SHARD
+from neurosearch.core.shards import SHARD, Parts
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import TokenEmbeddings
 from neurosearch.nn.pretrained import weights_digest
@@ -130,41 +128,32 @@ class TokensArtifact(Artifact[TokenEmbeddings]):
         """Write the vectors of all texts, shard by shard; whole shards of a kill are kept."""
         weights = None if self.trained is None else runtime.get(self.trained)
         live = self.shape.live(weights, self.precision, runtime)
-        parts = folder / "parts"
-        parts.mkdir(exist_ok=True)
-        start = time.perf_counter()
-        rank, processes = world()
+        parts, start = Parts(folder), time.perf_counter()
         with runtime.progressing("encoding tokens", len(texts)) as advance:
             for number, first in enumerate(range(0, len(texts), SHARD)):
-                path = parts / f"{number:06d}.npz"
-                if number % processes == rank and not _is_whole(path):
+                if parts.missing(number):
                     vectors, offsets = live.encode(texts[first : first + SHARD], side)
                     if pool > 1:
                         vectors, offsets = pooled(vectors, offsets, pool)
-                    temporary = path.with_suffix(".tmp.npz")
-                    np.savez(temporary, vectors=vectors.astype(np.float16), offsets=offsets)
-                    temporary.replace(path)
+                    parts.write(number, vectors=vectors.astype(np.float16), offsets=offsets)
                 advance(min(SHARD, len(texts) - first))
         barrier()
-        if rank:
+        if world()[0]:
             return {}
-        counts = [np.diff(np.load(path)["offsets"]) for path in sorted(parts.glob("*.npz"))]
-        offsets = offsets_of(np.concatenate(counts))
-        width = np.load(parts / "000000.npz")["vectors"].shape[1]
+        offsets = offsets_of(np.concatenate([np.diff(part["offsets"]) for part in parts]))
+        width = next(iter(parts))["vectors"].shape[1]
         shape = (int(offsets[-1]), width)
         whole = np.lib.format.open_memmap(
             folder / "vectors.npy", mode="w+", dtype=np.float16, shape=shape
         )
         row = 0
-        for path in sorted(parts.glob("*.npz")):
-            part = np.load(path)["vectors"]
-            whole[row : row + len(part)] = part
-            row += len(part)
+        for part in parts:
+            vectors = part["vectors"]
+            whole[row : row + len(vectors)] = vectors
+            row += len(vectors)
         del whole
         np.save(folder / "offsets.npy", offsets)
-        for path in parts.glob("*"):
-            path.unlink()
-        parts.rmdir()
+        parts.remove()
         meta = json.dumps({"encoder": self.identity})
         (folder / "embeddings.json").write_text(meta, encoding="utf-8")
         return {"shape": list(shape), "encoding seconds": round(time.perf_counter() - start, 3)}
@@ -195,15 +184,6 @@ class QueryTokens(TokensArtifact):
         texts = runtime.get(self.data).queries(self.split).texts
         texts = self.query.reader(runtime).texts(texts)
         return self.encode(texts, 0, 1, folder, runtime)
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a shard of an earlier attempt is there and intact (zip files hold checksums)."""
-    try:
-        with zipfile.ZipFile(path) as stored:
-            return stored.testzip() is None
-    except (OSError, zipfile.BadZipFile, zlib.error):
-        return False
 
 
 def pooled(vectors: np.ndarray, offsets: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:

@@ -111,7 +111,7 @@ class TrainedColBERT(TrainedBiEncoder):
     kind: ClassVar[str] = "colbert"
     shape: Any
 
-    def towers(self) -> Any:
+    def towers(self, runtime: Runtime) -> Any:
         return load_tower(self.shape, None, self.schedule.seed)
 
     def module_class(self) -> Any:

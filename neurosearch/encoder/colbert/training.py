@@ -37,7 +37,7 @@ class ColBERTModule(BiEncoderModule):
         tower: TokenTower = self.towers
         sides = self._queries.take(queries), self._products.take(rows)
         counts = [tower.scored(tokens, side) for side, tokens in enumerate(sides)]
-        part = Part.of(len(queries), len(rows), self._objective.loss.by_query)
+        part = Part.of(len(queries), len(rows), self._shares_loss)
         places = part.queries, part.documents
         offsets = [offsets_of(count[own]) for count, own in zip(counts, places, strict=True)]
         split = int(offsets[0][-1])
@@ -49,8 +49,7 @@ class ColBERTModule(BiEncoderModule):
         def loss_of(vectors: Tensor) -> Tensor:
             whole = in_order(vectors, order, count, wanted, part.is_shared)
             asked, shown = Ragged(whole[:split], offsets[0]), Ragged(whole[split:], offsets[1])
-            loss: Tensor = self.loss(asked, shown, targets)
-            return loss * part.weight
+            return self._loss(asked, shown, targets, step) * part.weight
 
         self._sides = sides
         self._learn(order[world()[0]], loss_of, part)

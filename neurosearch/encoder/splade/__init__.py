@@ -1,0 +1,1 @@
+"""Learned sparse encoders: a text's weights over a vocabulary."""

@@ -1,0 +1,141 @@
+"""The network of learned sparse retrieval: weights of a vocabulary's terms for a text.
+
+SPLADE (Formal et al. 2021, 2022): token states go through a head for masked language modelling,
+and a term's weight is w_j = max_i log(1 + relu(l_ij)) over the text's tokens i, so a text may have
+terms that it does not contain. Without `expansion` a token has one weight, that of its own term
+(uniCOIL, Lin and Ma 2021; DeepImpact's idea, Mallia et al. 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, linear
+
+from neurosearch.nn.text_encoder import TextTower, padded
+from neurosearch.nn.tokens import Tokens, batches_by_budget, tokenize
+
+LOGITS = 8_192  # tokens whose V logits are computed at a time, at most
+
+
+class VocabularyHead(nn.Module):
+    """A token's state to V logits: the head of BERT's masked language modelling.
+
+    l = E · LN(gelu(W h + c)) + b, with E the embeddings of the input. A network without such a
+    head starts with W the identity and b the terms' log frequencies (`start`).
+    """
+
+    def __init__(self, width: int, vocabulary: int, epsilon: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        nn.init.eye_(self.dense.weight)
+        nn.init.zeros_(self.dense.bias)
+        self.norm = nn.LayerNorm(width, epsilon)
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
+
+    def forward(self, states: Tensor, embeddings: Tensor) -> Tensor:
+        """…×V logits of …×width states; `embeddings`: V×width."""
+        return linear(self.norm(gelu(self.dense(states))), embeddings, self.bias)
+
+    def start(self, counts: np.ndarray) -> None:
+        """Set b to the centred log frequencies of the terms.
+
+        Args:
+            counts: V occurrences.
+        """
+        logs = np.log(counts + 1.0)
+        self.bias.data.copy_(torch.from_numpy(logs - logs.mean()))
+
+
+class TermTower(nn.Module):
+    """Texts to term weights."""
+
+    def __init__(self, shape: Any) -> None:
+        super().__init__()
+        self.tower = TextTower(shape.model, "cls")
+        config = self.tower.network.config
+        self.dimensions = self.embeddings.shape[0]
+        if shape.expansion:
+            epsilon = getattr(config, "layer_norm_eps", 1e-12)
+            self.head: nn.Module = VocabularyHead(config.hidden_size, self.dimensions, epsilon)
+        else:
+            self.head = nn.Linear(config.hidden_size, 1)
+            nn.init.ones_(self.head.bias)  # every token counts at first
+        self._shape = shape
+        self.register_buffer("special", torch.zeros(self.dimensions, dtype=torch.bool), False)
+        self.special: Tensor
+        self.special[special_tokens(self.tower.tokenizer)] = True
+        self.register_buffer("idf", torch.zeros(self.dimensions))
+        self.idf: Tensor
+
+    @property
+    def embeddings(self) -> Tensor:
+        """V×width embeddings of the tokens, which the head uses again."""
+        weight: Tensor = self.tower.network.get_input_embeddings().weight
+        return weight
+
+    def tokens(self, texts: Sequence[str], side: int) -> Tokens:
+        """Tokens of queries (side 0) or products (1)."""
+        return tokenize(self.tower.tokenizer, texts, self._shape.max_lengths[side])
+
+    def start(self, products: Tokens) -> None:
+        """Set the inverse document frequencies that inference-free queries are weighted with."""
+        text = np.repeat(np.arange(len(products)), products.lengths)
+        pairs = np.unique(text * self.dimensions + products.ids)
+        found = np.bincount(pairs % self.dimensions, minlength=self.dimensions)
+        idf = np.log1p((len(products) - found + 0.5) / (found + 0.5))
+        self.idf.copy_(torch.from_numpy(idf))
+        self.idf[self.special] = 0.0
+
+    def forward(self, tokens: Tokens, side: int, budget: int, device: torch.device) -> Tensor:
+        """N×V float32 weights in the order of `tokens`, with a graph where one is on."""
+        parts, order = self._batches(tokens, budget)
+        weights = torch.cat([self._weights(tokens.take(rows), side, device) for rows in parts])
+        return weights[torch.from_numpy(order).to(device)]
+
+    def sparse(self, tokens: Tokens, side: int, budget: int, device: torch.device) -> Any:
+        """The same as an N×V SciPy CSR matrix, without ever holding N×V numbers."""
+        from scipy.sparse import csr_matrix, vstack
+
+        parts, order = self._batches(tokens, budget)
+        matrices = [
+            csr_matrix(self._weights(tokens.take(rows), side, device).cpu().numpy())
+            for rows in parts
+        ]
+        return vstack(matrices, format="csr")[order]
+
+    @staticmethod
+    def _batches(tokens: Tokens, budget: int) -> tuple[list[np.ndarray], np.ndarray]:
+        parts = batches_by_budget(tokens.lengths, min(budget, LOGITS))
+        return parts, np.argsort(np.concatenate(parts))
+
+    def _weights(self, tokens: Tokens, side: int, device: torch.device) -> Tensor:
+        batch = padded(tokens, device)
+        assert batch.mask is not None
+        if side == 0 and self._shape.queries == "idf":
+            weights = torch.zeros(len(tokens), self.dimensions, device=device)
+            return weights.scatter_(1, batch.tokens, batch.mask.float()) * self.idf
+        states = self.tower.states(batch)[1]
+        there = batch.mask.bool()
+        if isinstance(self.head, VocabularyHead):
+            logits = self.head(states, self.embeddings)
+            # The maximum first: log(1 + relu) is monotone, and is then of B×V numbers.
+            highest = logits.masked_fill(~there[..., None], 0.0).max(dim=1).values
+        else:
+            scores = self.head(states)[..., 0].float()
+            scores = scores.masked_fill(~there | self.special[batch.tokens], 0.0)
+            zeros = torch.zeros(len(tokens), self.dimensions, device=device)
+            highest = zeros.scatter_reduce(1, batch.tokens, scores, "amax")
+        return torch.log1p(torch.relu(highest.float()))
+
+
+def special_tokens(tokenizer: Any) -> list[int]:
+    """Tokens that stand for no text: what is put around every text, padding, masks, the unknown."""
+    added = tokenizer.get_added_tokens_decoder()
+    named = [tokenizer.token_to_id(name) for name in ("[PAD]", "[UNK]", "[MASK]")]
+    marked = [number for number, token in added.items() if token.special]
+    return sorted({*tokenizer.encode("").ids, *marked, *(n for n in named if n is not None)})
