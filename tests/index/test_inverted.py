@@ -16,8 +16,7 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.vectors import SparseVectors
-from neurosearch.index.inverted import Inverted
-from neurosearch.nn.postings import nearest, postings_of
+from neurosearch.index.inverted import Inverted, nearest, postings_of
 
 
 def random_weights(rng: np.random.Generator, rows: int, terms: int) -> np.ndarray:
