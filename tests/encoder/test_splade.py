@@ -265,12 +265,15 @@ def test_the_warm_up_learns_to_predict_masked_tokens(
     tiny_model: str, shop: Artifact[Dataset], shop_runtime: Runtime
 ) -> None:
     schedule = Schedule(epochs=15, lr=3e-3, patience=0)
-    warm_up = WarmUp(batch_size=64, held_out=0.2, schedule=schedule)
+    warm_up = WarmUp(batch_size=64, held_out=0.2, terms=30, schedule=schedule)
     artifact = splade(tiny_model, warm_up=warm_up).trained(shop).start
     shop_runtime.store.ensure(artifact)
     manifest = shop_runtime.store.manifest(artifact)
     assert manifest is not None
     assert manifest["details"]["best masked accuracy"] > 0.1
+    tower = load_tower(splade(tiny_model).shape, shop_runtime.get(artifact)).eval()
+    titles = shop_runtime.get(shop).catalogue.all_texts(("title",))
+    assert (weights(tower, titles, 1) > 0).sum(axis=1).mean() == pytest.approx(30, rel=0.2)
 
 
 def test_a_longer_training_of_queries_by_idf_shares_the_warm_up(

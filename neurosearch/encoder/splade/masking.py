@@ -16,6 +16,7 @@ from neurosearch.nn.tokens import Tokens, batches_by_budget
 from neurosearch.training.module import TrainingModule
 
 IGNORED = -100
+SAMPLE = 512  # texts whose logits are measured at the end
 
 
 class MaskingModule(TrainingModule):
@@ -84,6 +85,17 @@ class MaskingModule(TrainingModule):
         there = target != IGNORED
         states = self.tower.tower.states(batch)[1][there]
         return self.tower.head(states, self.tower.embeddings), target[there]
+
+    def lower_logits(self) -> None:
+        """See `WarmUp.terms`; measured on some of the texts."""
+        tower = self.tower.eval()
+        sample = self._texts.take(np.arange(min(SAMPLE, len(self._texts))))
+        device = self._runtime.torch_device()
+        tower.to(device)
+        with torch.inference_mode():
+            parts = batches_by_budget(sample.lengths, self._runtime.batch_budget(device))
+            rows = [tower.highest(padded(sample.take(part), device)).cpu() for part in parts]
+        tower.cpu().head.shift(torch.cat(rows), self._recipe.terms)
 
     def validate(self) -> float:
         """Share of the held-out texts' masked tokens that are predicted right."""

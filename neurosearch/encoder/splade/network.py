@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
-from neurosearch.nn.text_encoder import TextTower, padded
+from neurosearch.nn.text_encoder import Batch, TextTower, padded
 from neurosearch.nn.tokens import Tokens, batches_by_budget, tokenize
 
 LOGITS = 8_192  # tokens whose V logits are computed at a time, at most
@@ -49,6 +49,17 @@ class VocabularyHead(nn.Module):
         """
         logs = np.log(counts + 1.0)
         self.bias.data.copy_(torch.from_numpy(logs - logs.mean()))
+
+    def shift(self, highest: Tensor, terms: int) -> None:
+        """Lower all logits alike, which a softmax does not see, to where texts have few terms.
+
+        Args:
+            highest: N×V, each term's highest logit over a text's tokens.
+            terms: that a text is to have above 0, on average.
+        """
+        kept = min(terms * len(highest), highest.numel() - 1)
+        values = highest.flatten()
+        self.bias.data -= values.kthvalue(len(values) - kept).values
 
 
 class TermTower(nn.Module):
@@ -119,18 +130,22 @@ class TermTower(nn.Module):
         if side == 0 and self._shape.queries == "idf":
             weights = torch.zeros(len(tokens), self.dimensions, device=device)
             return weights.scatter_(1, batch.tokens, batch.mask.float()) * self.idf
-        states = self.tower.states(batch)[1]
-        there = batch.mask.bool()
+        # The maximum first: log(1 + relu) is monotone, and is then of B×V numbers.
+        return torch.log1p(torch.relu(self.highest(batch).float()))
+
+    def highest(self, batch: Batch) -> Tensor:
+        """B×V: each term's highest logit over a text's tokens; padded texts."""
+        assert batch.mask is not None
+        states, there = self.tower.states(batch)[1], batch.mask.bool()
         if isinstance(self.head, VocabularyHead):
             logits = self.head(states, self.embeddings)
-            # The maximum first: log(1 + relu) is monotone, and is then of B×V numbers.
-            highest = logits.masked_fill(~there[..., None], 0.0).max(dim=1).values
+            highest: Tensor = logits.masked_fill(~there[..., None], -torch.inf).max(dim=1).values
         else:
             scores = self.head(states)[..., 0].float()
             scores = scores.masked_fill(~there | self.special[batch.tokens], 0.0)
-            zeros = torch.zeros(len(tokens), self.dimensions, device=device)
+            zeros = torch.zeros(len(scores), self.dimensions, device=scores.device)
             highest = zeros.scatter_reduce(1, batch.tokens, scores, "amax")
-        return torch.log1p(torch.relu(highest.float()))
+        return highest
 
 
 def special_tokens(tokenizer: Any) -> list[int]:

@@ -51,14 +51,14 @@ class Splade(SparseEncoder):
     expansion: bool = True
     queries: str = setting("encoded", choices=QUERIES)
     warm_up: WarmUp | None = field(default_factory=WarmUp)
-    query_penalty: float = setting(5e-5, least=0)
-    product_penalty: float = setting(3e-5, least=0)
+    query_penalty: float = setting(5e-3, least=0)
+    product_penalty: float = setting(3e-3, least=0)
     loss: Loss = field(default_factory=lambda: InfoNCE(temperature=1.0))
     negatives: Negatives = field(default_factory=InBatch)
     batch_size: int = setting(256, least=2)
     chunk: int = setting(0, least=0)
     mask: bool = True
-    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=6.0, validations=3))
+    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=6.0, lr=1e-4, validations=3))
     positive_share: float = setting(0.66, above=0, most=1)
     teacher: Retriever | None = None
     query: QueryProcessor = field(default_factory=NoProcessing)

@@ -95,12 +95,15 @@ class WarmUp(Recipe):
         another token, 10 % stay).
     batch_size: texts.
     held_out: share of the texts that the masked accuracy is measured on.
+    terms: that a text has when the training of its weights begins, on average: logits are lowered
+        alike until it does, for a masked language model leaves their level open.
     schedule: of the optimisation.
     """
 
     share: float = setting(0.15, above=0, below=1)
     batch_size: int = setting(256, least=2)
     held_out: float = setting(0.02, above=0, below=1)
+    terms: int = setting(200, least=1)
     schedule: Schedule = field(
         default_factory=lambda: Schedule(epochs=20.0, lr=2e-4, validations=4, patience=0)
     )
@@ -127,6 +130,7 @@ class WarmedUp(Artifact[Path]):
         tower = load_tower(self.shape, None, self.recipe.schedule.seed)
         module = MaskingModule(tower, self.recipe, texts, runtime)
         outcome = fit(module, folder, runtime)
+        module.lower_logits()
         save_weights(module.tower, folder / "towers.safetensors")
         return {**outcome, "texts": len(texts)}
 
