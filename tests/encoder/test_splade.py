@@ -16,6 +16,7 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
+from neurosearch.encoder.sentence import Sentence
 from neurosearch.encoder.splade.masking import IGNORED, MaskingModule
 from neurosearch.encoder.splade.network import TermTower, VocabularyHead
 from neurosearch.encoder.splade.published import PublishedSplade
@@ -23,8 +24,10 @@ from neurosearch.encoder.splade.recipe import Splade
 from neurosearch.encoder.splade.training import flops, mean_terms
 from neurosearch.encoder.splade.warm_up import TermShape, WarmUp, load_tower
 from neurosearch.evaluation.gain import LabelGain
+from neurosearch.negatives.retrieved import Retrieved
 from neurosearch.nn.export_sparse import save_sparse_encoder
 from neurosearch.query.none import NoProcessing
+from neurosearch.retriever.dense import Dense
 from neurosearch.retriever.sparse import Sparse
 from neurosearch.training.schedule import Schedule
 from tests.requests import ask
@@ -259,6 +262,17 @@ def test_a_masked_language_model_is_read_as_splade(
 def test_other_kinds_are_refused(tiny_model: str, runtime: Runtime) -> None:
     with pytest.raises(InputError, match="no SparseEncoder, and no masked language model"):
         PublishedSplade(model=tiny_model).shape.live(None, "fp32", runtime)
+
+
+def test_it_trains_in_half_precision_with_negatives_mined_on_the_way(
+    tiny_model: str, shop: Artifact[Dataset], shop_runtime: Runtime
+) -> None:
+    zero_shot = Dense(encoder=Sentence(model=tiny_model))
+    negatives = Retrieved(retriever=zero_shot, per_query=1, last=20, refresh_every=1)
+    schedule = Schedule(epochs=2, lr=1e-3, validations=1, patience=0, precision="bf16")
+    encoder = splade(tiny_model, negatives=negatives, schedule=schedule)
+    folder = shop_runtime.store.ensure(encoder.trained(shop))
+    assert list(folder.glob("mined-0-1.npz"))
 
 
 def test_the_warm_up_learns_to_predict_masked_tokens(

@@ -120,7 +120,8 @@ class SpladeModule(BiEncoderModule):
             for start in range(0, len(products), PRODUCTS):
                 shown = self._dense(products, start, PRODUCTS, 1)
                 terms["products"] += int((shown > 0).sum()) if first == 0 else 0
-                found = block @ shown.T
+                with torch.autocast(self.device.type, enabled=False):  # ranks are taken in full
+                    found = block @ shown.T
                 inside = (wanted[0] - first >= 0) & (wanted[0] - first < len(block))
                 inside &= (wanted[1] - start >= 0) & (wanted[1] - start < len(shown))
                 known[inside] = found[wanted[0][inside] - first, wanted[1][inside] - start].cpu()
