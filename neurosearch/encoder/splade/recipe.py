@@ -51,8 +51,8 @@ class Splade(SparseEncoder):
     expansion: bool = True
     queries: str = setting("encoded", choices=QUERIES)
     warm_up: WarmUp | None = field(default_factory=WarmUp)
-    query_penalty: float = setting(5e-3, least=0)
-    product_penalty: float = setting(3e-3, least=0)
+    query_penalty: float = setting(3e-3, least=0)
+    product_penalty: float = setting(3e-4, least=0)
     loss: Loss = field(default_factory=lambda: InfoNCE(temperature=1.0))
     negatives: Negatives = field(default_factory=InBatch)
     batch_size: int = setting(256, least=2)

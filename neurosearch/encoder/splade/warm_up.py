@@ -105,7 +105,7 @@ class WarmUp(Recipe):
     held_out: float = setting(0.02, above=0, below=1)
     terms: int = setting(200, least=1)
     schedule: Schedule = field(
-        default_factory=lambda: Schedule(epochs=20.0, lr=2e-4, validations=4, patience=0)
+        default_factory=lambda: Schedule(epochs=10.0, lr=2e-4, validations=4, patience=0)
     )
 
 
