@@ -41,6 +41,10 @@ LATE = [
 PICTURES = ["seed=0", "data.images=true", "data.n_products=500"]
 MORE = {
     "queries": ["retriever=bm25,hybrid/convex", "query.order=[],[normalize,spelling,translations]"],
+    "sparse": [
+        *("seed=0", *SMALL, "retriever=sparse,sparse/inference_free,sparse/own_terms"),
+        'evaluation.baseline="retriever=sparse"',
+    ],
     "typos": ["query.order=[],[spelling],[deletion],[deletion,spelling]"],
     "finetuned": ["seed=0", "retriever=bm25,dense/finetuned,hybrid/finetuned_convex"],
     "fusion_alpha": ["retriever.fusion.weights={dense:0.2,sparse:0.8},{dense:1.0,sparse:0.0}"],
