@@ -26,6 +26,8 @@ from neurosearch.encoder.biencoder.recipe import BiEncoder
 from neurosearch.encoder.colbert.recipe import ColBERT
 from neurosearch.encoder.hashing import Hashing
 from neurosearch.encoder.sentence import Sentence
+from neurosearch.encoder.splade.recipe import Splade
+from neurosearch.encoder.splade.warm_up import WarmUp
 from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.evaluation.opened import opened
@@ -45,6 +47,7 @@ from neurosearch.retriever.generative import Generative
 from neurosearch.retriever.hybrid import Hybrid
 from neurosearch.retriever.late_interaction import LateInteraction
 from neurosearch.retriever.reranked import Reranked
+from neurosearch.retriever.sparse import Sparse
 from neurosearch.tokenizer.rqkmeans import RQKMeans
 from neurosearch.training.schedule import Schedule
 from tests.requests import ask
@@ -101,6 +104,9 @@ def learners(model: str) -> dict[str, Retriever]:
         expansion=False,
         **sizes,
     )
+    splade = Splade(
+        gain=GAIN, model=model, negatives=Judged(), warm_up=WarmUp(schedule=BRIEF), **sizes
+    )
     shape = Shape(width=32, heads=2, head_width=16, feed=64, layers=1, dropout=0.1)
     reader = Sentence(model=model, max_length=16)
     writer = DensePrefix(
@@ -120,6 +126,7 @@ def learners(model: str) -> dict[str, Retriever]:
         "tuned BM25": TunedBM25(BM25(), GAIN, k1=(0.3, 2.0), b=(0.0, 1.0)),
         "convex fusion": Hybrid({"a": WORDS, "b": HASHED}, Convex(step=0.25), GAIN),
         "bi-encoder": Dense(biencoder),
+        "SPLADE": Sparse(encoder=splade),
         "ColBERT": LateInteraction(encoder=colbert, index=MultiVector(bits=2)),
         "generator": Generative(generator=writer, tokenizer=ids),
         "cross-encoder": Reranked(WORDS, cross, GAIN, depth=20, weight=None),
@@ -220,7 +227,7 @@ def test_no_fingerprint_of_a_system_hangs_on_test_judgments(outputs: Path, tiny_
     "name",
     [
         *("tuned BM25", "convex fusion", "bi-encoder", "ColBERT", "generator"),
-        *("cross-encoder", "LambdaMART"),
+        *("SPLADE", "cross-encoder", "LambdaMART"),
     ],
 )
 def test_what_learns_is_the_same_byte_for_byte(name: str, outputs: Path, tiny_model: str) -> None:
