@@ -72,6 +72,7 @@ _PUBLIC = {
     "neurosearch.retriever.reranked": ("Reranked",),
     "neurosearch.retriever.run_file": ("RunFile",),
     "neurosearch.retriever.sparse": ("Sparse",),
+    "neurosearch.retriever.vector_feedback": ("VectorFeedback",),
     "neurosearch.tokenizer.hkmeans": ("HKMeans",),
     "neurosearch.tokenizer.mmq.recipe": ("MMQ",),
     "neurosearch.tokenizer.rqkmeans": ("RQKMeans",),

@@ -41,6 +41,9 @@ LATE = [
 PICTURES = ["seed=0", "data.images=true", "data.n_products=500"]
 MORE = {
     "queries": ["retriever=bm25,hybrid/convex", "query.order=[],[normalize,spelling,translations]"],
+    "feedback": [
+        *("encoder@retriever.encoder=hashing", "retriever.documents=3", "retriever.beta=0.0,0.3"),
+    ],
     "sparse": [
         *("seed=0", *SMALL, "retriever=sparse,sparse/inference_free,sparse/own_terms"),
         'evaluation.baseline="retriever=sparse"',

@@ -1,0 +1,138 @@
+"""Pseudo-relevance feedback on vectors (Li et al. 2021): a query moves towards what it finds.
+
+Rocchio: q' = alpha q + beta mean(d_1, …, d_k), the vectors of the first k products of a first
+search; q' searches again. The average of q and k products is alpha = 1/(k+1), beta = k/(k+1).
+Vectors are scaled to length 1, which changes no order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
+from neurosearch.core.query import Reader
+from neurosearch.core.retrieval import RetrievalRequest, Searcher
+from neurosearch.core.run import Run
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
+from neurosearch.core.vectors import Embeddings
+from neurosearch.encoder.base import LiveEncoder
+from neurosearch.index.base import LiveIndex
+from neurosearch.retriever.dense import Dense, DenseRun, PoolRun
+
+
+@dataclass(frozen=True)
+class VectorFeedback(Dense):
+    """Attributes:
+    documents: products of the first search that a query moves towards.
+    alpha: weight of the query.
+    beta: weight of the products' mean; 0 for no feedback.
+    The rest: see `Dense`.
+    """
+
+    documents: int = setting(3, least=1)
+    alpha: float = setting(0.9, above=0)
+    beta: float = setting(0.1, least=0)
+
+    def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
+        queries = self.encoder.query_embeddings(data, request.split, request.query)
+        products = self.encoder.product_embeddings(data)
+        moved = MovedQueries(
+            queries, self._index(data), products, self.documents, self.alpha, self.beta
+        )
+        if request.pool == "judged":
+            return PoolRun(request.view(data), request, moved, products)
+        return DenseRun(request.view(data), request, moved, self._index(data))
+
+    def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
+        return [self._index(data), self.encoder.product_embeddings(data)]
+
+    @contextmanager
+    def searcher(
+        self, data: Artifact[Dataset], request: RetrievalRequest, runtime: Runtime
+    ) -> Iterator[Searcher]:
+        index = runtime.get(self._index(data)).on(runtime)
+        products = runtime.get(self.encoder.product_embeddings(data))
+        live, query = self.encoder.loaded(runtime, data), request.query.reader(runtime)
+        yield _FeedbackSearcher(self, live, index, products, query)
+
+    def moved(self, queries: Embeddings, index: LiveIndex, products: Embeddings) -> Embeddings:
+        """The queries after a first search.
+
+        Args:
+            queries: Q vectors.
+            index: of the products.
+            products: N vectors of the same encoder.
+
+        Returns:
+            Q vectors of length 1; queries that find nothing stay as they are.
+        """
+        weights = self.documents, self.alpha, self.beta
+        return _moved(queries, index, products, *weights)
+
+    def label(self) -> str:
+        return f"{super().label()} + feedback of {self.documents} ({self.alpha:g}, {self.beta:g})"
+
+
+def _moved(
+    queries: Embeddings,
+    index: LiveIndex,
+    products: Embeddings,
+    documents: int,
+    alpha: float,
+    beta: float,
+) -> Embeddings:
+    rows, _ = index.search(queries, documents)
+    there = (rows >= 0)[..., None]
+    shown = np.where(there, products.vectors[np.maximum(rows, 0)], 0.0)
+    mean = shown.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+    vectors = alpha * np.asarray(queries.vectors) + beta * mean
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled = (vectors / np.maximum(length, 1e-12)).astype(np.float32)
+    return Embeddings(scaled, queries.encoder)
+
+
+@dataclass(frozen=True)
+class MovedQueries(Artifact[Embeddings]):
+    """vectors.npy: the queries' vectors after the first search."""
+
+    kind: ClassVar[str] = "moved_queries"
+    queries: Artifact[Embeddings]
+    index: Artifact[LiveIndex]
+    products: Artifact[Embeddings]
+    documents: int
+    alpha: float
+    beta: float
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        index = runtime.get(self.index).on(runtime)
+        found = runtime.get(self.queries), index, runtime.get(self.products)
+        moved = _moved(*found, self.documents, self.alpha, self.beta)
+        np.save(folder / "vectors.npy", moved.vectors)
+        (folder / "embeddings.json").write_text(json.dumps({"encoder": moved.encoder}), "utf-8")
+        return {"shape": list(moved.vectors.shape)}
+
+    def load(self, folder: Path) -> Embeddings:
+        return Embeddings.load(folder)
+
+
+@dataclass(frozen=True)
+class _FeedbackSearcher:
+    recipe: VectorFeedback
+    encoder: LiveEncoder
+    index: LiveIndex
+    products: Embeddings
+    query: Reader
+
+    def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        vectors = self.encoder.encode(self.query.texts(texts))
+        queries = Embeddings(vectors, self.products.encoder)
+        return self.index.search(self.recipe.moved(queries, self.index, self.products), k)
