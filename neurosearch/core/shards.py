@@ -99,11 +99,11 @@ class Parts:
         np.savez(temporary, **arrays)  # type: ignore[arg-type]
         temporary.replace(self._path(number))
 
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-        """The shards' arrays by name, in order."""
+    def arrays(self, name: str) -> Iterator[np.ndarray]:
+        """Each shard's array of a name, in order; no other array is read."""
         for path in sorted(self._folder.glob("*.npz")):
             with np.load(path) as stored:
-                yield dict(stored)
+                yield stored[name]
 
     def remove(self) -> None:
         """Delete them, once what they were made for is written."""

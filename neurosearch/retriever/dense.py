@@ -48,7 +48,7 @@ class Dense(Retriever):
             raise self.error("encoder", f"is a {kind}, which gives no vector a text")
 
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
-        queries = self.encoder.query_embeddings(data, request.split, request.query)
+        queries = self._queries(data, request)
         if request.pool == "judged":
             return PoolRun(
                 request.view(data), request, queries, self.encoder.product_embeddings(data)
@@ -60,7 +60,7 @@ class Dense(Retriever):
     ) -> Artifact[pl.DataFrame] | None:
         if request.pool == "judged":
             return None
-        queries = self.encoder.query_embeddings(data, request.split, request.query)
+        queries = self._queries(data, request)
         return ComparedShare(request.view(data), request, queries, self._index(data))
 
     def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
@@ -85,6 +85,10 @@ class Dense(Retriever):
     @property
     def is_live(self) -> bool:
         return self.encoder.reads_words
+
+    def _queries(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Embeddings]:
+        """The vectors that the index is searched with."""
+        return self.encoder.query_embeddings(data, request.split, request.query)
 
     def _index(self, data: Artifact[Dataset]) -> Artifact[LiveIndex]:
         return self.index.build(self.encoder.product_embeddings(data))

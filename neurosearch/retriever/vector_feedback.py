@@ -20,13 +20,12 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.query import Reader
 from neurosearch.core.retrieval import RetrievalRequest, Searcher
-from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import LiveEncoder
 from neurosearch.index.base import LiveIndex
-from neurosearch.retriever.dense import Dense, DenseRun, PoolRun
+from neurosearch.retriever.dense import Dense
 
 
 @dataclass(frozen=True)
@@ -42,15 +41,14 @@ class VectorFeedback(Dense):
     alpha: float = setting(0.9, above=0)
     beta: float = setting(0.1, least=0)
 
-    def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
-        queries = self.encoder.query_embeddings(data, request.split, request.query)
+    def _queries(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Embeddings]:
         products = self.encoder.product_embeddings(data)
-        moved = MovedQueries(
-            queries, self._index(data), products, self.documents, self.alpha, self.beta
-        )
-        if request.pool == "judged":
-            return PoolRun(request.view(data), request, moved, products)
-        return DenseRun(request.view(data), request, moved, self._index(data))
+        typed = super()._queries(data, request)
+        return MovedQueries(typed, self._index(data), products, self._weights)
+
+    @property
+    def _weights(self) -> tuple[int, float, float]:
+        return self.documents, self.alpha, self.beta
 
     def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
         return [self._index(data), self.encoder.product_embeddings(data)]
@@ -62,34 +60,30 @@ class VectorFeedback(Dense):
         index = runtime.get(self._index(data)).on(runtime)
         products = runtime.get(self.encoder.product_embeddings(data))
         live, query = self.encoder.loaded(runtime, data), request.query.reader(runtime)
-        yield _FeedbackSearcher(self, live, index, products, query)
-
-    def moved(self, queries: Embeddings, index: LiveIndex, products: Embeddings) -> Embeddings:
-        """The queries after a first search.
-
-        Args:
-            queries: Q vectors.
-            index: of the products.
-            products: N vectors of the same encoder.
-
-        Returns:
-            Q vectors of length 1; queries that find nothing stay as they are.
-        """
-        weights = self.documents, self.alpha, self.beta
-        return _moved(queries, index, products, *weights)
+        yield _FeedbackSearcher(self._weights, live, index, products, query)
 
     def label(self) -> str:
         return f"{super().label()} + feedback of {self.documents} ({self.alpha:g}, {self.beta:g})"
 
 
-def _moved(
+def moved(
     queries: Embeddings,
     index: LiveIndex,
     products: Embeddings,
-    documents: int,
-    alpha: float,
-    beta: float,
+    weights: tuple[int, float, float],
 ) -> Embeddings:
+    """The queries after a first search.
+
+    Args:
+        queries: Q vectors.
+        index: of the products.
+        products: N vectors of the same encoder.
+        weights: how many products a query moves towards, alpha, beta.
+
+    Returns:
+        Q vectors of length 1; queries that find nothing keep their direction.
+    """
+    documents, alpha, beta = weights
     rows, _ = index.search(queries, documents)
     there = (rows >= 0)[..., None]
     shown = np.where(there, products.vectors[np.maximum(rows, 0)], 0.0)
@@ -108,17 +102,15 @@ class MovedQueries(Artifact[Embeddings]):
     queries: Artifact[Embeddings]
     index: Artifact[LiveIndex]
     products: Artifact[Embeddings]
-    documents: int
-    alpha: float
-    beta: float
+    weights: tuple[int, float, float]  # see `moved`
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         index = runtime.get(self.index).on(runtime)
-        found = runtime.get(self.queries), index, runtime.get(self.products)
-        moved = _moved(*found, self.documents, self.alpha, self.beta)
-        np.save(folder / "vectors.npy", moved.vectors)
-        (folder / "embeddings.json").write_text(json.dumps({"encoder": moved.encoder}), "utf-8")
-        return {"shape": list(moved.vectors.shape)}
+        products = runtime.get(self.products)
+        result = moved(runtime.get(self.queries), index, products, self.weights)
+        np.save(folder / "vectors.npy", result.vectors)
+        (folder / "embeddings.json").write_text(json.dumps({"encoder": result.encoder}), "utf-8")
+        return {"shape": list(result.vectors.shape)}
 
     def load(self, folder: Path) -> Embeddings:
         return Embeddings.load(folder)
@@ -126,7 +118,7 @@ class MovedQueries(Artifact[Embeddings]):
 
 @dataclass(frozen=True)
 class _FeedbackSearcher:
-    recipe: VectorFeedback
+    weights: tuple[int, float, float]
     encoder: LiveEncoder
     index: LiveIndex
     products: Embeddings
@@ -135,4 +127,4 @@ class _FeedbackSearcher:
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         vectors = self.encoder.encode(self.query.texts(texts))
         queries = Embeddings(vectors, self.products.encoder)
-        return self.index.search(self.recipe.moved(queries, self.index, self.products), k)
+        return self.index.search(moved(queries, self.index, self.products, self.weights), k)

@@ -140,15 +140,14 @@ class TokensArtifact(Artifact[TokenEmbeddings]):
         barrier()
         if world()[0]:
             return {}
-        offsets = offsets_of(np.concatenate([np.diff(part["offsets"]) for part in parts]))
-        width = next(iter(parts))["vectors"].shape[1]
+        offsets = offsets_of(np.concatenate([np.diff(part) for part in parts.arrays("offsets")]))
+        width = next(parts.arrays("vectors")).shape[1]
         shape = (int(offsets[-1]), width)
         whole = np.lib.format.open_memmap(
             folder / "vectors.npy", mode="w+", dtype=np.float16, shape=shape
         )
         row = 0
-        for part in parts:
-            vectors = part["vectors"]
+        for vectors in parts.arrays("vectors"):
             whole[row : row + len(vectors)] = vectors
             row += len(vectors)
         del whole

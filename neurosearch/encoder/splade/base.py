@@ -117,10 +117,14 @@ class WeightsArtifact(Artifact[SparseVectors]):
         barrier()
         if world()[0]:
             return {}
-        offsets = offsets_of(np.concatenate([part["counts"] for part in parts]))
-        data = np.concatenate([part["data"] for part in parts]).astype(np.float32)
-        indices = np.concatenate([part["indices"] for part in parts]).astype(np.int32)
-        shape = (len(texts), int(next(iter(parts))["width"]))
+        names = ("counts", "data", "indices")
+        counts, data, indices = (np.concatenate(list(parts.arrays(name))) for name in names)
+        data, indices, offsets = (
+            data.astype(np.float32),
+            indices.astype(np.int32),
+            offsets_of(counts),
+        )
+        shape = (len(texts), int(next(parts.arrays("width"))))
         if not len(data):
             raise InputError(f"{self.kind}: no text has a term; was the encoder trained?")
         SparseVectors(csr_matrix((data, indices, offsets), shape), self.identity).save(folder)
