@@ -168,10 +168,11 @@ class TextTower(nn.Module):
     def encode(self, tokens: Tokens, budget: int, device: torch.device, half: bool) -> Tensor:
         """N×D vectors in the order of `tokens`, batch by batch, with a graph where one is on.
 
-        `budget`: tokens a batch; padding counts.
+        `budget`: tokens of a batch; padding counts.
         """
-        layout = packed if self.packs(device, half) else padded
-        batches = batches_by_budget(tokens.lengths, budget)
+        is_packed = self.packs(device, half)
+        layout = packed if is_packed else padded
+        batches = batches_by_budget(tokens.lengths, budget, is_packed)
         vectors = [self(layout(tokens.take(rows), device)) for rows in batches]
         order = torch.from_numpy(np.argsort(np.concatenate(batches)))
         return torch.cat(vectors)[order.to(device)]

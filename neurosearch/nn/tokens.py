@@ -11,6 +11,8 @@ import numpy as np
 
 from neurosearch.core.ragged import offsets_of
 
+BATCHES = 32  # a batch costs (launching kernels) about what this part of the budget costs
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -64,12 +66,59 @@ def character_lengths(texts: Sequence[str]) -> np.ndarray:
     return np.fromiter((len(text) for text in texts), dtype=np.int64, count=len(texts))
 
 
-def batches_by_budget(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
-    """Rows in batches of similar length, each at most `budget` padded tokens (or one row)."""
-    order = np.argsort(np.asarray(lengths), kind="stable")[::-1]
-    batches, start = [], 0
-    while start < len(order):
-        size = max(1, budget // max(1, int(lengths[order[start]])))
-        batches.append(order[start : start + size])
-        start += size
-    return batches
+def batches_by_budget(
+    lengths: np.ndarray, budget: int, is_packed: bool = False
+) -> list[np.ndarray]:
+    """Rows in batches of similar length, each at most `budget` tokens (or one row).
+
+    Padded batches are cut where padding and the batches' own cost, together, are least (by dynamic
+    programming over the lengths). A fixed number of tokens a batch would pad more, the fewer texts
+    there are: a process that encodes a part of a training batch would take longer than its share.
+
+    Args:
+        lengths: tokens of each text.
+        budget: tokens of a batch; padding counts.
+        is_packed: nothing is padded, so a batch takes as many texts as fit.
+
+    Returns:
+        Rows of each batch, the longest texts first.
+    """
+    lengths = np.asarray(lengths)
+    order = np.argsort(lengths, kind="stable")[::-1]
+    cut = _filled if is_packed else _least_padded
+    return np.split(order, cut(lengths[order], budget)[:-1]) if len(order) else []
+
+
+def _filled(lengths: np.ndarray, budget: int) -> list[int]:
+    """Where batches end that hold as many texts as fit."""
+    total, ends = offsets_of(lengths), []
+    begin = 0
+    while begin < len(lengths):
+        fitting = int(np.searchsorted(total, total[begin] + budget, side="right")) - 1
+        begin = max(begin + 1, fitting)
+        ends.append(begin)
+    return ends
+
+
+def _least_padded(lengths: np.ndarray, budget: int) -> list[int]:
+    """Where batches of descending lengths end; equal lengths are cut only by the budget."""
+    first = np.flatnonzero(np.diff(lengths, prepend=lengths[0] + 1))
+    begin, widths = np.append(first, len(lengths)), lengths[first]
+    fitting = np.maximum(1, budget // np.maximum(1, widths))  # texts of a batch so wide
+    least = np.zeros(len(begin))
+    start_of = np.zeros(len(begin), dtype=np.int64)
+    for end in range(1, len(begin)):
+        count = begin[end] - begin[:end]
+        batches = -(-count // fitting[:end])
+        cost = least[:end] + count * widths[:end] + batches * (budget // BATCHES)
+        start_of[end] = int(cost.argmin())
+        least[end] = cost[start_of[end]]
+    ends: list[int] = []
+    end = len(first)
+    while end:
+        start = int(start_of[end])
+        count, size = int(begin[end] - begin[start]), int(fitting[start])
+        parts = -(-count // size)
+        ends += [int(begin[start]) + count * part // parts for part in range(parts, 0, -1)]
+        end = start
+    return ends[::-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from neurosearch.encoder.base import Encoder, encode_resumably
 from neurosearch.encoder.hashing import Hashing
 from neurosearch.encoder.sentence import Sentence
 from neurosearch.nn.pretrained import local_folder, weights_digest
-from neurosearch.nn.tokens import batches_by_budget
+from neurosearch.nn.tokens import BATCHES, batches_by_budget
 from neurosearch.query.none import NoProcessing
 
 TEXTS = ["red mug", "a very long title about a stainless steel travel mug " * 8, "sofa", ""]
@@ -49,10 +50,35 @@ def test_a_text_is_cut_at_max_length(runtime: Runtime) -> None:
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(1, 2000))
 def test_batches_hold_every_row_once_within_the_budget(lengths: list[int], budget: int) -> None:
+    for is_packed in (False, True):
+        batches = batches_by_budget(np.array(lengths), budget, is_packed)
+        assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+        for batch in batches:
+            widths = [lengths[row] for row in batch]
+            tokens = sum(widths) if is_packed else len(widths) * max(widths)
+            assert len(batch) == 1 or tokens <= budget
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=9), st.integers(200, 400))
+def test_padding_and_batches_cost_least(lengths: list[int], budget: int) -> None:
+    """Against every way to cut the sorted texts; the budget is no limit to nine of them."""
+    ordered, own = sorted(lengths, reverse=True), budget // BATCHES
+
+    def cost(parts: list[list[int]]) -> int:
+        return sum(len(part) * max(part) + own for part in parts)
+
+    ways = []
+    for cuts in itertools.product([False, True], repeat=len(ordered) - 1):
+        ends = [n + 1 for n, cut in enumerate(cuts) if cut]
+        borders = itertools.pairwise([0, *ends, len(ordered)])
+        ways.append(cost([ordered[a:b] for a, b in borders]))
     batches = batches_by_budget(np.array(lengths), budget)
-    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= budget
+    assert cost([[lengths[row] for row in batch] for batch in batches]) == min(ways)
+
+
+def test_packed_batches_are_full() -> None:
+    batches = batches_by_budget(np.array([3, 5, 2, 4]), 9, is_packed=True)
+    assert [batch.tolist() for batch in batches] == [[1, 3], [0, 2]]
 
 
 def test_prefixes_and_fields_reach_the_encoder(runtime: Runtime, shop_runtime, shop) -> None:

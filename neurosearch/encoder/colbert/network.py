@@ -74,9 +74,8 @@ class TokenTower(nn.Module):
     ) -> Ragged:
         """All vectors that are scored, text after text, in the order of `tokens`."""
         counts = self.scored(tokens, side)
-        batches = batches_by_budget(
-            np.maximum(counts, tokens.lengths) if side == 0 else tokens.lengths, budget
-        )
+        lengths = np.maximum(counts, tokens.lengths) if side == 0 else tokens.lengths
+        batches = batches_by_budget(lengths, budget, self._packs(side, device, half))
         parts = [self._vectors(tokens.take(rows), side, device, half) for rows in batches]
         order = np.concatenate(batches)
         starts = offsets_of(counts[order])
@@ -86,10 +85,14 @@ class TokenTower(nn.Module):
         places = torch.from_numpy(shift + np.arange(offsets[-1])).to(device)
         return Ragged(torch.cat(parts)[places], offsets)
 
+    def _packs(self, side: int, device: torch.device, half: bool) -> bool:
+        is_expanded = side == 0 and self._mask_token is not None
+        return not is_expanded and self.tower.packs(device, half)
+
     def _vectors(self, tokens: Tokens, side: int, device: torch.device, half: bool) -> Tensor:
         if side == 0 and self._mask_token is not None:
             states, there = self._expanded(tokens, device)
-        elif self.tower.packs(device, half):
+        elif self._packs(side, device, half):
             batch = packed(tokens, device)
             states, there = self.tower.states(batch)[1], torch.ones_like(batch.tokens[0]).bool()
             if side == 1:

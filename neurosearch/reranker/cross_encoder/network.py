@@ -108,7 +108,7 @@ class CrossTower(nn.Module):
         """P×outputs of P (query, product) pairs, batch by batch."""
         query, row = pairs
         lengths = queries.lengths[query] + products.lengths[row]
-        batches = batches_by_budget(lengths, budget)
+        batches = batches_by_budget(lengths, budget, packs(self.network, device, half))
         scores = []
         for part in batches:
             query_tokens, shown = queries.take(query[part]), products.take(row[part])
