@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# ranx compiles at import of its metrics; networks and Hydra take the rest.
-PRELOADED = ["neurosearch.app", "torch", "transformers", "pytorch_lightning", "polars", "ranx"]
+# Networks and Hydra take the rest.
+PRELOADED = ["neurosearch.app", "transformers", "pytorch_lightning", "polars", "tests.warmed"]
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(PRELOADED)
 

@@ -13,6 +13,9 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.data.shop import Shop
 
+# Lucene's processes live for a second: compiling their code a second time would not pay.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+
 
 @pytest.fixture
 def runtime(tmp_path: Path) -> Runtime:

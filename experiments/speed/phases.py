@@ -74,24 +74,30 @@ class Clock:
         from transformers import BertModel
 
         from neurosearch.encoder.biencoder import pairs, training
-        from neurosearch.encoder.colbert.training import ColBERTModule
+        from neurosearch.encoder.colbert import training as late
         from neurosearch.nn import text_encoder, tokens
-        from neurosearch.reranker.cross_encoder.training import CrossModule
+        from neurosearch.reranker.cross_encoder import training as cross
         from neurosearch.training import gather, module
 
         bi_encoder = training.BiEncoderModule
         for owner, name, phase in (
             (bi_encoder, "training_step", "rest"),
-            (ColBERTModule, "training_step", "rest"),
-            (CrossModule, "training_step", "rest"),
+            (late.ColBERTModule, "training_step", "rest"),
+            (cross.CrossModule, "training_step", "rest"),
             (pairs.PairBatches, "draw", "draw"),
-            (CrossModule, "draw", "draw"),
+            (cross.CrossModule, "draw", "draw"),
             (tokens.Tokens, "take", "tokens"),
             (text_encoder, "padded", "tokens"),
             (text_encoder, "packed", "tokens"),
             (bi_encoder, "_targets", "targets"),
             (BertModel, "forward", "network"),
+            (text_encoder.TextTower, "states", "pooling"),
+            (text_encoder.TextTower, "encode", "order"),
+            (training, "in_order", "order"),
+            (late, "in_order", "order"),
+            (cross, "in_order", "order"),
             (gather, "gathered", "gather"),
+            (module.TrainingModule, "log", "logging"),
             (bi_encoder, "_loss", "loss"),
             (module.TrainingModule, "manual_backward", "backward"),
             (module, "sum_gradients", "gradients"),

@@ -269,11 +269,18 @@ def _reach(module: str, name: str, definitions: dict[tuple[str, str], str]) -> N
             if imported is not None and imported[1] is not None:
                 pending.append((imported[0], imported[1]))
             continue
-        stripped = [_stripped(statement) for statement in source.definitions[name]]
-        definitions[module, name] = "\n".join(ast.unparse(node) for node in stripped)
-        for node in stripped:
-            for used_module, used_name in _uses(node, module, source):
-                pending.append((used_module, used_name))
+        definitions[module, name], used = _definition(module, name)
+        pending += used
+
+
+@cache
+def _definition(module: str, name: str) -> tuple[str, list[tuple[str, str]]]:
+    """The normalised source of a definition, and the definitions that it names."""
+    source = _parsed(module)
+    assert source is not None
+    stripped = [_stripped(statement) for statement in source.definitions[name]]
+    text = "\n".join(ast.unparse(node) for node in stripped)
+    return text, [use for node in stripped for use in _uses(node, module, source)]
 
 
 def _stripped(statement: ast.stmt) -> ast.stmt:

@@ -15,6 +15,7 @@ from neurosearch.generator.beam import Beams, beam_search, free_search
 from neurosearch.generator.decoder import CodeDecoder
 from neurosearch.generator.trie import Trie
 from neurosearch.nn.pretrained import WHOLE, model_source
+from neurosearch.nn.taken import taken
 from neurosearch.nn.text_encoder import Batch, TextTower, load_tokenizer, packed, padded
 from neurosearch.nn.tokens import Tokens, batches_by_budget
 
@@ -113,7 +114,7 @@ class CodeModel(nn.Module):
             )
             mask = torch.cat([pad(m, (0, n)) for (_, m), n in zip(read, rooms, strict=True)])
         order = torch.from_numpy(np.argsort(np.concatenate(groups))).to(device)
-        return memory[order], mask[order]
+        return taken(memory, order), mask[order]
 
 
 @dataclass(frozen=True)

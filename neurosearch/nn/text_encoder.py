@@ -40,6 +40,7 @@ from neurosearch.nn.pretrained import (
     refuse_longer,
 )
 from neurosearch.nn.sentence_folder import SentenceFolder, adapted, read_folder
+from neurosearch.nn.taken import taken
 from neurosearch.nn.tokens import Tokens, batches_by_budget, character_lengths, tokenize
 
 ATTENTION = "neurosearch"
@@ -175,7 +176,7 @@ class TextTower(nn.Module):
         batches = batches_by_budget(tokens.lengths, budget, is_packed)
         vectors = [self(layout(tokens.take(rows), device)) for rows in batches]
         order = torch.from_numpy(np.argsort(np.concatenate(batches)))
-        return torch.cat(vectors)[order.to(device)]
+        return taken(torch.cat(vectors), order.to(device))
 
 
 def attention(

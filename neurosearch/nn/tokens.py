@@ -11,7 +11,7 @@ import numpy as np
 
 from neurosearch.core.ragged import offsets_of
 
-BATCHES = 32  # a batch costs (launching kernels) about what this part of the budget costs
+BATCHES = 16  # a batch costs (launching kernels) about what this part of the budget costs
 
 
 @dataclass(frozen=True)

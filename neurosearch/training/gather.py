@@ -23,6 +23,7 @@ from torch.autograd import Function
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
 from neurosearch.core.ragged import offsets_of
+from neurosearch.nn.taken import taken
 
 
 def shares(order: np.ndarray) -> list[np.ndarray]:
@@ -96,7 +97,8 @@ def in_order(
     rows = np.ones(len(texts), dtype=np.int64) if rows is None else rows
     wanted = np.arange(len(texts)) if wanted is None else wanted
     places = torch.from_numpy(row_order(texts, rows, wanted)).to(local.device)
-    return gathered(local, [int(rows[share].sum()) for share in order], is_shared)[places]
+    counts = [int(rows[share].sum()) for share in order]
+    return taken(gathered(local, counts, is_shared), places)
 
 
 def row_order(texts: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:

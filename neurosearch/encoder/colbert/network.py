@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 from neurosearch.core.errors import InputError
 from neurosearch.core.ragged import offsets_of
 from neurosearch.nn.ragged import Ragged
+from neurosearch.nn.taken import taken
 from neurosearch.nn.text_encoder import Batch, TextTower, packed, padded
 from neurosearch.nn.tokens import Tokens, batches_by_budget, tokenize
 
@@ -83,7 +84,7 @@ class TokenTower(nn.Module):
         offsets = offsets_of(counts)
         shift = np.repeat(starts[back] - offsets[:-1], counts)
         places = torch.from_numpy(shift + np.arange(offsets[-1])).to(device)
-        return Ragged(torch.cat(parts)[places], offsets)
+        return Ragged(taken(torch.cat(parts), places), offsets)
 
     def _packs(self, side: int, device: torch.device, half: bool) -> bool:
         is_expanded = side == 0 and self._mask_token is not None

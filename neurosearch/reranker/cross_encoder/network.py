@@ -16,6 +16,7 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Catalogue
 from neurosearch.nn.pooling import pool, pool_packed
 from neurosearch.nn.pretrained import WHOLE, declared_kind, model_folder, model_source
+from neurosearch.nn.taken import taken
 from neurosearch.nn.text_encoder import (
     check_length,
     check_vocabulary,
@@ -118,7 +119,7 @@ class CrossTower(nn.Module):
             whole = Tokens(mixed.ids, mixed.offsets[::2])
             scores.append(self(whole, query_tokens.lengths, device, half))
         back = torch.from_numpy(np.argsort(np.concatenate(batches))).to(device)
-        return torch.cat(scores)[back]
+        return taken(torch.cat(scores), back)
 
 
 class PublishedTower(CrossTower):
