@@ -35,6 +35,14 @@ class Thing:
 '''
 
 
+CACHES = (
+    fingerprint.code_digest,
+    fingerprint._definition,
+    fingerprint._parsed,
+    fingerprint._source_of,
+)
+
+
 @pytest.fixture
 def digest_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Digest of class Thing of a module with the given source."""
@@ -50,12 +58,12 @@ def digest_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         for name in [n for n in sys.modules if n.startswith("sample")]:
             del sys.modules[name]
         importlib.invalidate_caches()
-        for cached in (fingerprint.code_digest, fingerprint._parsed, fingerprint._source_of):
+        for cached in CACHES:
             cached.cache_clear()
         return fingerprint.code_digest(importlib.import_module("sample.thing").Thing)
 
     yield digest
-    for cached in (fingerprint.code_digest, fingerprint._parsed, fingerprint._source_of):
+    for cached in CACHES:
         cached.cache_clear()
 
 
