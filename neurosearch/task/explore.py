@@ -32,7 +32,7 @@ class Explore(Task):
     branches: prefixes that the page's tree shows at each node.
     """
 
-    projections: tuple[str, ...] = PROJECTIONS
+    projections: tuple[str, ...] = ("pca", "tsne")
     sample: int = 4000
     branches: int = 12
     seed: int = 0

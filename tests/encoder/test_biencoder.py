@@ -152,7 +152,7 @@ def test_a_pruned_training_is_not_stored_and_can_be_gone_on_with(
 
 
 def test_one_batch_can_be_overfitted(tiny_model: str, shop_runtime: Runtime, shop) -> None:
-    hard = Schedule(epochs=40.0, lr=3e-3, patience=0, validations=1, overfit=True)
+    hard = Schedule(epochs=20.0, lr=3e-3, patience=0, validations=1, overfit=True)
     made = recipe(tiny_model, schedule=hard).trained(shop)
     losses = [value for _, value in curves_of(shop_runtime.get(made) / "curves.csv")["loss"]]
     assert losses[-1] < 0.35 * losses[0]

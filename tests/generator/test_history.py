@@ -58,7 +58,7 @@ def test_a_history_is_read_as_codes(bought: AmazonReviews, runtime: Runtime) -> 
 
 def test_it_learns_to_go_on(bought: AmazonReviews, runtime: Runtime) -> None:
     shape = Shape(width=64, heads=2, head_width=32, feed=128, layers=1, dropout=0.0)
-    schedule = Schedule(epochs=600, lr=1e-2, validations=1, patience=0)
+    schedule = Schedule(epochs=200, lr=1e-2, validations=1, patience=0)
     generator = HistoryGenerator(gain=GAIN, shape=shape, batch_size=64, schedule=schedule)
     system = Generative(
         generator=generator, tokenizer=RandomIds(encoder=Hashing(), levels=2, codes=16)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from neurosearch.task.explore import PROJECTIONS
 from tests import commands
 
 SMALL = ["debug=tiny", "encoder@tokenizer.encoder=hashing", "tokenizer.codes=16"]
@@ -56,6 +60,25 @@ def test_exploring_makes_a_page_with_pictures(tmp_path: Path) -> None:
     facts = json.loads((folder / "profile.json").read_text())
     assert facts["products"] == 500
     assert "<h2>Semantic IDs: <span>healthy</span></h2>" in page
+
+
+@pytest.mark.parametrize("name", PROJECTIONS)
+def test_a_projection_keeps_two_groups_apart(name: str) -> None:
+    """In a process of its own, where umap is interpreted: to compile it takes far longer."""
+    code = (
+        "import json, numpy as np; from neurosearch.task.explore import project;"
+        "x = np.random.default_rng(0).normal(size=(24, 8)); x[12:] += 20;"
+        f"print(json.dumps(np.asarray(project(x, {name!r}, 0)).tolist()))"
+    )
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    words = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    points = np.array(json.loads(done.stdout))
+    assert points.shape == (24, 2) and np.isfinite(points).all()
+    distance = np.linalg.norm(points[:, None] - points[None], axis=2)
+    np.fill_diagonal(distance, np.inf)
+    assert ((distance.argmin(axis=1) >= 12) == (np.arange(24) >= 12)).all()
 
 
 def test_the_plan_of_a_tokenizer_is_its_health(tmp_path: Path) -> None:
