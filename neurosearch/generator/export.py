@@ -18,7 +18,8 @@ from torch import Tensor
 from neurosearch.core.errors import InputError
 from neurosearch.core.semantic_ids import SemanticIds
 from neurosearch.core.store import write_whole
-from neurosearch.generator.network import CodeModel, T5Reader
+from neurosearch.generator.decoder import CodeDecoder
+from neurosearch.generator.network import CodeModel, Seq2SeqReader
 from neurosearch.tokenizer.export import as_csv, as_index
 
 START = "<start>"  # what the decoder reads before the first code
@@ -44,7 +45,8 @@ def save_t5(model: CodeModel, ids: SemanticIds, products: pl.Series, folder: Pat
 
     reader, decoder = model.reader, model.decoder
     levels = len(decoder.sizes)
-    if not isinstance(reader, T5Reader) or not isinstance(decoder.project, torch.nn.Identity):
+    fits = isinstance(getattr(decoder, "project", None), torch.nn.Identity)
+    if not isinstance(reader, Seq2SeqReader) or not isinstance(decoder, CodeDecoder) or not fits:
         raise InputError("generator: only T5s can be exported (generator=t5, generator=t5_scratch)")
     if levels > BUCKETS:
         raise InputError(f"generator: IDs of {levels} levels, at most {BUCKETS} can be exported")
@@ -55,7 +57,7 @@ def save_t5(model: CodeModel, ids: SemanticIds, products: pl.Series, folder: Pat
     # Tokens without a vector of their own fill what the tokenizer leaves free.
     free = [f"<free_{n}>" for n in range(len(words) - len(tokenizer))]
     tokenizer.add_tokens([*free, *names], special_tokens=True)
-    whole = T5ForConditionalGeneration(_config(encoder.config, model, len(tokenizer)))
+    whole = T5ForConditionalGeneration(_config(encoder.config, decoder, len(tokenizer)))
     with torch.no_grad():
         table, head = _vocabulary(decoder, words, len(names))
         state = {k: v for k, v in encoder.state_dict().items() if not k.startswith("embed_tokens")}
@@ -70,7 +72,7 @@ def save_t5(model: CodeModel, ids: SemanticIds, products: pl.Series, folder: Pat
     write_whole(folder / "index.json", as_index(ids, products))
 
 
-def _tokenizer_folder(reader: T5Reader, folder: Path) -> Path:
+def _tokenizer_folder(reader: Seq2SeqReader, folder: Path) -> Path:
     from transformers import PreTrainedTokenizerFast
 
     known = {"[PAD]": "pad_token", "<pad>": "pad_token", "[UNK]": "unk_token", "<unk>": "unk_token"}
@@ -80,14 +82,14 @@ def _tokenizer_folder(reader: T5Reader, folder: Path) -> Path:
     return folder
 
 
-def _config(config: Any, model: CodeModel, size: int) -> Any:
+def _config(config: Any, decoder: CodeDecoder, size: int) -> Any:
     from transformers import T5Config
 
     facts = {k: v for k, v in config.to_dict().items() if k not in ("architectures", "dtype")}
     facts |= {
         "vocab_size": size,
-        "num_decoder_layers": model.decoder.shape.layers,
-        "decoder_start_token_id": size - 1 - sum(model.decoder.sizes),
+        "num_decoder_layers": decoder.shape.layers,
+        "decoder_start_token_id": size - 1 - sum(decoder.sizes),
         "tie_word_embeddings": False,
         "scale_decoder_outputs": False,
         "is_decoder": False,

@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 from neurosearch.core.errors import InputError
 from neurosearch.generator.beam import Beams, beam_search, free_search
 from neurosearch.generator.decoder import CodeDecoder
+from neurosearch.generator.foreign_decoder import ForeignDecoder
 from neurosearch.generator.trie import Trie
 from neurosearch.nn.pretrained import WHOLE, model_source
 from neurosearch.nn.taken import taken
@@ -20,10 +21,11 @@ from neurosearch.nn.text_encoder import Batch, TextTower, load_tokenizer, packed
 from neurosearch.nn.tokens import Tokens, batches_by_budget
 
 T5_KINDS = ("t5", "mt5")  # whose decoders are one
+NO_SEQ2SEQ = "no sequence-to-sequence model that codes can be given to"
 
 
-class T5Reader(nn.Module):
-    """T5's encoder: B×T×width states of its tokens."""
+class Seq2SeqReader(nn.Module):
+    """The encoder of T5, or of another such model: B×T×width states of its tokens."""
 
     def __init__(self, encoder: Any, tokenizer: Any) -> None:
         super().__init__()
@@ -31,7 +33,7 @@ class T5Reader(nn.Module):
         self.width: int = encoder.config.d_model
 
     def packs(self, device: torch.device) -> bool:
-        """Never: T5's positions are relative, so its kernels need rows."""
+        """Never: these models' positions need rows."""
         return False
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -89,7 +91,7 @@ class DenseReader(nn.Module):
 class CodeModel(nn.Module):
     """Texts to codes. `reader` and `decoder` may be any that fit."""
 
-    def __init__(self, reader: Any, decoder: CodeDecoder) -> None:
+    def __init__(self, reader: Any, decoder: CodeDecoder | ForeignDecoder) -> None:
         super().__init__()
         self.reader, self.decoder = reader, decoder
 
@@ -199,12 +201,15 @@ def path_scores(
     return scores
 
 
-def pretrained_t5(model: str) -> tuple[Any, Any]:
-    """A transformers T5 or mT5 and its tokenizer. Raises InputError where `model` is neither."""
+def pretrained_seq2seq(model: str) -> tuple[Any, Any]:
+    """A model of transformers that reads and writes, and its tokenizer.
+
+    Raises InputError where `model` is another kind.
+    """
     from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
     with model_source("generator.model", model) as source:
-        kind = AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
-        if kind not in T5_KINDS:
-            raise InputError(f"generator.model={model!r} is a {kind}, not a T5")
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        if not config.is_encoder_decoder or not hasattr(config, "d_model"):
+            raise InputError(f"generator.model={model!r} is {config.model_type}: {NO_SEQ2SEQ}")
         return AutoModelForSeq2SeqLM.from_pretrained(source, **WHOLE), load_tokenizer(source)

@@ -1,4 +1,7 @@
-"""A pretrained T5 (Raffel et al. 2020), by name or path, whose vocabulary gains the codes."""
+"""A pretrained T5 (Raffel et al. 2020), by name or path, whose vocabulary gains the codes.
+
+Any other sequence-to-sequence model of transformers (BART, mBART, Pegasus…) serves too.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ from typing import Any, ClassVar
 from neurosearch.core.digests import content
 from neurosearch.generator.base import Generator
 from neurosearch.generator.decoder_config import Shape
-from neurosearch.nn.pretrained import local_folder, read_json, weights_digest
+from neurosearch.nn.pretrained import local_folder, read_json, refuse_longer, weights_digest
 from neurosearch.training.schedule import Schedule
 
 
 @dataclass(frozen=True)
 class T5(Generator):
-    """`model`: a local folder, or a name on the hub such as t5-small or google/mt5-small."""
+    """`model`: a local folder, or a name on the hub: t5-small, google/mt5-small, a BART…"""
 
     model: str = content(weights_digest, default="t5-small")
     reader_rate: float = 1.0
@@ -30,18 +33,33 @@ class T5(Generator):
         folder = local_folder(self.model)
         config = None if folder is None else folder / "config.json"
         if config is not None and config.exists():
-            kind = read_json(config).get("model_type")
-            if kind not in ("t5", "mt5"):
-                raise self.error("model", f"is {self.model!r}, a {kind}, not a T5")
+            facts = read_json(config)
+            kind = str(facts.get("model_type"))
+            if kind not in ("t5", "mt5") and not facts.get("is_encoder_decoder"):
+                raise self.error("model", f"is {self.model!r}, a {kind}, which does not write")
 
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
         import torch
 
         from neurosearch.generator.decoder import CodeDecoder, take_t5
-        from neurosearch.generator.network import CodeModel, T5Reader, pretrained_t5
+        from neurosearch.generator.foreign_decoder import ForeignDecoder
+        from neurosearch.generator.network import (
+            T5_KINDS,
+            CodeModel,
+            Seq2SeqReader,
+            pretrained_seq2seq,
+        )
 
-        t5, tokenizer = pretrained_t5(self.model)
+        t5, tokenizer = pretrained_seq2seq(self.model)
         config = t5.config
+        most = getattr(config, "max_position_embeddings", None)
+        refuse_longer(most, "generator.max_length", self.max_length)
+        reader = Seq2SeqReader(t5.get_encoder(), tokenizer)
+        if config.model_type not in T5_KINDS:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.schedule.seed)
+                start = config.decoder_start_token_id
+                return CodeModel(reader, ForeignDecoder(sizes, t5.get_decoder(), start))
         shape = Shape(
             width=config.d_model,
             heads=config.num_heads,
@@ -55,7 +73,7 @@ class T5(Generator):
             torch.manual_seed(self.schedule.seed)
             decoder = CodeDecoder(sizes, shape, config.d_model)
         take_t5(decoder, t5)
-        return CodeModel(T5Reader(t5.encoder, tokenizer), decoder)
+        return CodeModel(reader, decoder)
 
     def label(self) -> str:
         return self.model.rstrip("/").split("/")[-1]

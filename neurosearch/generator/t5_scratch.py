@@ -40,7 +40,7 @@ def untrained_model(shape: Shape, tokenizer: Any, sizes: tuple[int, ...], seed: 
     from transformers import T5Config, T5EncoderModel
 
     from neurosearch.generator.decoder import CodeDecoder
-    from neurosearch.generator.network import CodeModel, T5Reader
+    from neurosearch.generator.network import CodeModel, Seq2SeqReader
 
     config = T5Config(
         vocab_size=tokenizer.get_vocab_size(),
@@ -56,4 +56,4 @@ def untrained_model(shape: Shape, tokenizer: Any, sizes: tuple[int, ...], seed: 
         torch.manual_seed(seed)
         encoder = T5EncoderModel(config)
         decoder = CodeDecoder(sizes, shape, shape.width)
-    return CodeModel(T5Reader(encoder, tokenizer), decoder)
+    return CodeModel(Seq2SeqReader(encoder, tokenizer), decoder)

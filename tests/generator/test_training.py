@@ -19,11 +19,13 @@ from neurosearch.encoder.hashing import Hashing
 from neurosearch.encoder.sentence import Sentence
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.generator.base import Generator
+from neurosearch.generator.beam import free_search
 from neurosearch.generator.decoder_config import Shape
 from neurosearch.generator.dense_prefix import DensePrefix
 from neurosearch.generator.doc2query import Doc2Query
 from neurosearch.generator.t5 import T5
 from neurosearch.generator.t5_scratch import ScratchT5
+from neurosearch.nn.tokens import tokenize
 from neurosearch.tokenizer.rqkmeans import RQKMeans
 from neurosearch.training.schedule import Schedule
 
@@ -48,13 +50,67 @@ def module_of(recipe: Generator, runtime: Runtime, shop, ids):
     return recipe.trained(shop, ids).module(runtime)
 
 
-@pytest.mark.parametrize("kind", ["states", "vector", "scratch", "t5"])
-def test_training_helps(kind: str, tiny_model, tiny_t5, shop_runtime, shop, ids) -> None:
+@pytest.fixture(scope="module")
+def tiny_bart(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A BART of one layer and 32 dimensions over the same words."""
+    from tokenizers import Tokenizer
+    from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("bart")
+    tokenizer = Tokenizer.from_file(f"{tiny_model}/tokenizer.json")
+    sizes = {"d_model": 32, "max_position_embeddings": 64}
+    for side in ("encoder", "decoder"):
+        sizes |= {f"{side}_layers": 1, f"{side}_attention_heads": 2, f"{side}_ffn_dim": 64}
+    special = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 3}
+    torch.manual_seed(0)
+    config = BartConfig(vocab_size=tokenizer.get_vocab_size(), scale_embedding=True, **sizes)
+    config.update(special)
+    BartForConditionalGeneration(config).save_pretrained(folder)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]")
+    fast.save_pretrained(folder)
+    return str(folder)
+
+
+def test_any_decoder_is_searched_as_it_was_trained(tiny_bart: str) -> None:
+    """Against teacher forcing of all IDs; and its first vector is that of its own first word."""
+    from transformers import BartModel
+
+    model = T5(gain=GAIN, model=tiny_bart, max_length=16).network((3, 2, 4), None).eval()
+    theirs = BartModel.from_pretrained(tiny_bart).eval()
+    first = theirs.decoder.embed_tokens(torch.tensor([3]))[0]
+    assert torch.equal(model.decoder.start, first) and float(first.norm()) > 0
+    codes = torch.cartesian_prod(*(torch.arange(n) for n in (3, 2, 4)))
+    tokens = tokenize(model.reader.tokenizer, ["red mug", "a blue steel lamp"], 16)
+    with torch.inference_mode():
+        memory, mask = model.read(tokens, torch.device("cpu"))
+        stepper = model.decoder.decoding(memory, mask)
+        found = free_search(stepper, (3, 2, 4), 24)
+        for query in range(2):
+            rows = (x[query : query + 1].expand(24, *x.shape[1:]) for x in (memory, mask))
+            logits = model.decoder(*rows, codes)
+            known = sum(
+                values.log_softmax(-1).gather(1, codes[:, level : level + 1])[:, 0]
+                for level, values in enumerate(logits)
+            )
+            by_score = known.argsort(descending=True)
+            assert found.scores[query].tolist() == pytest.approx(known[by_score].tolist(), abs=1e-5)
+            assert found.codes[query].tolist() == codes[by_score].tolist()
+        # Padding changes nothing.
+        alone, there = model.read(tokens.take(np.array([0])), torch.device("cpu"))
+        again = free_search(model.decoder.decoding(alone, there), (3, 2, 4), 24)
+        assert again.scores[0].tolist() == pytest.approx(found.scores[0].tolist(), abs=1e-5)
+    with pytest.raises(InputError, match=r"generator\.max_length=65, but the model reads 64"):
+        T5(gain=GAIN, model=tiny_bart, max_length=65).network((3, 2), None)
+
+
+@pytest.mark.parametrize("kind", ["states", "vector", "scratch", "t5", "bart"])
+def test_training_helps(kind: str, tiny_model, tiny_t5, tiny_bart, shop_runtime, shop, ids) -> None:
     recipe: Generator
     if kind == "scratch":
         recipe = ScratchT5(gain=GAIN, vocabulary=tiny_model, shape=SMALL, **COMMON)
-    elif kind == "t5":
-        recipe = T5(gain=GAIN, model=tiny_t5, reader_rate=1.0, **COMMON)
+    elif kind in ("t5", "bart"):
+        model = tiny_t5 if kind == "t5" else tiny_bart
+        recipe = T5(gain=GAIN, model=model, reader_rate=1.0, **COMMON)
     else:
         recipe = dense(tiny_model, memory=kind, frozen=kind == "vector", reader_rate=0.3)
     artifact = recipe.trained(shop, ids)
@@ -214,7 +270,7 @@ def test_what_cannot_be_is_refused(tiny_model: str, options: dict, message: str)
 
 
 def test_what_cannot_read_is_refused_at_once(tiny_model: str) -> None:
-    with pytest.raises(InputError, match=r"model is .*, a bert, not a T5"):
+    with pytest.raises(InputError, match=r"model is .*, a bert, which does not write"):
         T5(gain=GAIN, model=tiny_model, **COMMON)
     with pytest.raises(InputError, match=r"encoder is Hashing, which has no network"):
         DensePrefix(gain=GAIN, encoder=Hashing(), shape=SMALL, **COMMON)
