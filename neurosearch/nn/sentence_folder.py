@@ -174,7 +174,11 @@ def adapted(folder: Path, key: str = "encoder.model") -> Path | None:
     name = read_json(folder / ADAPTER).get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
         raise InputError(f"{folder / ADAPTER}: base_model_name_or_path names no model")
-    base = model_folder(name, key)
+    try:
+        base = model_folder(name, key)
+    except InputError as error:
+        reason = f"the model that the adapter changes is missing ({error})"
+        raise InputError(f"{folder / ADAPTER}: {reason}") from None
     if base.resolve() == folder.resolve():
         raise InputError(f"{folder / ADAPTER}: the adapter names itself as the model it changes")
     return base

@@ -253,7 +253,7 @@ def _network(source: str, config: Any) -> Any:
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise InputError(f"{source}: its weights lack {missing[0]}{more}")
+        raise InputError(f"{source}: its weights lack {missing[0]}{more}, which config.json names")
     # An architecture with its own attention (MPNet) would add our boolean mask to its scores.
     if network._supports_sdpa:
         network.set_attn_implementation(ATTENTION)

@@ -19,6 +19,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from neurosearch.core.command import command_line, masked
+from neurosearch.core.digests import files_below
 from neurosearch.core.errors import InputError
 from neurosearch.core.exportable import Exportable
 from neurosearch.core.machine import git_commit, log
@@ -27,6 +28,7 @@ from neurosearch.report import markdown
 from neurosearch.report.table import make_tables
 from neurosearch.task.base import RECORD, Job, Task, build
 
+FILES = ".exported"  # lists what an export wrote
 TAGS = "product-search, neurosearch"  # of a model card: by them an earlier export is known
 
 
@@ -55,6 +57,8 @@ class Export(Task):
         try:
             part.write(partly, job.runtime)
             write_whole(partly / "README.md", _card(job, part, address).encode())
+            names = sorted(f.relative_to(partly).as_posix() for f in files_below(partly))
+            write_whole(partly / FILES, "".join(f"{name}\n" for name in names).encode())
             shutil.rmtree(place, ignore_errors=True)
             partly.rename(place)
         finally:
@@ -86,6 +90,13 @@ def _check_place(place: Path) -> None:
     is_ours = card.is_file() and TAGS in card.read_text(encoding="utf-8", errors="replace")
     if place.is_dir() and any(place.iterdir()) and not is_ours:
         raise InputError(f"task.folder: {place} holds other files; name an empty or new folder")
+    if is_ours and (place / FILES).is_file():
+        known = {*(place / FILES).read_text(encoding="utf-8").splitlines(), FILES}
+        there = (file.relative_to(place).as_posix() for file in files_below(place))
+        strange = sorted(set(there) - known)
+        if strange:
+            message = f"{place / strange[0]} is not of the earlier export; move it away"
+            raise InputError(f"task.folder: {message}")
 
 
 def _card(job: Job, part: Exportable, address: str) -> str:

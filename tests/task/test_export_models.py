@@ -14,11 +14,13 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, BertModel, T5ForConditionalGeneration
 
+from neurosearch.core.errors import InputError
 from neurosearch.evaluation.gain import NumericGain
 from neurosearch.generator.base import CodeModelFiles
 from neurosearch.generator.network import path_scores
 from neurosearch.generator.t5 import T5
 from neurosearch.nn.tokens import tokenize
+from neurosearch.task.export import TAGS, _check_place
 from tests.commands import run
 
 TRAINED = ["retriever=dense/finetuned", "debug=tiny", "retriever.encoder.product_max_length=24"]
@@ -79,6 +81,17 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
     done = run([*words, f"task.folder={tmp_path}/mine"], {"NEUROSEARCH_OUTPUTS": str(tmp_path)})
     assert "holds other files" in done.stderr
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+
+
+def test_files_of_others_outlive_an_earlier_export(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f"tags: [x, {TAGS}]")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("w")
+    (tmp_path / ".exported").write_text("README.md\nmodel/weights\n")
+    _check_place(tmp_path)
+    (tmp_path / "model" / "notes.txt").write_text("keep")
+    with pytest.raises(InputError, match=r"model/notes\.txt is not of the earlier export"):
+        _check_place(tmp_path)
 
 
 @pytest.fixture(scope="module")
