@@ -7,7 +7,9 @@ so the handler also notes the signal; `check_stopped` raises again at the next s
 from __future__ import annotations
 
 import signal
+import sys
 from types import FrameType
+from typing import Any
 
 _noted: list[int] = []
 
@@ -16,6 +18,14 @@ def stop_on_signals() -> None:
     """Let SIGINT and SIGTERM raise KeyboardInterrupt."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    printed = sys.unraisablehook
+
+    def hook(dropped: Any) -> None:
+        """Python prints what it drops; a stop was noted, and is no fault."""
+        if not (_noted and dropped.exc_type is KeyboardInterrupt):
+            printed(dropped)
+
+    sys.unraisablehook = hook
 
 
 def check_stopped() -> None:

@@ -154,10 +154,12 @@ def search(
     data: Dataset,
     request: RetrievalRequest,
     runtime: Runtime,
+    tokens: list[Words] | None = None,
 ) -> Run:
-    """The run of one scoring."""
+    """The run of one scoring; `tokens`: what is looked up of each query, if not its own words."""
     queries = request.queries(data)
-    tokens = looked_up(recipe.analyzer, request, queries, runtime)
+    if tokens is None:
+        tokens = looked_up(recipe.analyzer, request, queries, runtime)
     pool = None
     if request.pool == "judged":
         pool = judged_rows(queries, data)
@@ -229,7 +231,9 @@ class _Bm25sSearcher:
     places: np.ndarray
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        tokens = weighted(self.tokenizer, self.query.read(texts))
+        return self.by_words(weighted(self.tokenizer, self.query.read(texts)), k)
+
+    def by_words(self, tokens: list[Words], k: int) -> tuple[np.ndarray, np.ndarray]:
         scored = bm25s_engine.all_scores(self.indexes, tokens)
         return padded([bm25s_engine.top(scores, k, self.places) for scores in scored], k)
 
@@ -242,7 +246,9 @@ class _LuceneSearcher:
     query: Reader
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        tokens = weighted(self.tokenizer, self.query.read(texts))
+        return self.by_words(weighted(self.tokenizer, self.query.read(texts)), k)
+
+    def by_words(self, tokens: list[Words], k: int) -> tuple[np.ndarray, np.ndarray]:
         return padded([self.worker.search(words, k, self.scoring) for words in tokens], k)
 
 
