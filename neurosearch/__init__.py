@@ -63,6 +63,7 @@ _PUBLIC = {
     "neurosearch.retriever.bm25": ("BM25",),
     "neurosearch.retriever.bm25_tuned": ("TunedBM25",),
     "neurosearch.retriever.dense": ("Dense",),
+    "neurosearch.retriever.feedback": ("Feedback",),
     "neurosearch.retriever.generative": ("Generative",),
     "neurosearch.retriever.hybrid": ("Hybrid",),
     "neurosearch.retriever.late_interaction": ("LateInteraction",),
