@@ -56,6 +56,7 @@ _PUBLIC = {
     "neurosearch.query.stopwords": ("Stopwords",),
     "neurosearch.query.synonyms": ("Synonyms",),
     "neurosearch.query.translations": ("Translations",),
+    "neurosearch.query.words": ("Words",),
     "neurosearch.reranker.biencoder": ("BiEncoderReranker",),
     "neurosearch.reranker.cross_encoder.recipe": ("CrossEncoder",),
     "neurosearch.reranker.lambdamart": ("LambdaMART",),

@@ -40,7 +40,7 @@ LATE = [
 ]
 PICTURES = ["seed=0", "data.images=true", "data.n_products=500"]
 MORE = {
-    "queries": ["retriever=bm25,hybrid/convex", "query.order=[],[normalize,spelling,translations]"],
+    "queries": ["retriever=bm25,hybrid/convex", "query.order=[],[normalize,spelling,words,translations]"],
     "feedback": [
         *("encoder@retriever.encoder=hashing", "retriever.documents=3", "retriever.beta=0.0,0.3"),
     ],

@@ -61,9 +61,7 @@ def test_bo1_by_hand() -> None:
 
 @pytest.mark.parametrize("model", ["rm3", "rocchio", "bo1"])
 @pytest.mark.parametrize("engine", ["lucene", "bm25s"])
-def test_live_answers_are_the_batch_s(
-    model: str, engine: str, shop_runtime: Runtime, shop
-) -> None:
+def test_live_answers_are_the_batch_s(model: str, engine: str, shop_runtime: Runtime, shop) -> None:
     recipe = Feedback(engine=engine, model=model, documents=3, terms=5, weight=0.5)
     run = shop_runtime.get(recipe.run(shop, ask(depth=20)))
     data = shop_runtime.get(shop)
