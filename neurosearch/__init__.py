@@ -67,6 +67,7 @@ _PUBLIC = {
     "neurosearch.retriever.feedback": ("Feedback",),
     "neurosearch.retriever.generative": ("Generative",),
     "neurosearch.retriever.hybrid": ("Hybrid",),
+    "neurosearch.retriever.hyde": ("Hyde",),
     "neurosearch.retriever.late_interaction": ("LateInteraction",),
     "neurosearch.retriever.multiphase": ("Multiphase",),
     "neurosearch.retriever.oracle": ("Oracle",),
@@ -80,6 +81,10 @@ _PUBLIC = {
     "neurosearch.tokenizer.rqkmeans": ("RQKMeans",),
     "neurosearch.tokenizer.rqvae.recipe": ("RQVAE",),
     "neurosearch.training.schedule": ("Schedule",),
+    "neurosearch.writer.endpoint": ("Endpoint",),
+    "neurosearch.writer.local": ("Local",),
+    "neurosearch.writer.recorded": ("Recorded",),
+    "neurosearch.writer.template": ("Template",),
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 __all__ = sorted(_MODULE_OF)

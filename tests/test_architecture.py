@@ -11,7 +11,7 @@ PACKAGE = ROOT / "neurosearch"
 LAYERS = (
     ("core",),
     ("data", "evaluation", "nn", "loss", "collisions"),
-    ("training", "negatives", "fusion"),
+    ("training", "negatives", "fusion", "writer"),
     ("query",),
     ("encoder", "index"),
     ("tokenizer",),

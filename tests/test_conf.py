@@ -78,10 +78,12 @@ def node_of(group: str, choice: str) -> DictConfig:
         "generator": "retriever.generator",
         "reranker": "retriever.reranker",
         "schedule": "retriever.encoder.schedule",
+        "writer": "retriever.writer",
     }.get(group)
     if where is not None:
         finetuned = dict.fromkeys(("loss", "negatives", "schedule"), "dense/finetuned")
         others = {"fusion": "hybrid", "generator": "generative", "reranker": "reranked"}
+        others["writer"] = "hyde"
         holder = {**others, **finetuned}.get(group, "dense")
         config = composed(f"retriever={holder}", f"{group}@{where}={choice}")
         node = config

@@ -40,7 +40,11 @@ LATE = [
 ]
 PICTURES = ["seed=0", "data.images=true", "data.n_products=500"]
 MORE = {
-    "queries": ["retriever=bm25,hybrid/convex", "query.order=[],[normalize,spelling,words,translations]"],
+    "queries": [
+        "retriever=bm25,hybrid/convex",
+        "query.order=[],[normalize,spelling,words,translations]",
+    ],
+    "hyde": ["encoder@retriever.encoder=hashing", "retriever=dense,hyde/template"],
     "feedback": [
         *("encoder@retriever.encoder=hashing", "retriever.documents=3", "retriever.beta=0.0,0.3"),
     ],

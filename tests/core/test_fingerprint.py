@@ -174,3 +174,69 @@ def test_releases_of_numeric_packages_are_part_of_an_identity(monkeypatch) -> No
     monkeypatch.undo()
     fingerprint.releases.cache_clear()
     fingerprint.code_digest.cache_clear()
+
+
+USERS = {
+    "__init__.py": "",
+    "short.py": "from .scale import times\nfrom mine import one\nclass Short:\n"
+    "    def work(self, x):\n        return times(x) + one(x)\n",
+    "scale.py": "def times(x):\n    return 2 * x\ndef unused(x):\n    return x\n",
+}
+
+
+def test_a_users_own_packages_and_modules_count(tmp_path: Path) -> None:
+    """Followed as this package is, over relative imports and single files."""
+    (tmp_path / "theirs").mkdir()
+    for name, text in USERS.items():
+        (tmp_path / "theirs" / name).write_text(text)
+    (tmp_path / "mine.py").write_text("def one(x):\n    return 1\n")
+
+    def digest() -> str:
+        code = "from theirs.short import Short; from neurosearch.core.fingerprint import *;"
+        return _printed(f"{code} print(code_digest(Short), releases(Short))", tmp_path)
+
+    before = digest()
+    edits = [
+        ("theirs/scale.py", "2 * x", "3 * x", True),
+        ("mine.py", "return 1", "return 7", True),
+        ("theirs/scale.py", "    return x\n", "    return 5\n", False),
+        ("theirs/short.py", "+ one", "- one", True),
+    ]
+    for name, old, new, counts in edits:
+        path = tmp_path / name
+        path.write_text(path.read_text().replace(old, new))
+        after = digest()
+        assert (after != before) == counts, (name, new)
+        before = after
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_what_a_script_or_a_notebook_defines_counts(as_file: bool, tmp_path: Path) -> None:
+    """A notebook has no file: there the compiled code counts, without its docstrings."""
+    source = '''
+from neurosearch.core.fingerprint import code_digest
+FACTOR = 2
+def helper(x):
+    """Doc."""
+    return FACTOR * x
+class Mine:
+    def work(self, xs):
+        """Doc."""
+        return [helper(x) for x in xs]
+print(code_digest(Mine))
+'''
+
+    def digest(text: str) -> str:
+        (tmp_path / "script.py").write_text(text)
+        return _printed(None if as_file else text, tmp_path)
+
+    before = digest(source)
+    assert digest(source.replace('"""Doc."""', '"""Better docs."""')) == before
+    for old, new in (("FACTOR = 2", "FACTOR = 3"), ("* x", "+ x"), ("[helper(x)", "[helper(-x)")):
+        assert digest(source.replace(old, new)) != before, new
+
+
+def _printed(code: str | None, folder: Path) -> str:
+    words = [sys.executable, *(["script.py"] if code is None else ["-c", code])]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=folder)
+    return done.stdout

@@ -6,7 +6,6 @@ import http.server
 import json
 import threading
 from dataclasses import replace
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -31,13 +30,14 @@ from neurosearch.reranker.cross_encoder.recipe import CrossEncoder
 from neurosearch.reranker.cross_encoder.training import CrossModule, list_loss
 from neurosearch.reranker.lambdamart import LambdaMART
 from neurosearch.reranker.lexical import Lexical
-from neurosearch.reranker.llm import LLM, _number
+from neurosearch.reranker.llm import LLM, grade_of
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.dense import Dense
 from neurosearch.retriever.random import Random
 from neurosearch.retriever.reranked import GRID, Reranked, _scaled, interpolated
 from neurosearch.retriever.teacher import Teacher
 from neurosearch.training.schedule import Schedule
+from neurosearch.writer.endpoint import Endpoint as Written
 from tests.requests import ask
 
 GAIN = LabelGain(
@@ -342,15 +342,14 @@ class Endpoint(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_) -> None: ...
 
 
-def test_a_language_model_is_asked_once(
-    shop: Artifact[Dataset], shop_runtime: Runtime, tmp_path: Path
-) -> None:
+def test_a_language_model_is_asked_once(shop: Artifact[Dataset], shop_runtime: Runtime) -> None:
     server = http.server.HTTPServer(("127.0.0.1", 0), Endpoint)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/v1"
     Endpoint.asked.clear()
     try:
-        llm = LLM("grader", endpoint=url, budget=200)
+        writer = Written(model="grader", endpoint=url, budget=200, most_tokens=8)
+        llm = LLM(writer)
         system = Reranked(FIRST, llm, GAIN, weight=1.0, depth=3)
         run = shop_runtime.get(system.run(shop, REQUEST))
         data = shop_runtime.get(shop)
@@ -369,22 +368,24 @@ def test_a_language_model_is_asked_once(
             assert grades == sorted(grades, reverse=True)
         # Another depth asks about the new products only, within its budget.
         before = len(Endpoint.asked)
-        with pytest.raises(InputError, match=r"budget=1; nothing was asked"):
+        with pytest.raises(InputError, match=r"writer\.budget=1; nothing was asked"):
             shop_runtime.get(
-                Reranked(FIRST, replace(llm, budget=1), GAIN, weight=1.0, depth=4).run(
+                Reranked(FIRST, LLM(replace(writer, budget=1)), GAIN, weight=1.0, depth=4).run(
                     shop, REQUEST
                 )
             )
         assert len(Endpoint.asked) == before
         shop_runtime.get(
-            Reranked(FIRST, replace(llm, budget=99), GAIN, weight=1.0, depth=4).run(shop, REQUEST)
+            Reranked(FIRST, LLM(replace(writer, budget=99)), GAIN, weight=1.0, depth=4).run(
+                shop, REQUEST
+            )
         )
         assert before < len(Endpoint.asked) <= before + len(data.queries("test"))
         # The budget is of the model's, not of a split's or a run's.
         spent = len(Endpoint.asked)
-        with pytest.raises(InputError, match=rf"{spent} were asked before, reranker\.budget=99"):
+        with pytest.raises(InputError, match=rf"{spent} were spent before, writer\.budget=99"):
             shop_runtime.get(
-                Reranked(FIRST, replace(llm, budget=99), GAIN, weight=1.0, depth=9).run(
+                Reranked(FIRST, LLM(replace(writer, budget=99)), GAIN, weight=1.0, depth=9).run(
                     shop, REQUEST
                 )
             )
@@ -395,18 +396,15 @@ def test_a_language_model_is_asked_once(
     shop_runtime.get(Reranked(FIRST, llm, GAIN, weight=1.0, depth=2).run(shop, REQUEST))
     # Bare grades, grades beside their scale, refusals.
     answers = {"7": 7, "7/10": 7, "Out of 10: 7": 7, "10": 10, "": 0, "10/10": 10, "no idea": 0}
-    for number, (answer, grade) in enumerate(answers.items()):
-        path = tmp_path / f"{number}.json"
-        path.write_text(json.dumps({"answer": answer}))
-        assert _number(path) == grade, answer
+    for answer, grade in answers.items():
+        assert grade_of(answer) == grade, answer
 
 
 def test_a_dead_endpoint_is_told_before_the_first_stage(
     shop: Artifact[Dataset], runtime: Runtime
 ) -> None:
-    away = Reranked(
-        FIRST, LLM("grader", endpoint="http://127.0.0.1:9/v1", timeout=2.0), GAIN, weight=1.0
-    )
+    writer = Written(model="grader", endpoint="http://127.0.0.1:9/v1", timeout=2.0)
+    away = Reranked(FIRST, LLM(writer), GAIN, weight=1.0)
     with pytest.raises(InputError, match=r"endpoint=http://127\.0\.0\.1:9/v1"):
         runtime.get(away.run(shop, REQUEST))
     assert {event["kind"] for event in runtime.store.events} == {"data"}
@@ -422,7 +420,7 @@ def test_a_dead_endpoint_is_told_before_the_first_stage(
             r"depth must be at least 1",
         ),
         (lambda m: Reranked(FIRST, cross(m), GAIN, weight=2.0), r"weight must be at"),
-        (lambda m: LLM("x", prompt="no"), r"does not say where \{query\} goes"),
+        (lambda m: LLM(Written(model="x"), prompt="no"), r"does not say where \{query\} goes"),
         (lambda m: CrossTower(cross(m, product_max_length=500)), "but the model reads 64"),
     ],
 )

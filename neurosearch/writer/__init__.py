@@ -1,0 +1,1 @@
+"""The writer role: prompts to texts, by a language model or without one."""
