@@ -53,6 +53,9 @@ def _reported(work: Callable[[], Any]) -> Any:
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         message = plain(str(error), sys.argv[1:]) or "; ".join(lines)[:1000] or type(error).__name__
+        if "missing EQUAL" in message:
+            word = next((w for w in sys.argv[1:] if "=" not in w and w[:1] not in "-~"), "")
+            message = f"{word}: an override is a key and its value, such as retriever=bm25"
         if "mismatched input '='" in message:
             word = next((w for w in sys.argv[1:] if w.count("=") > 1 and '"' not in w), "")
             key, _, value = word.partition("=")

@@ -37,6 +37,8 @@ def job_folder_name(override_dirname: str) -> str:
     """A job's folder: its overrides, cut and hashed where a file name could not hold them."""
     overrides = re.split(r",(?=[+~]*[\w./@]+=)", override_dirname)  # commas of lists stay
     parts = [part for part in overrides if not _is_neutral(part)]
+    if len(",".join(parts).encode()) > LONGEST_NAME:  # what is cut off should say least
+        parts.sort(key=lambda part: part.startswith("data"))
     name = ",".join(parts).replace("/", "_") or "default"
     if len(name.encode()) <= LONGEST_NAME:
         return name

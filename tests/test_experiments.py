@@ -45,7 +45,7 @@ MORE = {
         "query.order=[],[normalize,spelling,words,translations]",
     ],
     "hyde": ["encoder@retriever.encoder=hashing", "retriever=dense,hyde/template"],
-    "feedback": [
+    "vector_feedback": [
         *("encoder@retriever.encoder=hashing", "retriever.documents=3", "retriever.beta=0.0,0.3"),
     ],
     "sparse": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,3 +83,44 @@ def test_a_typo_names_what_there_is(words: str, message: str, tmp_path: Path) ->
     done = run(words.split(), {"NEUROSEARCH_OUTPUTS": str(tmp_path)})
     assert done.returncode == 1 and message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"products": PRODUCTS + "4,\n5\n"}, r"products\.csv row 6: 1 columns, the header has 2"),
+        ({"products": "sku,name,name\n1,a,b\n"}, r"row 1: the column 'name' is there twice"),
+        ({"grades": {"good": "high"}}, r"grades gives 'good' 'high', which is no number"),
+        ({"grades": {"good": float("inf"), 0: 1}}, r"grades gives 'good' inf, which is no number"),
+    ],
+)
+def test_a_bad_row_or_grade_is_one_line(
+    changed: dict[str, Any], message: str, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    products, judgments = files
+    products.write_text(changed.get("products", PRODUCTS))
+    runtime = ns.Runtime(tmp_path / "out", progress=False)
+    with pytest.raises(ns.InputError, match=message):
+        grades = changed.get("grades")
+        data = ns.TableFiles(
+            products=str(products), judgments=str(judgments), columns=COLUMNS, grades=grades
+        )
+        runtime.get(data.dataset())
+
+
+def test_names_of_grades_may_be_mixed_and_columns_of_one_file(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """`columns` maps the products' ids; the judgments already have our name."""
+    products, judgments = files
+    text = judged(1, 0).replace("sku", "product_id", 1).replace(",1\n", ",best\n")
+    judgments.write_text(text)
+    data = ns.TableFiles(
+        products=str(products),
+        judgments=str(judgments),
+        columns=COLUMNS,
+        grades={"best": 2, 0: 0},
+    )
+    got = ns.Runtime(tmp_path / "out", progress=False).get(data.dataset())
+    labels = got.judgments("train").frame["label"].unique().sort().to_list()
+    assert labels == ["0", "2"]

@@ -118,7 +118,7 @@ def describe(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _describe_fields(value)
     if isinstance(value, Mapping):
-        return {str(key): describe(value[key]) for key in sorted(value)}
+        return {str(key): describe(value[key]) for key in sorted(value, key=str)}
     if isinstance(value, list | tuple):
         return [describe(item) for item in value]
     if value is None or isinstance(value, bool | int | str):

@@ -160,7 +160,8 @@ class Retriever(Recipe):
         Raises:
             InputError: the system has no live searcher.
         """
-        raise InputError(f"{self.label()} has no live searcher: set evaluation.latency.queries=0")
+        message = "has no live searcher: its run can be made, but no query typed"
+        raise InputError(f"{self.label()} {message}")
 
     def exports(
         self, data: Artifact[Dataset], request: RetrievalRequest

@@ -6,6 +6,7 @@ message and not in all of a machine's memory.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import io
@@ -32,15 +33,17 @@ CHUNK = 1 << 20
 
 def read_delimited(
     path: Path,
-    needed: Sequence[str],
+    needed: Sequence[str] | None,
     separator: str = ",",
     quote: str | None = '"',
     encoding: str = "utf-8",
 ) -> pl.DataFrame:
     """All columns of a delimited file (plain, or zipped under its name) as String.
 
-    With `row`, the row's number in the file (the header is row 1). Raises InputError for missing
-    columns, text in another encoding, or with the parser's reason.
+    With `row`, the row's number in the file (the header is row 1). `needed`: columns that must be
+    there once; None where that is to be so of all that are there, and rows must be as long as the
+    header. Raises InputError for missing columns, text in another encoding, or with the parser's
+    reason.
     """
     raw = _content(path)
     header = raw[: raw.find(b"\n") + 1 or None]
@@ -55,10 +58,11 @@ def read_delimited(
     # First the header alone: a file of another shape need not be parsed whole.
     head = text[: text.find("\n") + 1 or None].removeprefix("\ufeff")
     names = _parsed(path, head.encode(), options).columns
-    again = [name for name in needed if f"{name}_duplicated_0" in names]
+    once = names if needed is None else needed
+    again = [name for name in once if f"{name}_duplicated_0" in names]
     if again:
         raise InputError(f"{path} row 1: the column {again[0]!r} is there twice")
-    require_columns(path, [name.removeprefix("\ufeff") for name in names], needed)
+    require_columns(path, [name.removeprefix("\ufeff") for name in names], needed or ())
     # A row has a separator for each column but one; what has none is hardly a row.
     lines = raw.count(b"\n")
     if lines > len(raw) // max(1, len(names)) + 1000:
@@ -69,6 +73,8 @@ def read_delimited(
     except InputError:
         _check_widths(path, body, len(names), separator, quote)
         raise
+    if needed is None:
+        _check_short(path, body, len(names), separator, quote)
     return frame.with_columns(pl.col("row").cast(pl.Int64) + 2)
 
 
@@ -81,6 +87,21 @@ def _check_widths(path: Path, text: str, columns: int, separator: str, quote: st
         elif line.count(separator) >= columns:
             many = line.count(separator) + 1
             raise InputError(f"{path} row {row}: {many} columns, the header has {columns}")
+
+
+def _check_short(path: Path, text: str, columns: int, separator: str, quote: str | None) -> None:
+    """Raise InputError naming the first row with fewer columns than the header."""
+    csv.field_size_limit(LONGEST_LINE)
+    lines = io.StringIO(text, newline="")
+    rows = (
+        csv.reader(lines, delimiter=separator, quotechar=quote)
+        if quote
+        else csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
+    )
+    for row, parts in enumerate(rows, 1):
+        if 0 < len(parts) < columns:
+            message = f"{len(parts)} columns, the header has {columns}"
+            raise InputError(f"{path} row {row}: {message}")
 
 
 def _parsed(path: Path, content: bytes, options: dict[str, Any]) -> pl.DataFrame:

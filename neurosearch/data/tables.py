@@ -7,6 +7,7 @@ query ids a query is its text. Without a column of splits, `data.splits` or `dat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,10 @@ class TableFiles(base.Data):
             raise self.error(
                 "columns", f"has {strange[0]!r}, which is not a known field ({message})"
             )
+        for name, value in (self.grades or {}).items():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not math.isfinite(value):
+                raise self.error("grades", f"gives {str(name)!r} {value!r}, which is no number")
 
     def label(self) -> str:
         return self.name or Path(self.products).stem
@@ -74,9 +79,15 @@ class TableFiles(base.Data):
         if path.suffix == ".parquet":
             frame = read_parquet(path).with_row_index("row", 1)
         elif path.suffix in (".csv", ".tsv"):
-            frame = read_delimited(path, (), "\t" if path.suffix == ".tsv" else ",")
+            frame = read_delimited(path, None, "\t" if path.suffix == ".tsv" else ",")
         else:
             raise InputError(f"{path}: neither .csv, .tsv nor .parquet")
+        # A map may be meant for the other file alone.
+        theirs = set(frame.columns)
+        yours = {
+            ours: ours if name not in theirs and ours in theirs else name
+            for ours, name in yours.items()
+        }
         missing = [yours[name] for name in needed if yours[name] not in frame.columns]
         if missing:
             has = ", ".join(c for c in frame.columns[:20] if c != "row")

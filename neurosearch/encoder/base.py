@@ -25,7 +25,7 @@ from neurosearch.core.vectors import Embeddings
 
 
 class LiveEncoder(Protocol):
-    """A loaded encoder of queries."""
+    """A loaded encoder of queries. A class that inherits from it needs `dimensions`, `encode`."""
 
     dimensions: int
 
@@ -35,6 +35,7 @@ class LiveEncoder(Protocol):
         Returns:
             The same network with what is particular to products.
         """
+        return self
 
     def lengths(self, texts: Sequence[str]) -> np.ndarray:
         """N int64: how long each text is to the encoder (tokens), for sorting and packing.
@@ -45,6 +46,7 @@ class LiveEncoder(Protocol):
         Returns:
             N int64.
         """
+        return np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """N×D float32 vectors that are compared by inner product, in the order of `texts`.
@@ -55,6 +57,7 @@ class LiveEncoder(Protocol):
         Returns:
             N×D float32.
         """
+        raise TypeError(f"{type(self).__name__} does not say how it encodes")
 
     def stream(self, collections: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
         """`encode` of each collection; the next one may be prepared while one is encoded.
@@ -65,6 +68,7 @@ class LiveEncoder(Protocol):
         Returns:
             An iterator of N×D float32, one for each collection.
         """
+        return map(self.encode, collections)
 
 
 @dataclass(frozen=True)

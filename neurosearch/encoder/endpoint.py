@@ -144,7 +144,9 @@ class LiveEndpoint:
             raise service.refused(f"no embeddings came back ({error!r})") from None
         width = getattr(self, "dimensions", recipe.dimensions)  # known after the first text
         shaped = array.ndim == 2 and len(array) == len(texts) and array.shape[1] > 0
-        if not shaped or not np.isfinite(array).all() or width not in (None, array.shape[1]):
+        if shaped and not np.isfinite(array).all():
+            raise service.refused("an embedding has a number that is not finite")
+        if not shaped or width not in (None, array.shape[1]):
             raise service.refused(f"{len(texts)} texts gave numbers of the shape {array.shape}")
         return array
 

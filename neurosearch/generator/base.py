@@ -81,7 +81,15 @@ class Generator(Recipe):
             )
 
     reads_words: ClassVar[bool] = True  # a live query will do
-    is_t5: ClassVar[bool] = False  # what it has trained can be a T5 of transformers
+
+    @property
+    def is_t5(self) -> bool:
+        """Whether what it has trained can be a T5 of transformers.
+
+        Returns:
+            False, unless it trains one.
+        """
+        return False
 
     @property
     def prefix(self) -> str:

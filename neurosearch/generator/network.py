@@ -17,10 +17,16 @@ from neurosearch.generator.foreign_decoder import ForeignDecoder
 from neurosearch.generator.trie import Trie
 from neurosearch.nn.pretrained import WHOLE, model_source
 from neurosearch.nn.taken import taken
-from neurosearch.nn.text_encoder import Batch, TextTower, load_tokenizer, packed, padded
+from neurosearch.nn.text_encoder import (
+    Batch,
+    TextTower,
+    check_vocabulary,
+    load_tokenizer,
+    packed,
+    padded,
+)
 from neurosearch.nn.tokens import Tokens, batches_by_budget
 
-T5_KINDS = ("t5", "mt5")  # whose decoders are one
 NO_SEQ2SEQ = "no sequence-to-sequence model that codes can be given to"
 
 
@@ -212,4 +218,6 @@ def pretrained_seq2seq(model: str) -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if not config.is_encoder_decoder or not hasattr(config, "d_model"):
             raise InputError(f"generator.model={model!r} is {config.model_type}: {NO_SEQ2SEQ}")
-        return AutoModelForSeq2SeqLM.from_pretrained(source, **WHOLE), load_tokenizer(source)
+        tokenizer = load_tokenizer(source)
+        check_vocabulary(tokenizer, config, source)
+        return AutoModelForSeq2SeqLM.from_pretrained(source, **WHOLE), tokenizer

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from neurosearch.core.digests import content
 from neurosearch.generator.base import Generator
 from neurosearch.generator.decoder_config import Shape
 from neurosearch.nn.pretrained import local_folder, read_json, refuse_longer, weights_digest
 from neurosearch.training.schedule import Schedule
+
+KINDS = ("t5", "mt5")  # whose decoders are one
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,14 @@ class T5(Generator):
         default_factory=lambda: Schedule(epochs=12, lr=3e-4, warmup=0.05, patience=0)
     )
 
-    is_t5: ClassVar[bool] = True
+    @property
+    def is_t5(self) -> bool:
+        folder = local_folder(self.model)
+        config = None if folder is None else folder / "config.json"
+        # Of a model on the hub it is known once it is loaded.
+        if config is None or not config.exists():
+            return True
+        return read_json(config).get("model_type") in KINDS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -35,7 +44,7 @@ class T5(Generator):
         if config is not None and config.exists():
             facts = read_json(config)
             kind = str(facts.get("model_type"))
-            if kind not in ("t5", "mt5") and not facts.get("is_encoder_decoder"):
+            if kind not in KINDS and not facts.get("is_encoder_decoder"):
                 raise self.error("model", f"is {self.model!r}, a {kind}, which does not write")
 
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
@@ -43,19 +52,14 @@ class T5(Generator):
 
         from neurosearch.generator.decoder import CodeDecoder, take_t5
         from neurosearch.generator.foreign_decoder import ForeignDecoder
-        from neurosearch.generator.network import (
-            T5_KINDS,
-            CodeModel,
-            Seq2SeqReader,
-            pretrained_seq2seq,
-        )
+        from neurosearch.generator.network import CodeModel, Seq2SeqReader, pretrained_seq2seq
 
         t5, tokenizer = pretrained_seq2seq(self.model)
         config = t5.config
         most = getattr(config, "max_position_embeddings", None)
         refuse_longer(most, "generator.max_length", self.max_length)
         reader = Seq2SeqReader(t5.get_encoder(), tokenizer)
-        if config.model_type not in T5_KINDS:
+        if config.model_type not in KINDS:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.schedule.seed)
                 start = config.decoder_start_token_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from neurosearch.core.digests import content
 from neurosearch.generator.base import Generator
@@ -20,7 +20,9 @@ class ScratchT5(Generator):
     shape: Shape = field(default_factory=lambda: Shape(width=256, heads=4, layers=4))
     reader_rate: float = 1.0
 
-    is_t5: ClassVar[bool] = True
+    @property
+    def is_t5(self) -> bool:
+        return True
 
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
         from neurosearch.nn.pretrained import model_source

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neurosearch.core.errors import InputError, first_line
+from neurosearch.nn.pretrained import check_weights
 from neurosearch.nn.sentence_folder import ADAPTER
 
 SCALE = 2  # of an update, times its rank: LoRA's alpha
@@ -26,6 +27,7 @@ def merged(network: Any, folder: Path) -> Any:
     peft, path = _peft(str(folder)), folder / "adapter_model.safetensors"
     if not path.is_file():
         raise InputError(f"{path}: no such file; {ADAPTER} is there")
+    check_weights(folder)
     try:
         wrapped = peft.PeftModel.from_pretrained(network, str(folder))
         with safe_open(path, framework="pt") as stored:

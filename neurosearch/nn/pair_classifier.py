@@ -40,7 +40,8 @@ def load_pair_scorer(recipe: Any, runtime: Runtime) -> PairClassifier | ForeignP
     if architecture.endswith("ForSequenceClassification") and plain:
         return PairClassifier(recipe, folder, config, runtime)
     classifies = architecture.endswith("ForSequenceClassification")
-    if not classifies and not (modules and _gives_scores(folder, modules[-1])):
+    says_yes = architecture.endswith("ForCausalLM") and not modules
+    if not classifies and not says_yes and not (modules and _gives_scores(folder, modules[-1])):
         raise InputError(
             f"{KEY}={recipe.model!r}: {architecture} scores no pairs of texts "
             "(a model for sequence classification, or a CrossEncoder, is needed)"

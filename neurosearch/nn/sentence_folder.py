@@ -160,6 +160,10 @@ def refuse_other_kinds(folder: Path, key: str = "encoder.model") -> None:
         raise InputError(f"{key}: {folder} is a {kind}, no sentence encoder")
     if "HF_ColBERT" in names:
         raise InputError(f"{key}: {folder} is a ColBERT, no sentence encoder")
+    pairs = [name for name in names if name.endswith("ForSequenceClassification")]
+    if pairs and not (folder / "modules.json").is_file():
+        hint = "it scores pairs (reranker=published)"
+        raise InputError(f"{key}: {folder} is a {pairs[0]}, no sentence encoder; {hint}")
 
 
 def prompts_of(model: str, key: str = "encoder.model") -> tuple[str, str]:

@@ -28,7 +28,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging
 
-from neurosearch.core.errors import InputError
+from neurosearch.core.errors import InputError, first_line
 from neurosearch.core.runtime import Runtime
 from neurosearch.nn.adapters import merged
 from neurosearch.nn.pooling import load_layers, pool, pool_packed, pools_packed
@@ -224,6 +224,8 @@ def load_pretrained(model: str, key: str = "encoder.model") -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if getattr(config, "is_encoder_decoder", False):
             raise InputError(f"{key}={model!r}: a {config.model_type} reads and writes: no encoder")
+        if not hasattr(config, "hidden_size"):
+            raise InputError(f"{key}={model!r}: a {config.model_type}, no encoder of texts alone")
         if hasattr(config, "attention_probs_dropout_prob"):
             config.attention_probs_dropout_prob = 0.0
         known = _network(source, config)
@@ -291,7 +293,10 @@ def load_tokenizer(source: str) -> Any:
     # What a tokenizer adds is in its own file, unless its config says otherwise.
     added = config.exists() and re.search(r'"add_(bos|eos)_token"', config.read_text("utf-8"))
     if file.exists() and not added:
-        tokenizer = Tokenizer.from_file(str(file))
+        try:
+            tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # of its own kind, which is a plain Exception
+            raise InputError(f"{file}: can't be read ({first_line(error)})") from None
     else:
         slow = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         tokenizer = slow.backend_tokenizer

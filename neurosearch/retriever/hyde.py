@@ -59,7 +59,7 @@ class Hyde(Dense):
         if not self.encoder.reads_words:
             raise self.error("encoder", "reads no words, so nothing can be written for it")
 
-    def prompts(self, texts: Sequence[str]) -> list[str]:
+    def _prompts(self, texts: Sequence[str]) -> list[str]:
         """What the writer reads, for processed queries."""
         return [self.prompt.replace("{query}", text) for text in texts]
 
@@ -101,7 +101,7 @@ class _Live:
         recipe = self.recipe
         failures = 0.0 if is_live else FAILURES
         written = recipe.writer.write(
-            recipe.prompts(texts), self.runtime, recipe.samples, failures, is_live
+            recipe._prompts(texts), self.runtime, recipe.samples, failures, is_live
         )
         lines = [[" ".join(text.split()) for text in own] for own in written]
         distinct = sorted({text for own in lines for text in own if text})

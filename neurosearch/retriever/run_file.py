@@ -12,6 +12,7 @@ import polars as pl
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.digests import content, content_digest
 from neurosearch.core.errors import InputError
+from neurosearch.core.machine import log
 from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
@@ -31,6 +32,11 @@ class RunFile(Retriever):
 
     path: str = content(content_digest)
     name: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if Path(self.path).is_dir():
+            raise self.error("path", f"is a folder: {self.path}")
 
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         return FileRun(request.view(data), request, self)
@@ -57,6 +63,12 @@ class FileRun(RunArtifact):
             product, query = strange[0, "product_id"], strange[0, "query_id"]
             raise InputError(f"{path}: query {query!r} has {product!r}, which is no product")
         kept = run.frame
+        answered = kept["query_id"].n_unique()
+        if not answered:
+            raise InputError(f"{path}: no lists")
+        if answered < len(queries):
+            counts = f"{answered} of {len(queries)} queries of the {queries.split} split"
+            log.warning("%s: lists for %s; the others count as empty ones", path, counts)
         if self.request.pool == "judged":
             pool = data.pool(queries.split)
             kept = kept.join(pool, on=["query_id", "product_id"], how="semi")
@@ -88,7 +100,10 @@ def read_run(path: Path, queries: Queries) -> Run:
         ours = dict(zip(RANX, ("query_id", "product_id", "score"), strict=True))
         run = _checked(path, frame.select(RANX).rename(ours), queries)
     else:
-        run = Run.load_trec(path, queries)
+        try:
+            run = Run.load_trec(path, queries)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
     again = run.frame.filter(~pl.struct("query_id", "product_id").is_first_distinct())
     if again.height:
         raise InputError(f"{path}: query {again[0, 0]!r} has {again[0, 1]!r} twice")
@@ -103,6 +118,8 @@ def _from_json(path: Path) -> pl.DataFrame:
             for query, scores in lists.items()
             for product, score in scores.items()
         ]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         message = "{query id: {product id: score}}"
         raise InputError(f"{path}: not JSON of the shape {message} ({error})") from None

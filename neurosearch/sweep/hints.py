@@ -21,6 +21,10 @@ def plain(message: str, words: Sequence[str]) -> str:
     key = re.search(r"Could not override '([^']+)'", message)
     if key:
         return _unknown_key(key.group(1), words)
+    searched = re.search(r"Could not find 'query/([^']*)'", message)
+    if searched and "task=search" in words:
+        typed = searched.group(1)
+        return f"query={typed}: query is how queries are processed; say task.text={typed!r}"
     choice = re.search(r"Could not find '([\w/@.]+)'", message)
     if choice and "Available options" in message:
         group, _, typed = choice.group(1).partition("/")
@@ -47,6 +51,11 @@ def _unknown_key(key: str, words: Sequence[str]) -> str:
     except Exception:  # another override is wrong as well
         return f"{key}: there is no such key"
     if not isinstance(node, DictConfig):
+        _, at, place = key.partition("@")
+        if at:  # a part, where the system that is composed has none
+            holders = (word for word in words if re.match(r"retriever=|tokenizer=", word))
+            holder = next(holders, "this system")
+            return f"{key}: {holder} has no {place.rpartition('.')[2]} there to replace"
         return f"{key}: {parent} holds no keys"
     known = [str(k) for k in node if not str(k).startswith("_")]
     target = str(node.get("_target_", "")).rpartition(".")[2]

@@ -10,6 +10,7 @@ where a job measured this very system.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.exportable import Exportable
 from neurosearch.core.machine import git_commit, log
 from neurosearch.core.store import write_whole
+from neurosearch.nn.pretrained import local_folder
 from neurosearch.report import markdown
 from neurosearch.report.table import make_tables
 from neurosearch.task.base import RECORD, Job, Task, build
@@ -104,6 +106,8 @@ def _card(job: Job, part: Exportable, address: str) -> str:
     recipe = masked(OmegaConf.to_yaml(config, resolve=True))
     data = f"{job.data.label()}{' (simulated)' if job.data.simulated else ''}"
     lines = ["---", f"library_name: {part.library}"]
+    licence = _licence_of(part.base) if part.base else ""
+    lines += [f"license: {licence}"] if licence else []
     is_folder = bool(part.base) and Path(part.base).expanduser().is_dir()  # nobody else has it
     lines += [f"base_model: {part.base.partition('@')[0]}"] if part.base and not is_folder else []
     lines += [
@@ -114,7 +118,8 @@ def _card(job: Job, part: Exportable, address: str) -> str:
         f"Made of {data} by NeuroSearch (commit {git_commit() or 'unknown'}).",
     ]
     base = Path(part.base).name if is_folder else part.base
-    lines += [f"The licence of the base model, `{base}`, applies."] if part.base else []
+    named = f" ({licence})" if licence else ""
+    lines += [f"The licence of the base model, `{base}`, applies{named}."] if part.base else []
     lines += ["", "```python", *part.example, "```", ""]
     lines += [part.note, ""] if part.note else []
     lines += [
@@ -136,6 +141,15 @@ def _card(job: Job, part: Exportable, address: str) -> str:
         (table,) = make_tables([record], "")
         lines.append(markdown.write(table, build(job.config, "report").columns))
     return "\n".join(lines) + "\n"
+
+
+def _licence_of(model: str) -> str:
+    """What the model card in a model's folder names; empty where it names none."""
+    folder = local_folder(model)
+    card = None if folder is None else folder / "README.md"
+    text = card.read_text("utf-8", errors="replace") if card and card.is_file() else ""
+    named = re.search(r"^license:[ \t]*(\S+)$", text, flags=re.M)
+    return named.group(1) if named else ""
 
 
 def _recorded(job: Job) -> dict[str, Any] | None:

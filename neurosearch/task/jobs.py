@@ -72,7 +72,11 @@ def check_jobs(hydra: DictConfig, folder: Path) -> None:
     faults: dict[str, None] = {}
     seen: set[tuple[str, ...]] = set()
     built: dict[tuple[str, ...], set[str]] = {}
+    whole: set[tuple[str, ...]] = set()
     for number, overrides in enumerate(combinations(hydra)):
+        if tuple(overrides) in whole:
+            faults[f"the sweep has the job of {' '.join(overrides)} twice"] = None
+        whole.add(tuple(overrides))
         if _again(overrides, seen):
             continue
         try:
@@ -126,6 +130,14 @@ def check_overrides(hydra: DictConfig) -> None:
         added = re.match(r"\++(\w+)", override)
         if added and added.group(1) not in ROOTS:
             raise InputError(f"{override} changes nothing: no part reads {added.group(1)}")
+    typed = [str(o).partition("=") for o in hydra.overrides.task]
+    keys = [key for key, _, _ in typed]
+    again = next((key for key in keys if keys.count(key) > 1), None)
+    if again is not None:
+        raise InputError(f"{again} is given twice")
+    empty = next((key for key, _, value in typed if value.strip() == "{}"), None)
+    if empty is not None:
+        raise InputError(f"{empty}={{}} changes nothing: what is there stays; ~{empty} removes it")
     others = set().union(*(groups for kind, groups in READS.items() if kind != task))
     for override in hydra.overrides.task:
         if override.startswith("~"):

@@ -110,6 +110,8 @@ def fit(module: TrainingModule, folder: Path, runtime: Runtime) -> dict[str, Any
         message = f"the loss went from {losses[0]:.4f} to {losses[-1]:.4f}"
         runtime.say(f"overfitting one batch: {message}")
     facts = {"steps": int(trainer.global_step), "planned steps": steps, "resumed at": start}
+    if processes > 1:  # each draws its own dropout: another draw, as of another seed
+        facts["processes"] = processes
     return {**facts, f"best {monitor}": progress.best, "steps a second": progress.pace.rate}
 
 

@@ -74,7 +74,7 @@ def test_damaged_adapters_are_one_line(adapter: Path, tmp_path: Path, runtime: R
     folder = broken("torn")
     raw = (folder / "adapter_model.safetensors").read_bytes()
     (folder / "adapter_model.safetensors").write_bytes(raw[: len(raw) // 2])
-    with pytest.raises(InputError, match="the adapter does not fit") as caught:
+    with pytest.raises(InputError, match=r"adapter_model\.safetensors: can't be read") as caught:
         Sentence(model=str(folder)).live(runtime)
     assert "\n" not in str(caught.value)
     folder = broken("other")  # of a network whose layers have other names

@@ -75,3 +75,32 @@ def test_a_bad_file_is_named(
     path.write_text(content.format(query=bm25[0, "query_id"], product=bm25[0, "product_id"]))
     with pytest.raises(InputError, match=message):
         shop_runtime.get(RunFile(str(path)).run(shop, ask(depth=50)))
+
+
+@pytest.mark.parametrize(
+    "name, raw, message",
+    [
+        ("empty.trec", b"", "no lists"),
+        ("empty.json", b"{}", "no lists"),
+        ("latin.trec", b"q\xe9 Q0 d 1 1 t\n", "not UTF-8 .* at byte 1"),
+        ("latin.json", b'{"q\xe9": {}}', "not UTF-8 .* at byte 3"),
+    ],
+)
+def test_an_empty_or_foreign_file_is_one_line(
+    name: str, raw: bytes, message: str, shop, shop_runtime: Runtime, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(raw)
+    with pytest.raises(InputError, match=rf"{name}: {message}"):
+        shop_runtime.get(RunFile(str(tmp_path / name)).run(shop, ask()))
+    with pytest.raises(InputError, match="is a folder"):
+        RunFile(str(tmp_path))
+
+
+def test_queries_without_a_list_are_said(
+    shop, shop_runtime: Runtime, tmp_path: Path, caplog
+) -> None:
+    queries = shop_runtime.get(shop).queries("test").ids
+    product = shop_runtime.get(shop).catalogue.ids[0]
+    (tmp_path / "few.trec").write_text(f"{queries[0]} Q0 {product} 1 2.5 t\n")
+    shop_runtime.get(RunFile(str(tmp_path / "few.trec")).run(shop, ask()))
+    assert f"lists for 1 of {len(queries)} queries of the test split" in caplog.text

@@ -10,6 +10,7 @@ from hydra import initialize_config_module
 
 from neurosearch.core.errors import InputError
 from neurosearch.sweep.checks import preflight, study_of
+from tests import commands
 from tests.test_app import run
 from tests.test_conf import composed
 
@@ -80,3 +81,21 @@ def test_a_key_that_nothing_reads_is_refused(tmp_path: Path) -> None:
     assert done.stderr == "error: +foo=1 changes nothing: no part reads foo\n"
     done = run(tmp_path, "~evaluation", "retriever=random", "debug=tiny")
     assert done.returncode == 1 and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["-m", "retriever=bm25,bm25"], "the sweep has the job of retriever=bm25 debug=tiny twice"),
+        (["retriever=bm25", "retriever.k1=1", "retriever.k1=2"], "retriever.k1 is given twice"),
+        (["retriever=hybrid", "retriever.members={}"], "retriever.members={} changes nothing"),
+        (["retriever=bm25", "encoder@retriever.encoder=hashing"], "retriever=bm25 has no encoder"),
+        (["task=search", "query=red mixer"], "say task.text='red mixer'"),
+        (["retriever", "bm25"], "retriever: an override is a key and its value"),
+    ],
+)
+def test_what_changes_nothing_is_one_line(words: list[str], message: str, tmp_path: Path) -> None:
+    done = commands.run([*words, "debug=tiny"], {"NEUROSEARCH_OUTPUTS": str(tmp_path)})
+    assert done.returncode == 1 and message in done.stderr, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert {path.name for path in tmp_path.glob("artifacts/*")} <= {"data"}
