@@ -52,6 +52,7 @@ _PUBLIC = {
     "neurosearch.query.chain": ("Chain",),
     "neurosearch.query.none": ("NoProcessing",),
     "neurosearch.query.normalize": ("Normalize",),
+    "neurosearch.query.rewrite": ("Rewrite",),
     "neurosearch.query.spelling": ("Spelling",),
     "neurosearch.query.stopwords": ("Stopwords",),
     "neurosearch.query.synonyms": ("Synonyms",),
