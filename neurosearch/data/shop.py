@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
+from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.data import base
@@ -33,6 +34,9 @@ class Shop(base.Data):
     Attributes:
         seed: of the shop itself; a sweep over the root's seed must not change the data.
         n_products: 500 to 10 million; the first products don't depend on it.
+        typos: share of the queries that get a slip of the keys besides those that have one.
+        synonyms: share of a query's words that are replaced by one that no product has, where the
+            world knows one.
         images: draw pictures (a third of a millisecond each), of products and for queries.
     """
 
@@ -42,6 +46,8 @@ class Shop(base.Data):
     n_products: int = 2000
     n_queries: int = 400
     n_sessions: int = 2000
+    typos: float = setting(0.0, least=0, most=1)
+    synonyms: float = setting(0.0, least=0, most=1)
     images: bool = True
 
     def tables(self, runtime: Runtime) -> base.Tables:
@@ -53,6 +59,8 @@ class Shop(base.Data):
         parts = [products.draw_codes(world, self.seed, n, size) for n, _, size in self._chunks()]
         codes = Codes.concatenate(parts)
         frame, intents = queries.draw_queries(world, codes, self.seed, self.n_queries)
+        if self.typos or self.synonyms:
+            frame = queries.disturbed(world, frame, self.seed, self.typos, self.synonyms)
         order = np.argsort(codes.type, kind="stable")
         bounds = np.searchsorted(codes.type[order], np.arange(len(world.types) + 1))
         by_type = [order[a:b] for a, b in itertools.pairwise(bounds)]

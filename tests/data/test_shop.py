@@ -142,3 +142,32 @@ def test_popularity_is_heavy_tailed() -> None:
 def test_sizes_out_of_range_are_refused(runtime: Runtime, size: int) -> None:
     with pytest.raises(InputError, match=r"n_products must be 500 to 10000000"):
         runtime.get(Shop(n_products=size).dataset())
+
+
+def test_slips_and_synonyms_are_planted_in_queries_alone(runtime: Runtime) -> None:
+    plain = tables(runtime, replace(SMALL, images=False, n_queries=300))
+    slips = tables(runtime, replace(SMALL, images=False, n_queries=300, typos=0.5))
+    gaps = tables(runtime, replace(SMALL, images=False, n_queries=300, synonyms=1.0))
+    for other in (slips, gaps):
+        for name in ("products", "judgments", "behaviour"):
+            assert other[name].equals(plain[name])
+        assert other["queries"]["text"].n_unique() == other["queries"].height
+    before, after = plain["queries"], slips["queries"]
+    free = before.filter(~pl.col("typo"), pl.col("kind") != "model")["query_id"]
+    now = after.filter(pl.col("query_id").is_in(free.implode()))["typo"]
+    assert now.mean() == pytest.approx(0.5, abs=0.08)
+    changed = before["text"] != after["text"]
+    assert not changed.filter(~after["typo"] | before["typo"]).any()
+    # Every word that has a synonym, and stands in no slip or model number, became one.
+    world = build_world(SMALL.seed)
+    concepts = [each.concept for each in world.types]
+    concepts += [*world.colours, *world.materials, *world.sizes, *world.patterns]
+    known = {word.lower() for c in concepts if c.gap for word in c.words}
+    theirs = {word.lower() for c in concepts for word in c.gap}
+    reached = gaps["queries"].filter(~pl.col("typo"), pl.col("kind") != "model")
+    old = before.join(reached, on="query_id", how="semi", maintain_order="left")["text"]
+    new = reached.filter(pl.col("text") != old)
+    same = reached.filter(pl.col("text") == old)["text"]
+    kept = [text for text in same if any(f" {word} " in f" {text} " for word in known)]
+    assert new.height > 50 and len(kept) < 0.2 * reached.height  # it would be another query
+    assert all(any(f" {word} " in f" {text} " for word in theirs) for text in new["text"])

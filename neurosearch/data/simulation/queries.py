@@ -9,6 +9,7 @@ few imperfect systems and some random products, so E products stay unjudged (hol
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +76,46 @@ def draw_queries(
         ),
     )
     return frame.select("query_id", "text", "split", "kind", "typo"), intents
+
+
+def disturbed(
+    world: World, frame: pl.DataFrame, seed: int, typos: float, synonyms: float
+) -> pl.DataFrame:
+    """The queries with more words that products don't have; what is looked for stays.
+
+    Args:
+        world: whose concepts have words that no product text uses.
+        frame: of `draw_queries`.
+        seed: of the shop; the numbers are drawn apart from those of the queries.
+        typos: share of the queries without a slip, model numbers excepted, that get one.
+        synonyms: share of the words and phrases with such a synonym that are replaced by it.
+
+    Returns:
+        The frame; a text that another query has already stays as it was.
+    """
+    rng = np.random.default_rng([seed, 6])
+    groups = (world.colours, world.materials, world.sizes, world.patterns)
+    concepts = [concept for group in groups for concept in group]
+    concepts += [each.concept for each in world.types]
+    gaps = {w.lower(): c.gap for c in concepts if c.gap for w in c.words}
+    known = sorted(gaps, key=len, reverse=True)
+    phrase = re.compile(rf"\b({'|'.join(map(re.escape, known))})\b")
+
+    def other(match: re.Match[str]) -> str:
+        replaced = rng.random() < synonyms
+        return str(rng.choice(gaps[match.group()])).lower() if replaced else match.group()
+
+    seen, texts, slips = set(frame["text"]), [], []
+    for text, kind, typo in frame.select("text", "kind", "typo").iter_rows():
+        new = text if typo or kind == "model" else phrase.sub(other, text)
+        slip = bool(not typo and kind != "model" and rng.random() < typos)
+        new = _typo(new, rng) if slip else new
+        if new in seen:
+            new, slip = text, False
+        seen.add(new)
+        texts.append(new)
+        slips.append(typo or slip)
+    return frame.with_columns(text=pl.Series(texts), typo=pl.Series(slips))
 
 
 def _intent(world: World, codes: Codes, source: int, kind: str, rng: np.random.Generator) -> Intent:
