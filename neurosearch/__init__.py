@@ -56,6 +56,7 @@ _PUBLIC = {
     "neurosearch.query.spelling": ("Spelling",),
     "neurosearch.query.stopwords": ("Stopwords",),
     "neurosearch.query.synonyms": ("Synonyms",),
+    "neurosearch.query.tags": ("Tags",),
     "neurosearch.query.translations": ("Translations",),
     "neurosearch.query.words": ("Words",),
     "neurosearch.reranker.biencoder": ("BiEncoderReranker",),
