@@ -59,6 +59,9 @@ def resplit(
     names = list(splits) if splits is not None else [str(part) for part in range(folds)]
     shares = list(splits.values()) if splits is not None else [1 / folds] * folds
     groups = _groups(queries, judgments)
+    if splits is None and folds > groups.height:
+        counts = f"data.folds={folds}, but there are {groups.height} different queries"
+        raise InputError(f"{counts}: a fold would be empty")
     dealt = deal(groups["size"].to_list(), shares)
     parts = groups.select("key", part=pl.Series([names[place] for place in dealt], dtype=pl.String))
     keyed = queries.with_columns(key=_key()).join(parts, on="key", maintain_order="left")

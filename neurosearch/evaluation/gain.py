@@ -116,7 +116,8 @@ class NumericGain(Gain):
         numbers = labels.cast(pl.Float64, strict=False)
         if numbers.null_count():
             wrong = labels.filter(numbers.is_null())[0]
-            raise InputError(f"gain {self.name} needs numeric labels, not {wrong!r}")
+            hint = "of your own tables, data.grades says what a name is worth"
+            raise InputError(f"gain {self.name} needs numeric labels, not {wrong!r} ({hint})")
         if not numbers.is_finite().all():
             wrong = labels.filter(~numbers.is_finite())[0]
             raise InputError(f"gain {self.name}: the label {wrong!r} is no finite number")

@@ -80,7 +80,7 @@ def quality_against(table: Table, cost: str) -> dict[str, Any]:
         "title": f"{HEADLINE} against {cost}",
         "encoding": {
             "x": _axis("cost", f"{cost} ({scale})", type=scale),
-            "y": _axis("quality", HEADLINE, zero=False),
+            "y": _axis("quality", HEADLINE, zero=False, padding=12),
         },
         "layer": [
             {"mark": {"type": "line", "strokeDash": [4, 3]}, "transform": on_front},
