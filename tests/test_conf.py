@@ -307,3 +307,24 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "holder, place",
+    [
+        ("retriever=hyde", "retriever.writer"),
+        ("query=rewrite", "query.writer"),
+        ("reranker@retriever.reranker=llm", "retriever.reranker.writer"),
+    ],
+)
+def test_any_writer_fits_where_one_goes(holder: str, place: str, tmp_path: Path) -> None:
+    """What one writer's config has must not be left over for another."""
+    (tmp_path / "texts.jsonl").write_text("")
+    base = ["retriever=reranked"] if "reranker" in holder else []
+    for writer, more in (("template", ""), ("recorded", f"{place}.path={tmp_path}/texts.jsonl")):
+        words = [*base, holder, f"writer@{place}={writer}", *([more] if more else [])]
+        config = composed(*words, f"paths.outputs={tmp_path}")
+        part = build(config, place.split(".", maxsplit=1)[0])
+        for name in place.split(".")[1:]:
+            part = getattr(part, name)
+        assert type(part).__name__.lower() == writer
