@@ -131,10 +131,10 @@ def check_overrides(hydra: DictConfig) -> None:
         if added and added.group(1) not in ROOTS:
             raise InputError(f"{override} changes nothing: no part reads {added.group(1)}")
     typed = [str(o).partition("=") for o in hydra.overrides.task]
-    keys = [key for key, _, _ in typed]
-    again = next((key for key in keys if keys.count(key) > 1), None)
-    if again is not None:
-        raise InputError(f"{again} is given twice")
+    given: dict[str, str] = {}
+    for key, _, value in typed:
+        if given.setdefault(key, value) != value:
+            raise InputError(f"{key} is given twice, as {given[key]} and as {value}")
     empty = next((key for key, _, value in typed if value.strip() == "{}"), None)
     if empty is not None:
         raise InputError(f"{empty}={{}} changes nothing: what is there stays; ~{empty} removes it")

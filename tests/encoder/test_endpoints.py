@@ -140,7 +140,7 @@ def test_a_busy_service_is_tried_again(service: Any, runtime: Runtime) -> None:
         (b"<html>", "Expecting value"),
         (b'{"error": "no such model"}', "no embeddings came back"),
         (b'{"data": []}', "no embeddings came back"),
-        (b'{"data": [{"index": 0, "embedding": [1, NaN, 2]}]}', "1 texts gave numbers"),
+        (b'{"data": [{"index": 0, "embedding": [1, NaN, 2]}]}', "that is not finite"),
         (b'{"data": [{"index": 0, "embedding": "x"}]}', "no embeddings came back"),
     ],
 )
