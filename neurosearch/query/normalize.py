@@ -46,7 +46,7 @@ class Normalize(QueryProcessor):
 
     def _one(self, text: str) -> str:
         result = _TRADEMARKS.sub("", text)
-        result = fold(result.lower())
+        result = fold(fold(result).lower())  # folding may give capitals: ㍱ is hPa
         if self.units:
             for pattern, spelling in (*_MARKS, *_PATTERNS):
                 result = pattern.sub(spelling, result)

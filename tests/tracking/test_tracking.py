@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,16 @@ def records_of(file: Path) -> Iterator[Any]:
             yield record
 
 
+def finished(file: Path) -> list[Any]:
+    """The records of a run that has ended: W&B's own process may still be writing them."""
+    for _ in range(100):
+        records = list(records_of(file))
+        if records and records[-1].WhichOneof("record_type") == "exit":
+            return records
+        time.sleep(0.2)
+    raise AssertionError(f"{file} has no end")
+
+
 def test_wandb_offline_runs_are_grouped_and_readable(tmp_path: Path) -> None:
     done = run(tmp_path, "-m", *BM25, "tracking=wandb", "retriever.k1=0.6,1.2")
     assert done.returncode == 0, done.stderr
@@ -62,7 +73,7 @@ def test_wandb_offline_runs_are_grouped_and_readable(tmp_path: Path) -> None:
     groups, names, types, summaries, artifacts, configs = set(), [], [], {}, set(), set()
     for file in files:
         kinds = set()
-        for record in records_of(file):
+        for record in finished(file):
             kind = record.WhichOneof("record_type")
             kinds.add(kind)
             if kind == "run":
@@ -105,7 +116,7 @@ def test_curves_of_trainings_go_to_wandb(tmp_path: Path) -> None:
         tracker.artifacts([{**event, "seconds": 1.0, "bytes": 2}], tmp_path)
     (file,) = (tmp_path / "wandb").rglob("*.wandb")
     points = []
-    for record in records_of(file):
+    for record in finished(file):
         if record.WhichOneof("record_type") == "history":
             items = record.history.item
             points.append({i.key or i.nested_key[0]: json.loads(i.value_json) for i in items})
