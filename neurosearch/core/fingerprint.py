@@ -347,7 +347,9 @@ def _compiled(module: str, name: str) -> tuple[str, list[tuple[str, str]]]:
     space = vars(sys.modules.get(module, ModuleType(module)))
     value = space.get(name)
     codes: list[CodeType] = []
+    used: list[tuple[str, str]] = []
     if isinstance(value, type):
+        used += [(base.__module__, base.__name__) for base in value.__bases__]
         for member in vars(value).values():
             function = getattr(member, "__func__", getattr(member, "fget", member))
             if isinstance(function, FunctionType) and not function.__name__.startswith("__"):
@@ -357,14 +359,15 @@ def _compiled(module: str, name: str) -> tuple[str, list[tuple[str, str]]]:
     elif isinstance(value, bool | int | float | str | tuple):
         return repr(value), []
     texts: list[str] = []
-    used: list[tuple[str, str]] = []
     while codes:
         code = codes.pop()
         nested = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
         codes += nested
         constants = [c for c in code.co_consts if c not in nested and c != _doc_of(code)]
         texts.append(f"{code.co_qualname} {code.co_code.hex()} {constants!r} {code.co_names}")
-        used += [(module, other) for other in code.co_names if _is_own(space.get(other), module)]
+        used += [
+            _place_of(space[other], module, other) for other in code.co_names if other in space
+        ]
     return "\n".join(sorted(texts)), used
 
 
@@ -374,9 +377,11 @@ def _doc_of(code: CodeType) -> Any:
     return first if isinstance(first, str) else None
 
 
-def _is_own(value: Any, module: str) -> bool:
-    constant = isinstance(value, bool | int | float | str | tuple)
-    return constant or getattr(value, "__module__", None) == module
+def _place_of(value: Any, module: str, name: str) -> tuple[str, str]:
+    """Where a value that a notebook calls `name` is defined: there, or in what it imported."""
+    if isinstance(value, type | FunctionType):
+        return value.__module__, value.__name__
+    return module, name
 
 
 def _stripped(statement: ast.stmt) -> ast.stmt:

@@ -219,7 +219,10 @@ FACTOR = 2
 def helper(x):
     """Doc."""
     return FACTOR * x
-class Mine:
+class Base:
+    def more(self):
+        return "base"
+class Mine(Base):
     def work(self, xs):
         """Doc."""
         return [helper(x) for x in xs]
@@ -232,7 +235,12 @@ print(code_digest(Mine))
 
     before = digest(source)
     assert digest(source.replace('"""Doc."""', '"""Better docs."""')) == before
-    for old, new in (("FACTOR = 2", "FACTOR = 3"), ("* x", "+ x"), ("[helper(x)", "[helper(-x)")):
+    for old, new in (
+        ("FACTOR = 2", "FACTOR = 3"),
+        ("* x", "+ x"),
+        ("[helper(x)", "[helper(-x)"),
+        ('"base"', '"other"'),
+    ):
         assert digest(source.replace(old, new)) != before, new
 
 
