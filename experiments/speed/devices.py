@@ -36,6 +36,7 @@ from neurosearch.task.base import build
 from neurosearch.training.curves import curves_of
 
 COPIES = {"cuda": 16, "cpu": 1}  # of the catalogue: a GPU encodes one in less than a second
+KEYS = ("case", "precision", "processes", "batch", "hardware")  # of a line
 STEPS = {"cuda": 60, "cpu": 6}
 BATCHES = {"cuda": (4096, 1024, 128, 4096), "cpu": (64, 32, 4, 64)}  # of the trainings below
 DENSE = ["retriever=dense", "encoder@retriever.encoder=biencoder"]
@@ -65,12 +66,9 @@ class Line:
     dev: float | None = None
 
 
-def write(lines: list[Line]) -> None:
-    """The lines into results/devices.csv, in place of earlier ones of their cases and hardware."""
-    path = Path(__file__).parent / "results" / "devices.csv"
-    where = {"hardware": hardware(), "commit": git_commit()}
-    rows = [{**asdict(line), **where} for line in lines]
-    keys = ("case", "precision", "processes", "batch", "hardware")
+def write(name: str, keys: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    """The rows into results/<name>, in place of earlier ones that are equal in `keys`."""
+    path = Path(__file__).parent / "results" / name
     measured = {tuple(str(row[key]) for key in keys) for row in rows}
     if path.exists():
         with path.open(newline="") as handle:
@@ -178,7 +176,8 @@ def report(
             line.loss = round(difference(first[1], curves, "loss"), 5)
             line.dev = round(difference(first[1], curves, "dev nDCG@10"), 5)
         print(line, flush=True)
-        write([line])
+        where = {"hardware": hardware(), "commit": git_commit()}
+        write("devices.csv", KEYS, [{**asdict(line), **where}])
 
 
 def main() -> None:

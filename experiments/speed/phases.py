@@ -12,7 +12,6 @@ others were shared perfectly.
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 import sys
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from devices import steady, trainings
+from devices import steady, trainings, write
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, open_dict
 
@@ -35,6 +34,7 @@ from neurosearch.core.machine import git_commit, hardware
 from neurosearch.core.runtime import Runtime
 from neurosearch.task.base import build
 
+KEYS = ("case", "processes", "batch", "hardware")  # of a training's rows
 WARM = 5  # steps that are not counted
 CASES = ("bi-encoder", "colbert", "cross-encoder")
 
@@ -129,21 +129,6 @@ class Profiled(Artifact[Any]):
         return facts
 
 
-def write(rows: list[dict[str, Any]]) -> None:
-    """The rows into results/phases.csv, in place of earlier ones of their case and hardware."""
-    path = Path(__file__).parent / "results" / "phases.csv"
-    keys = ("case", "processes", "batch", "hardware")
-    measured = {tuple(str(row[key]) for key in keys) for row in rows}
-    if path.exists():
-        with path.open(newline="", encoding="utf-8") as handle:
-            there = list(csv.DictReader(handle))
-        rows = [row for row in there if tuple(row[key] for key in keys) not in measured] + rows
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        table = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-
-
 def report(
     name: str, counts: list[int], runtime: Runtime, training: Artifact[Any], batch: int
 ) -> None:
@@ -168,7 +153,7 @@ def report(
             row = {"case": name, "processes": processes, "batch": batch, "phase": phase}
             rows.append({**row, "ms": round(each, 2), "gain": gain, "ideal": limit, **where})
             print(rows[-1], flush=True)
-        write(rows)
+        write("phases.csv", KEYS, rows)
 
 
 def main() -> None:

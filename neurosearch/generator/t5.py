@@ -30,22 +30,23 @@ class T5(Generator):
 
     @property
     def is_t5(self) -> bool:
-        folder = local_folder(self.model)
-        config = None if folder is None else folder / "config.json"
         # Of a model on the hub it is known once it is loaded.
-        if config is None or not config.exists():
-            return True
-        return read_json(config).get("model_type") in KINDS
+        facts = self._facts()
+        return facts is None or facts.get("model_type") in KINDS
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        folder = local_folder(self.model)
-        config = None if folder is None else folder / "config.json"
-        if config is not None and config.exists():
-            facts = read_json(config)
+        facts = self._facts()
+        if facts is not None:
             kind = str(facts.get("model_type"))
             if kind not in KINDS and not facts.get("is_encoder_decoder"):
                 raise self.error("model", f"is {self.model!r}, a {kind}, which does not write")
+
+    def _facts(self) -> dict[str, Any] | None:
+        """The config of a local model; None where there is none."""
+        folder = local_folder(self.model)
+        config = None if folder is None else folder / "config.json"
+        return read_json(config) if config and config.exists() else None
 
     def network(self, sizes: tuple[int, ...], pretrained: Path | None) -> Any:
         import torch

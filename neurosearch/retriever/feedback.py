@@ -23,16 +23,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import polars as pl
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.query import Reader
 from neurosearch.core.retrieval import RetrievalRequest, RunArtifact, Searcher
-from neurosearch.core.run import Run
+from neurosearch.core.run import Run, numbered_pairs
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.types import TEXT_FIELDS, Dataset, places_of
+from neurosearch.core.types import TEXT_FIELDS, Dataset
 from neurosearch.query.analyzer import Analyzer, Tokenizer
 from neurosearch.query.lexical import Words, weighted
 from neurosearch.retriever import bm25
@@ -200,17 +199,15 @@ class FeedbackRun(RunArtifact):
         data, vectors = runtime.get(self.data), runtime.get(self.vectors)
         queries = self.request.queries(data)
         typed = bm25.looked_up(self.recipe.analyzer, self.request, queries, runtime)
-        ids = places_of(data.catalogue.ids, "product_id", "row")
-        frame = runtime.get(self.first).frame.filter(pl.col("rank") <= self.recipe.documents)
-        frame = frame.join(ids, on="product_id", maintain_order="left")
+        first = numbered_pairs(runtime.get(self.first), queries.ids, data.catalogue.ids)
         lists = {
-            query: (part["row"].to_numpy().astype(np.int64), part["score"].to_numpy())
-            for (query,), part in frame.group_by("query_id")
+            query: (part["row"].to_numpy(), part["score"].to_numpy())
+            for (query,), part in first.group_by("query", maintain_order=True)
         }
         nothing = np.empty(0, np.int64), np.empty(0)
         words = [
             vectors.fed_back(self.recipe, own, *lists.get(query, nothing))
-            for query, own in zip(queries.ids, typed, strict=True)
+            for query, own in enumerate(typed)
         ]
         return bm25.search(self.recipe, self.indexes, data, self.request, runtime, words)
 

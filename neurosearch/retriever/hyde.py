@@ -72,27 +72,25 @@ class Hyde(Dense):
         self, data: Artifact[Dataset], request: RetrievalRequest, runtime: Runtime
     ) -> Iterator[Searcher]:
         index = runtime.get(self._index(data)).on(runtime)
-        live = _Live.of(self, data, runtime)
-        identity = self.encoder.identity(data)
-        yield _HydeSearcher(live, index, identity, request.query.reader(runtime))
+        encoder, query = self.encoder.loaded(runtime, data), request.query.reader(runtime)
+        written = _Written.of(self, data, runtime)
+        yield _HydeSearcher(self.encoder.identity(data), encoder, written, index, query)
 
     def label(self) -> str:
         return f"{super().label()} + HyDE ({self.writer.label()}, {self.samples} texts)"
 
 
 @dataclass(frozen=True)
-class _Live:
-    """The encoder, loaded for either side: one that reads products does so from then on."""
+class _Written:
+    """What is written for queries. It has an encoder of its own, which reads products."""
 
     recipe: Hyde
-    queries: LiveEncoder
     products: LiveEncoder
     runtime: Runtime
 
     @classmethod
-    def of(cls, recipe: Hyde, data: Artifact[Dataset], runtime: Runtime) -> _Live:
-        queries, products = (recipe.encoder.loaded(runtime, data) for _ in range(2))
-        return cls(recipe, queries, products.for_products(), runtime)
+    def of(cls, recipe: Hyde, data: Artifact[Dataset], runtime: Runtime) -> _Written:
+        return cls(recipe, recipe.encoder.loaded(runtime, data).for_products(), runtime)
 
     def moved(
         self, vectors: np.ndarray, texts: Sequence[str], is_live: bool
@@ -135,8 +133,8 @@ class WrittenQueries(Artifact[Embeddings]):
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         queries = runtime.get(self.queries)
         texts = self.request.processed(runtime.get(self.view), runtime).texts
-        live = _Live.of(self.recipe, self.data, runtime)
-        vectors, empty = live.moved(np.asarray(queries.vectors), texts, False)
+        written = _Written.of(self.recipe, self.data, runtime)
+        vectors, empty = written.moved(np.asarray(queries.vectors), texts, False)
         np.save(folder / "vectors.npy", vectors)
         (folder / "embeddings.json").write_text(json.dumps({"encoder": queries.encoder}), "utf-8")
         return {"queries": len(vectors), "empty texts": empty}
@@ -147,13 +145,13 @@ class WrittenQueries(Artifact[Embeddings]):
 
 @dataclass(frozen=True)
 class _HydeSearcher:
-    live: _Live
-    index: LiveIndex
     identity: str
+    encoder: LiveEncoder
+    written: _Written
+    index: LiveIndex
     query: Reader
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         read = self.query.texts(texts)
-        vectors = np.asarray(self.live.queries.encode(read), dtype=np.float32)
-        moved, _ = self.live.moved(vectors, read, True)
+        moved, _ = self.written.moved(self.encoder.encode(read), read, True)
         return self.index.search(Embeddings(moved, self.identity), k)

@@ -119,9 +119,9 @@ class KeptWriter(Writer):
         failures: float = 0.0,
         is_live: bool = False,
     ) -> list[list[str]]:
-        answers = self._answers(runtime)
+        answers, name = self._answers(runtime), self._name()
         questions = {
-            key_of(self._name(), prompt, str(sample)): (prompt, sample)
+            key_of(name, prompt, str(sample)): (prompt, sample)
             for prompt in prompts
             for sample in range(samples)
         }
