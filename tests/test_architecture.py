@@ -11,7 +11,8 @@ PACKAGE = ROOT / "neurosearch"
 LAYERS = (
     ("core",),
     ("data", "evaluation", "nn", "loss", "collisions"),
-    ("training", "negatives", "fusion", "writer"),
+    ("training", "negatives", "fusion"),
+    ("writer",),
     ("query",),
     ("encoder", "index"),
     ("tokenizer",),

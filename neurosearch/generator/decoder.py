@@ -13,75 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, gelu, relu, scaled_dot_product_attention
+from torch.nn.functional import dropout
 
 from neurosearch.generator.decoder_config import Shape
-
-
-class Norm(nn.Module):
-    """Root mean square normalisation, as T5's."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        scaled: Tensor = nn.functional.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), 1e-6)
-        return scaled
-
-
-class Attention(nn.Module):
-    """T5's: no biases, and no scale, which its initial weights contain."""
-
-    def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        inner = shape.heads * shape.head_width
-        self.heads, self.dropout = shape.heads, shape.dropout
-        self.q = nn.Linear(shape.width, inner, bias=False)
-        self.k = nn.Linear(shape.width, inner, bias=False)
-        self.v = nn.Linear(shape.width, inner, bias=False)
-        self.o = nn.Linear(inner, shape.width, bias=False)
-        for matrix, scale in ((self.q, shape.width * shape.head_width), (self.k, shape.width)):
-            nn.init.normal_(matrix.weight, std=scale**-0.5)
-        nn.init.normal_(self.v.weight, std=shape.width**-0.5)
-        nn.init.normal_(self.o.weight, std=inner**-0.5)
-
-    def split(self, x: Tensor) -> Tensor:
-        """B×T×(H·d) to B×H×T×d."""
-        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-        """B×H×T×d to B×T×width."""
-        mask = None if bias is None else bias.to(q.dtype)
-        mixed = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-        output: Tensor = self.o(mixed.transpose(1, 2).flatten(2))
-        return output
-
-
-class Feed(nn.Module):
-    def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        self.gate = nn.Linear(shape.width, shape.feed, bias=False) if shape.gated else None
-        self.wi = nn.Linear(shape.width, shape.feed, bias=False)
-        self.wo = nn.Linear(shape.feed, shape.width, bias=False)
-        nn.init.normal_(self.wi.weight, std=shape.width**-0.5)
-        nn.init.normal_(self.wo.weight, std=shape.feed**-0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        inner = (
-            relu(self.wi(x))
-            if self.gate is None
-            else gelu(self.gate(x), approximate="tanh") * self.wi(x)
-        )
-        outputs: Tensor = self.wo(inner)
-        return outputs
-
-
-class Block(nn.Module):
-    def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        self.self_attention, self.cross, self.feed = Attention(shape), Attention(shape), Feed(shape)
-        self.norms = nn.ModuleList(Norm(shape.width) for _ in range(3))
+from neurosearch.nn.decoder import Block, Norm, beyond_text
 
 
 class CodeDecoder(nn.Module):
@@ -116,26 +51,17 @@ class CodeDecoder(nn.Module):
         back = steps[:, None] - steps[None, :]
         bias = self.distance[:, back.clamp(min=0)].masked_fill(back < 0, -torch.inf)
         memory = self.project(memory)
-        beyond = _beyond(mask)
+        beyond = beyond_text(mask)
         drop = self.shape.dropout if self.training else 0.0
         states = dropout(states, drop)
         for block in self._blocks():
-            x = block.norms[0](states)
-            self_attention = block.self_attention
-            q, k, v = (
-                self_attention.split(self_attention.q(x)),
-                self_attention.split(self_attention.k(x)),
-                self_attention.split(self_attention.v(x)),
-            )
-            states = states + dropout(self_attention.attend(q, k, v, bias[None]), drop)
-            states = states + dropout(self._read(block, states, memory, beyond), drop)
-            states = states + dropout(block.feed(block.norms[2](states)), drop)
+            states = block(states, memory, beyond, bias[None])
         states = dropout(self.norm(states), drop)
         return [head(states[:, level]).float() for level, head in enumerate(self.heads[:length])]
 
     def decoding(self, memory: Tensor, mask: Tensor) -> Decoding:
         """Begin to decode Q texts: a `Stepper`."""
-        return Decoding(self, self.project(memory), _beyond(mask))
+        return Decoding(self, self.project(memory), beyond_text(mask))
 
     def _embedded(self, codes: Tensor) -> Tensor:
         parts = [self.start.expand(len(codes), 1, -1)]
@@ -145,14 +71,6 @@ class CodeDecoder(nn.Module):
 
     def _blocks(self) -> list[Any]:
         return list(self.blocks)
-
-    @staticmethod
-    def _read(block: Any, states: Tensor, memory: Tensor, beyond: Tensor) -> Tensor:
-        cross = block.cross
-        q = cross.split(cross.q(block.norms[1](states)))
-        k, v = cross.split(cross.k(memory)), cross.split(cross.v(memory))
-        outputs: Tensor = cross.attend(q, k, v, beyond)
-        return outputs
 
 
 class Decoding:
@@ -165,10 +83,7 @@ class Decoding:
     def __init__(self, decoder: CodeDecoder, memory: Tensor, beyond: Tensor) -> None:
         self._decoder, self._beyond = decoder, beyond
         self._blocks = decoder._blocks()
-        self._texts = [
-            (block.cross.split(block.cross.k(memory)), block.cross.split(block.cross.v(memory)))
-            for block in self._blocks
-        ]
+        self._texts = [block.text(memory) for block in self._blocks]
         self._level = 0
         self._kept: Tensor | None = None
         self._memory = memory
@@ -195,27 +110,11 @@ class Decoding:
         self._kept = kept
         back = torch.arange(level, -1, -1, device=states.device)
         bias = decoder.distance[:, back][None, :, None, :]
-        for number, block in enumerate(self._blocks):
-            self_attention = block.self_attention
-            x = block.norms[0](states)
-            for which, matrix in enumerate((self_attention.k, self_attention.v)):
-                kept[number, which, ..., level, :] = matrix(x).unflatten(-1, (shape.heads, -1))
-            q = self_attention.q(x).view(queries * beams, shape.heads, 1, shape.head_width)
-            k, v = kept[number].flatten(1, 2)
-            states = states + self_attention.attend(q, k, v, bias).view_as(states)
-            cross = block.cross
-            q = cross.split(cross.q(block.norms[1](states)))
-            states = states + cross.attend(q, *self._texts[number], self._beyond)
-            states = states + block.feed(block.norms[2](states))
+        for block, cache, text in zip(self._blocks, kept, self._texts, strict=True):
+            states = block.step(states, cache, text, self._beyond, bias)
         logits: Tensor = decoder.heads[level](decoder.norm(states)).float()
         self._level += 1
         return logits.log_softmax(dim=-1)
-
-
-def _beyond(mask: Tensor) -> Tensor:
-    """B×1×1×T: 0 where there is text, -inf beyond it."""
-    zeros = torch.zeros(mask.shape, device=mask.device)
-    return zeros.masked_fill(~mask.bool(), -torch.inf)[:, None, None]
 
 
 def take_t5(decoder: CodeDecoder, t5: Any) -> None:

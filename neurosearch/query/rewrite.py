@@ -8,11 +8,13 @@ query.order=[spelling,rewrite]`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.query import Query, QueryProcessor, Term
 from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
 from neurosearch.query.analyzer import Analyzer
 from neurosearch.writer.base import Writer
 
@@ -41,6 +43,11 @@ class Rewrite(QueryProcessor):
         super().__post_init__()
         if "{query}" not in self.prompt:
             raise self.error("prompt", "does not say where {query} goes")
+
+    def fitted(
+        self, data: Artifact[Dataset], before: tuple[QueryProcessor, ...] = ()
+    ) -> QueryProcessor:
+        return replace(self, writer=self.writer.fitted(data))
 
     def step(self, runtime: Runtime) -> Callable[[Query], Query]:
         tokenizer = self.analyzer.tokenizer()

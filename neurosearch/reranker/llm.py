@@ -7,7 +7,7 @@ operator. What was written is kept, so that nothing is asked twice (see `writer.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,7 +54,8 @@ class LLM(Reranker):
         request: RetrievalRequest,
         first: Retriever,
     ) -> Artifact[Run]:
-        return Graded(candidates, request.view(data), request, self)
+        recipe = replace(self, writer=self.writer.fitted(data))
+        return Graded(candidates, request.view(data), request, recipe)
 
     def label(self) -> str:
         return f"LLM {self.writer.label()}"

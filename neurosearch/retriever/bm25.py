@@ -58,6 +58,11 @@ class BM25(Retriever):
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         return BM25Run(request.view(data), request, self, tuple(self.indexes(data)))
 
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Weights of all fields that are looked up."""
+        return self.boosts
+
     def indexes(self, data: Artifact[Dataset]) -> list[Artifact[Any]]:
         """The index artifacts that this scoring needs.
 
@@ -113,14 +118,14 @@ def check_fields(names: Mapping[str, Any]) -> None:
 
 
 def scoring(recipe: BM25) -> lucene_search.Scoring:
-    return lucene_search.Scoring(recipe.k1, recipe.b, recipe.boosts)
+    return lucene_search.Scoring(recipe.k1, recipe.b, recipe.weights)
 
 
 def opened(
     recipe: BM25, indexes: Sequence[Artifact[Any]], runtime: Runtime
 ) -> list[tuple[Any, float]]:
     """bm25s indexes with their boosts."""
-    weights = recipe.boosts.values()
+    weights = recipe.weights.values()
     return [(runtime.get(index), w) for index, w in zip(indexes, weights, strict=True)]
 
 

@@ -23,7 +23,10 @@ from neurosearch.query.lexical import Words
 
 @dataclass(frozen=True)
 class Bm25sIndex(Artifact["LiveField"]):
-    """Scores of every term in one field (or in `contents`, all of them joined)."""
+    """Scores of every term in one field (or in `contents`, all of them joined).
+
+    `added`: one text a product, in place of a field's.
+    """
 
     kind: ClassVar[str] = "bm25s"
     data: Artifact[Dataset]
@@ -31,6 +34,7 @@ class Bm25sIndex(Artifact["LiveField"]):
     field: str
     k1: float
     b: float
+    added: Artifact[list[str]] | None = None
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         import bm25s
@@ -44,7 +48,8 @@ class Bm25sIndex(Artifact["LiveField"]):
         rows: list[int] = []  # of the products that have a term
         start = 0
         with runtime.progressing(f"tokens of {self.field}", len(catalogue)) as done:
-            for texts in catalogue.texts(fields):
+            batches = catalogue.texts(fields) if self.added is None else [runtime.get(self.added)]
+            for texts in batches:
                 for row, tokens in enumerate(tokenizer(texts), start):
                     if tokens:
                         rows.append(row)

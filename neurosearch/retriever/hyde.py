@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -65,7 +65,8 @@ class Hyde(Dense):
 
     def _queries(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Embeddings]:
         typed = super()._queries(data, request)
-        return WrittenQueries(typed, request.view(data), data, request, self)
+        recipe = replace(self, writer=self.writer.fitted(data))
+        return WrittenQueries(typed, request.view(data), data, request, recipe)
 
     @contextmanager
     def searcher(
@@ -73,7 +74,8 @@ class Hyde(Dense):
     ) -> Iterator[Searcher]:
         index = runtime.get(self._index(data)).on(runtime)
         encoder, query = self.encoder.loaded(runtime, data), request.query.reader(runtime)
-        written = _Written.of(self, data, runtime)
+        recipe = replace(self, writer=self.writer.fitted(data))
+        written = _Written.of(recipe, data, runtime)
         yield _HydeSearcher(self.encoder.identity(data), encoder, written, index, query)
 
     def label(self) -> str:

@@ -28,22 +28,27 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import TEXT_FIELDS, Catalogue, Dataset
 from neurosearch.query.analyzer import Analyzer, Tokenizer
 from neurosearch.retriever.java import run_java
-from neurosearch.retriever.lucene_search import CONTENTS, ROWS, LuceneWorker
+from neurosearch.retriever.lucene_search import CONTENTS, EXPANSION, ROWS, LuceneWorker
 
 
 @dataclass(frozen=True)
 class LuceneIndex(Artifact[Path]):
-    """A Lucene index of `contents` and of any single `fields`; documents are row numbers."""
+    """A Lucene index of `contents` and of any single `fields`; documents are row numbers.
+
+    `added`: one text a product, for the field `expansion`.
+    """
 
     kind: ClassVar[str] = "lucene"
     data: Artifact[Dataset]
     analyzer: Analyzer
     fields: tuple[str, ...]
+    added: Artifact[list[str]] | None = None
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         catalogue = runtime.get(self.data).catalogue
         tokenizer = self.analyzer.tokenizer()
         names = [f"{place:09d}" for place in descending_places(catalogue)]
+        added = None if self.added is None else runtime.get(self.added)
         empty, row = 0, 0
         scratch = folder / "documents"
         scratch.mkdir()
@@ -53,11 +58,14 @@ class LuceneIndex(Artifact[Path]):
                 with (scratch / f"{number:06d}.jsonl").open("w") as out:
                     for texts in frame.iter_rows(named=True):
                         document = document_tokens(texts, self.fields, tokenizer)
-                        empty += not document[CONTENTS]
+                        if added is not None:
+                            document[EXPANSION] = " ".join(tokenizer.tokens(added[row]))
+                        empty += not any(document.values())
                         out.write(json.dumps({"id": names[row], **document}) + "\n")
                         row += 1
                 done(frame.height)
-        extra = ["-fields", *self.fields] if self.fields else []
+        fields = [*self.fields, *([] if added is None else [EXPANSION])]
+        extra = ["-fields", *fields] if fields else []
         run_java(
             "io.anserini.index.IndexCollection",
             *("-collection", "JsonCollection", "-input", str(scratch)),

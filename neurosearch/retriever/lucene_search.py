@@ -25,6 +25,7 @@ from neurosearch.retriever import lucene_worker
 from neurosearch.retriever.java import anserini_jar, java_home, jvm_library
 
 CONTENTS = "contents"  # the catch-all field: every text field, joined
+EXPANSION = "expansion"  # texts that a writer added to the products
 ROWS = "rows.npy"  # catalogue rows by the number that names a document
 BATCH = 64  # queries that a worker is asked at a time
 

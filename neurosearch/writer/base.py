@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.endpoint import Answers, key_of
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log
 from neurosearch.core.recipe import Recipe, describe
 from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
 
 CHARACTERS = 3  # of a token, at least: prompts are counted too high rather than too low
 
@@ -40,6 +42,17 @@ class Text:
 @dataclass(frozen=True)
 class Writer(Recipe):
     """Base of writers."""
+
+    def fitted(self, data: Artifact[Dataset]) -> Writer:
+        """The writer with what it learns from a data set; itself where it learns nothing.
+
+        Args:
+            data: to be trained on; only train and dev are read.
+
+        Returns:
+            A writer whose `write` works.
+        """
+        return self
 
     def check(self, runtime: Runtime) -> None:
         """Raise InputError for what can be known to fail before anything is written.

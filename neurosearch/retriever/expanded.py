@@ -1,0 +1,207 @@
+"""BM25 with one more field: queries that a writer expects for each product.
+
+A writer reads a product and writes queries for it (docTTTTTquery, Nogueira & Lin 2019). Most of
+them say what the product does not: those whose vectors are least like their product's are dropped
+(doc2query--, Gospodinov et al. 2023), over the whole catalogue, not product by product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from neurosearch.core import view
+from neurosearch.core.artifact import NO_IDENTITY, Artifact
+from neurosearch.core.bounds import setting
+from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import Recipe
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset, check_fields
+from neurosearch.core.vectors import Embeddings
+from neurosearch.encoder.base import Encoder
+from neurosearch.retriever import bm25s_engine, lucene
+from neurosearch.retriever.bm25 import BM25
+from neurosearch.retriever.lucene_search import CONTENTS, EXPANSION
+from neurosearch.writer.base import Writer
+
+AT_ONCE = 16_384  # written queries that are compared with their products at a time
+
+
+@dataclass(frozen=True)
+class Expansion(Recipe):
+    """Attributes:
+    writer: of the queries.
+    prompt: what it reads, with {product}.
+    fields, separator: of the product's text.
+    samples: queries of a product.
+    filter: an encoder; a query counts as much as its vector is like its product's.
+    kept: share of all distinct queries that stay, the best ones; 1 for no filter.
+    failures: share of the texts that may fail.
+    """
+
+    writer: Writer
+    filter: Encoder
+    prompt: str = "{product}"
+    fields: tuple[str, ...] = ("title",)
+    separator: str = " "
+    samples: int = setting(10, least=1)
+    kept: float = setting(0.3, above=0, most=1)
+    failures: float = setting(0.05, least=0, below=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields("retriever.expansion.fields", self.fields)
+        if "{product}" not in self.prompt:
+            raise self.error("prompt", "does not say where {product} goes")
+        if self.kept < 1 and not self.filter.reads_words:
+            raise self.error("filter", "reads no words, so no query can be compared with a product")
+
+    def written(self, data: Artifact[Dataset]) -> Artifact[list[str]]:
+        """The queries of each product, one text a product.
+
+        Args:
+            data: the data set, or a view of it.
+
+        Returns:
+            The texts by row, as an artifact.
+        """
+        writer = self.writer.fitted(data)
+        raw = RawQueries(
+            view.products(data),
+            writer,
+            self.prompt,
+            (self.fields, self.separator),
+            self.samples,
+            self.failures,
+        )
+        if self.kept == 1:
+            return KeptQueries(raw, None, 1.0)
+        products = self.filter.product_embeddings(data)
+        return KeptQueries(raw, Likeness(raw, products, self.filter, data), self.kept)
+
+
+@dataclass(frozen=True)
+class Expanded(BM25):
+    """Attributes:
+    expansion: what is added to the products.
+    boost: weight of the added field.
+    The rest: see `BM25`.
+    """
+
+    expansion: Expansion = field(kw_only=True)
+    boost: float = setting(0.5, above=0)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {**self.boosts, EXPANSION: self.boost}
+
+    def indexes(self, data: Artifact[Dataset]) -> list[Artifact[Any]]:
+        added = self.expansion.written(data)
+        if self.engine == "lucene":
+            fields = tuple(sorted(name for name in self.boosts if name != CONTENTS))
+            return [lucene.LuceneIndex(view.products(data), self.analyzer, fields, added)]
+        index = bm25s_engine.Bm25sIndex
+        parts = view.products(data), self.analyzer, EXPANSION, self.k1, self.b
+        return [*super().indexes(data), index(*parts, added)]
+
+    def label(self) -> str:
+        kept = f", best {100 * self.expansion.kept:g} %" if self.expansion.kept < 1 else ""
+        what = f"{self.expansion.samples} {self.expansion.writer.label()}{kept}"
+        return f"{super().label()} + {what}"
+
+
+@dataclass(frozen=True)
+class RawQueries(Artifact[pl.DataFrame]):
+    """queries.parquet: `row` of the product, `text`, and `count`, how often it was written."""
+
+    kind: ClassVar[str] = "written_for_products"
+    data: Artifact[Dataset]
+    writer: Writer
+    prompt: str
+    texts: tuple[Any, ...]
+    samples: int
+    failures: float
+
+    def check(self, runtime: Runtime) -> None:
+        self.writer.check(runtime)
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        products = runtime.get(self.data).catalogue.all_texts(*self.texts)
+        distinct = list(dict.fromkeys(text for text in products if text))
+        prompts = [self.prompt.replace("{product}", text) for text in distinct]
+        written = self.writer.write(prompts, runtime, self.samples, self.failures)
+        by_text = dict(zip(distinct, written, strict=True))
+        lists = [[" ".join(t.split()) for t in by_text.get(text, [])] for text in products]
+        frame = pl.DataFrame({"text": lists}, schema={"text": pl.List(pl.String)})
+        frame = frame.with_row_index("row").explode("text").drop_nulls()
+        frame = frame.filter(pl.col("text") != "").cast({"row": pl.Int64})
+        if frame.is_empty():
+            raise InputError(f"writer {self.writer.label()} wrote nothing for any product")
+        frame = frame.group_by("row", "text", maintain_order=True).len("count")
+        frame.write_parquet(folder / "queries.parquet")
+        return {"products": len(products), "distinct queries": frame.height}
+
+    def load(self, folder: Path) -> pl.DataFrame:
+        return pl.read_parquet(folder / "queries.parquet", glob=False)
+
+
+@dataclass(frozen=True)
+class Likeness(Artifact[np.ndarray]):
+    """likeness.npy: how like its product's vector each written query's is (float32)."""
+
+    kind: ClassVar[str] = "likeness"
+    raw: Artifact[pl.DataFrame]
+    products: Artifact[Embeddings]
+    encoder: Encoder
+    data: Artifact[Dataset] = field(metadata=NO_IDENTITY)  # that the encoder was trained on
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        raw, vectors = runtime.get(self.raw), runtime.get(self.products).vectors
+        live = self.encoder.loaded(runtime, self.data)
+        rows, texts = raw["row"].to_numpy(), raw["text"].to_list()
+        found = np.empty(len(texts), np.float32)
+        with runtime.progressing("comparing queries with products", len(texts)) as advance:
+            for start in range(0, len(texts), AT_ONCE):
+                part = slice(start, start + AT_ONCE)
+                queries = live.encode(texts[part])
+                found[part] = np.einsum("nd,nd->n", queries, vectors[rows[part]])
+                advance(len(queries))
+        np.save(folder / "likeness.npy", found)
+        return {"mean": round(float(found.mean()), 4)}
+
+    def load(self, folder: Path) -> np.ndarray:
+        stored: np.ndarray = np.load(folder / "likeness.npy")
+        return stored
+
+
+@dataclass(frozen=True)
+class KeptQueries(Artifact[list[str]]):
+    """texts.parquet: `text`, one a product: queries that stay, each as often as it was drawn."""
+
+    kind: ClassVar[str] = "expansion"
+    raw: RawQueries
+    likeness: Likeness | None
+    kept: float
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        frame = runtime.get(self.raw)
+        products = len(runtime.get(self.raw.data).catalogue)
+        before = frame.height
+        if self.likeness is not None:
+            least = np.quantile(runtime.get(self.likeness), 1 - self.kept)
+            frame = frame.filter(runtime.get(self.likeness) >= least)
+        repeated = pl.col("text").repeat_by("count").list.join(" ")
+        joined = frame.with_columns(repeated).group_by("row").agg(pl.col("text").str.join(" "))
+        whole = pl.DataFrame({"row": range(products)}, schema={"row": pl.Int64})
+        whole = whole.join(joined, on="row", how="left").sort("row").fill_null("")
+        whole.select("text").write_parquet(folder / "texts.parquet")
+        empty = int((whole["text"] == "").sum())
+        return {"queries": frame.height, "of": before, "products without": empty}
+
+    def load(self, folder: Path) -> list[str]:
+        texts: list[str] = pl.read_parquet(folder / "texts.parquet", glob=False)["text"].to_list()
+        return texts
