@@ -43,7 +43,7 @@ class CopyShape(Recipe):
     layers: int = setting(4, least=1)
     heads: int = setting(6, least=1)
     feed: int = setting(1536, least=1)
-    dropout: float = setting(0.1, least=0, below=1)
+    dropout: float = setting(0.3, least=0, below=1)
     query_max_length: int = setting(24, least=4)
     product_max_length: int = setting(48, least=4)
     model: str = content(weights_digest, default="sentence-transformers/all-MiniLM-L6-v2")
@@ -75,7 +75,7 @@ class Trained(Writer):
     batch_size: int = setting(256, least=2)
     reader_rate: float = setting(0.1, least=0)
     top_k: int = setting(10, least=1)
-    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=10.0, lr=3e-4, patience=0))
+    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=3.0, lr=5e-4, patience=0))
 
     def __post_init__(self) -> None:
         super().__post_init__()
