@@ -1,8 +1,8 @@
 """BM25 with one more field: queries that a writer expects for each product.
 
-A writer reads a product and writes queries for it (docTTTTTquery, Nogueira & Lin 2019). Most of
-them say what the product does not: those whose vectors are least like their product's are dropped
-(doc2query--, Gospodinov et al. 2023), over the whole catalogue, not product by product.
+A writer reads a product and writes queries for it (docTTTTTquery, Nogueira & Lin 2019). Some of
+them say what the product is not: those whose vectors are least like their product's can be dropped
+(doc2query--, Gospodinov et al. 2023).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.lucene_search import CONTENTS, EXPANSION
 from neurosearch.writer.base import Writer
 
+AMONG = ("product", "catalogue")
 AT_ONCE = 16_384  # written queries that are compared with their products at a time
 
 
@@ -39,7 +40,8 @@ class Expansion(Recipe):
     fields, separator: of the product's text.
     samples: queries of a product.
     filter: an encoder; a query counts as much as its vector is like its product's.
-    kept: share of all distinct queries that stay, the best ones; 1 for no filter.
+    kept: share of the distinct queries that stay, the best ones; 1 for no filter.
+    among: the best of each `product`, or of the whole `catalogue`, which leaves some products none.
     failures: share of the texts that may fail.
     """
 
@@ -50,6 +52,7 @@ class Expansion(Recipe):
     separator: str = " "
     samples: int = setting(10, least=1)
     kept: float = setting(0.3, above=0, most=1)
+    among: str = setting("product", choices=AMONG)
     failures: float = setting(0.05, least=0, below=1)
 
     def __post_init__(self) -> None:
@@ -79,9 +82,9 @@ class Expansion(Recipe):
             self.failures,
         )
         if self.kept == 1:
-            return KeptQueries(raw, None, 1.0)
+            return KeptQueries(raw, None, 1.0, self.among)
         products = self.filter.product_embeddings(data)
-        return KeptQueries(raw, Likeness(raw, products, self.filter, data), self.kept)
+        return KeptQueries(raw, Likeness(raw, products, self.filter, data), self.kept, self.among)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Expanded(BM25):
     """
 
     expansion: Expansion = field(kw_only=True)
-    boost: float = setting(0.5, above=0)
+    boost: float = setting(0.25, above=0)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -186,14 +189,14 @@ class KeptQueries(Artifact[list[str]]):
     raw: RawQueries
     likeness: Likeness | None
     kept: float
+    among: str
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         frame = runtime.get(self.raw)
         products = len(runtime.get(self.raw.data).catalogue)
         before = frame.height
         if self.likeness is not None:
-            least = np.quantile(runtime.get(self.likeness), 1 - self.kept)
-            frame = frame.filter(runtime.get(self.likeness) >= least)
+            frame = best(frame, runtime.get(self.likeness), self.kept, self.among)
         repeated = pl.col("text").repeat_by("count").list.join(" ")
         joined = frame.with_columns(repeated).group_by("row").agg(pl.col("text").str.join(" "))
         whole = pl.DataFrame({"row": range(products)}, schema={"row": pl.Int64})
@@ -205,3 +208,22 @@ class KeptQueries(Artifact[list[str]]):
     def load(self, folder: Path) -> list[str]:
         texts: list[str] = pl.read_parquet(folder / "texts.parquet", glob=False)["text"].to_list()
         return texts
+
+
+def best(queries: pl.DataFrame, likeness: np.ndarray, kept: float, among: str) -> pl.DataFrame:
+    """The queries that are most like their product.
+
+    Args:
+        queries: `row` of the product, `text`, `count`.
+        likeness: of each query.
+        kept: share of the queries that stay, at least one of each group.
+        among: each `product`, or the whole `catalogue`.
+
+    Returns:
+        The kept ones, in their order.
+    """
+    frame = queries.with_columns(likeness=pl.Series(likeness))
+    place = pl.col("likeness").rank("ordinal", descending=True)
+    most = (kept * pl.len()).ceil()
+    fits = place <= most if among == "catalogue" else place.over("row") <= most.over("row")
+    return frame.filter(fits).drop("likeness")
