@@ -19,6 +19,7 @@ LAYERS = (
     ("generator",),
     ("reranker",),
     ("retriever",),
+    ("explainer",),
     ("report",),
     ("task",),
     ("tracking", "sweep"),

@@ -61,6 +61,20 @@ class Fusion(Recipe):
         """
         raise TypeError(f"{type(self).__name__} learns nothing")
 
+    def shares(
+        self, runs: Mapping[str, Run], learnt: Mapping[str, Any] | None = None
+    ) -> dict[str, pl.DataFrame]:
+        """What each member adds to the fused scores of the products that it found.
+
+        Args:
+            runs: by the members' names.
+            learnt: what `fit` returned, for fusions that learn.
+
+        Returns:
+            By member, `query_id`, `product_id`, `score`.
+        """
+        raise TypeError(f"{type(self).__name__} does not say what its members add")
+
     def fuse(
         self, runs: Mapping[str, Run], queries: Queries, learnt: Mapping[str, Any] | None = None
     ) -> Run:
@@ -77,23 +91,23 @@ class Fusion(Recipe):
         Raises:
             InputError: runs of different splits, or members that `learnt` does not have.
         """
-        raise TypeError(f"{type(self).__name__} does not say how it fuses")
+        same_split(runs, queries)
+        return combine(list(self.shares(runs, learnt).values()), queries)
 
 
-def combine(frames: Sequence[pl.DataFrame], queries: Queries, times_found: bool = False) -> Run:
-    """CombSUM or CombMNZ of runs (Fox and Shaw 1994).
+def combine(frames: Sequence[pl.DataFrame], queries: Queries) -> Run:
+    """The sum of what the members add (CombSUM, Fox and Shaw 1994).
 
     Args:
-        frames: of the members' runs, with normalised scores.
+        frames: of each member, what it adds to a product's score.
         queries: of the split.
-        times_found: multiply a product's sum by the number of runs that have it (CombMNZ).
 
     Returns:
         One run, unlimited in depth.
     """
     columns = ("query_id", "product_id", "score")
-    total = pl.col("score").sum() * pl.len() if times_found else pl.col("score").sum()
     pooled = pl.concat([frame.select(columns) for frame in frames])
+    total = pl.col("score").sum()
     return Run.from_frame(pooled.group_by("query_id", "product_id").agg(total), queries)
 
 

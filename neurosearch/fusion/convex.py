@@ -16,7 +16,6 @@ import polars as pl
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.run import Run
-from neurosearch.core.types import Queries
 from neurosearch.fusion import base
 from neurosearch.fusion.normalization import check, normalised
 
@@ -79,15 +78,15 @@ class Convex(base.Fusion):
             return [tuple(base.ordered_weights(self.weights, names))]
         return simplex(len(names), self.step)
 
-    def fuse(
-        self, runs: Mapping[str, Run], queries: Queries, learnt: Mapping[str, Any] | None = None
-    ) -> Run:
-        base.same_split(runs, queries)
+    def shares(
+        self, runs: Mapping[str, Run], learnt: Mapping[str, Any] | None = None
+    ) -> dict[str, pl.DataFrame]:
         chosen = {"norm": self.norm, "weights": self.weights, **(learnt or {})}
         if chosen["norm"] is None or chosen["weights"] is None:
             raise InputError("fusion=convex has not learnt its weights: it needs a dev split")
         weights = base.ordered_weights(chosen["weights"], list(runs))
-        return base.combine(weighted(scale(runs, chosen["norm"]), weights), queries)
+        frames = weighted(scale(runs, chosen["norm"]), weights)
+        return dict(zip(runs, frames, strict=True))
 
     def label(self) -> str:
         return "convex (tuned on dev)" if self.learns else "convex"

@@ -13,7 +13,6 @@ import polars as pl
 
 from neurosearch.core.bounds import setting
 from neurosearch.core.run import Run
-from neurosearch.core.types import Queries
 from neurosearch.fusion import base
 
 
@@ -24,19 +23,17 @@ class RRF(base.Fusion):
     k: int = setting(60, least=0)
     weights: Mapping[str, float] | None = None
 
-    def fuse(
-        self, runs: Mapping[str, Run], queries: Queries, learnt: Mapping[str, Any] | None = None
-    ) -> Run:
-        base.same_split(runs, queries)
+    def shares(
+        self, runs: Mapping[str, Run], learnt: Mapping[str, Any] | None = None
+    ) -> dict[str, pl.DataFrame]:
         names = list(runs)
         weights = [1.0] * len(names)
         if self.weights is not None:
             weights = base.ordered_weights(self.weights, names)
-        scored = [
-            runs[name].frame.with_columns(score=weight / (self.k + pl.col("rank")))
+        return {
+            name: runs[name].frame.with_columns(score=weight / (self.k + pl.col("rank")))
             for name, weight in zip(names, weights, strict=True)
-        ]
-        return base.combine(scored, queries)
+        }
 
     def label(self) -> str:
         return "RRF" if self.weights is None else "weighted RRF"

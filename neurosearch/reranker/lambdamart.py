@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -153,7 +153,7 @@ class LambdaMART(Reranker):
             for name, reranker in self.rerankers.items()
         }
 
-        def score(texts: list[str], pairs: pl.DataFrame) -> np.ndarray:
+        def inputs(texts: list[str], pairs: pl.DataFrame) -> np.ndarray:
             query, row = pairs["query"].to_numpy(), pairs["row"].to_numpy()
             columns = of_first_stage(pairs) | words.features(texts, query, row)
             for name, (live, products) in encoders.items():
@@ -162,10 +162,9 @@ class LambdaMART(Reranker):
                 columns[f"cosine {name}"] = pair_cosines(query_vectors, shown, query, row)
             for name, scorer in rerankers.items():
                 columns[f"score {name}"] = scorer(texts, pairs)
-            inputs = np.stack([columns[name].astype(np.float32) for name in names], axis=1)
-            return np.asarray(trees.predict(inputs, num_threads=runtime.cpu_threads))
+            return np.stack([columns[name].astype(np.float32) for name in names], axis=1)
 
-        return score
+        return LiveTrees(trees, names, inputs, runtime.cpu_threads)
 
     def serving(
         self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever
@@ -271,6 +270,32 @@ class TrainedTrees(Artifact[Path]):
 
     def load(self, folder: Path) -> Path:
         return folder
+
+
+@dataclass(frozen=True)
+class LiveTrees:
+    """Loaded trees. `inputs`: from texts and pairs to P×F features, in the order of `names`."""
+
+    trees: Any
+    names: list[str]
+    inputs: Callable[[list[str], pl.DataFrame], np.ndarray]
+    threads: int
+
+    def __call__(self, texts: list[str], pairs: pl.DataFrame) -> np.ndarray:
+        return np.asarray(self.trees.predict(self.inputs(texts, pairs), num_threads=self.threads))
+
+    def parts(self, texts: list[str], pairs: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """What each feature adds to a pair's score (Shapley values of the trees), and the rest.
+
+        Args:
+            texts: of the queries, processed.
+            pairs: as `LiveScorer` takes them.
+
+        Returns:
+            P×F features, and P×(F + 1) parts; the last one is the expected score.
+        """
+        inputs = self.inputs(texts, pairs)
+        return inputs, np.asarray(self.trees.predict(inputs, pred_contrib=True))
 
 
 def load_trees(folder: Path) -> tuple[Any, list[str]]:

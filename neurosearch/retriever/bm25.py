@@ -91,7 +91,8 @@ class BM25(Retriever):
             pairs = opened(self, self.indexes(data), runtime)
             places = runtime.get(data).catalogue.id_order
             query = request.query.reader(runtime)
-            yield _Bm25sSearcher(pairs, self.analyzer.tokenizer(), query, places)
+            names = tuple(self.weights)
+            yield _Bm25sSearcher(pairs, self.analyzer.tokenizer(), query, places, names)
             return
         index = runtime.get(self.indexes(data)[0])
         with lucene_searcher(self, index, request.query.reader(runtime), runtime) as live:
@@ -234,9 +235,14 @@ class _Bm25sSearcher:
     tokenizer: Tokenizer
     query: Reader
     places: np.ndarray
+    fields: tuple[str, ...]
+
+    def words(self, texts: Sequence[str]) -> list[Words]:
+        """Weighted tokens of typed texts."""
+        return weighted(self.tokenizer, self.query.read(texts))
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.by_words(weighted(self.tokenizer, self.query.read(texts)), k)
+        return self.by_words(self.words(texts), k)
 
     def by_words(self, tokens: list[Words], k: int) -> tuple[np.ndarray, np.ndarray]:
         scored = bm25s_engine.all_scores(self.indexes, tokens)
@@ -250,8 +256,12 @@ class _LuceneSearcher:
     tokenizer: Tokenizer
     query: Reader
 
+    def words(self, texts: Sequence[str]) -> list[Words]:
+        """Weighted tokens of typed texts."""
+        return weighted(self.tokenizer, self.query.read(texts))
+
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.by_words(weighted(self.tokenizer, self.query.read(texts)), k)
+        return self.by_words(self.words(texts), k)
 
     def by_words(self, tokens: list[Words], k: int) -> tuple[np.ndarray, np.ndarray]:
         return padded([self.worker.search(words, k, self.scoring) for words in tokens], k)

@@ -27,13 +27,12 @@ import numpy as np
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
-from neurosearch.core.query import Reader
 from neurosearch.core.retrieval import RetrievalRequest, RunArtifact, Searcher
 from neurosearch.core.run import Run, numbered_pairs
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import TEXT_FIELDS, Dataset
-from neurosearch.query.analyzer import Analyzer, Tokenizer
-from neurosearch.query.lexical import Words, weighted
+from neurosearch.query.analyzer import Analyzer
+from neurosearch.query.lexical import Words
 from neurosearch.retriever import bm25
 from neurosearch.retriever.bm25 import BM25
 
@@ -80,9 +79,8 @@ class Feedback(BM25):
         self, data: Artifact[Dataset], request: RetrievalRequest, runtime: Runtime
     ) -> Iterator[Searcher]:
         vectors = runtime.get(self._vectors(data))
-        reader, tokenizer = request.query.reader(runtime), self.analyzer.tokenizer()
         with self._first.searcher(data, request, runtime) as live:
-            yield _FeedbackSearcher(self, live, vectors, tokenizer, reader)
+            yield _FeedbackSearcher(self, live, vectors)
 
     def label(self) -> str:
         names = {"rm3": "RM3", "rocchio": "Rocchio", "bo1": "Bo1"}
@@ -217,15 +215,21 @@ class _FeedbackSearcher:
     recipe: Feedback
     live: Any  # BM25's searcher
     vectors: LiveTerms
-    tokenizer: Tokenizer
-    query: Reader
 
-    def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        typed = weighted(self.tokenizer, self.query.read(texts))
+    def typed(self, text: str) -> Words:
+        """Weighted tokens before the first search."""
+        (words,) = self.live.words([text])
+        return dict(words)
+
+    def words(self, texts: Sequence[str]) -> list[Words]:
+        """Weighted tokens after the first search."""
+        typed = self.live.words(texts)
         found = self.live.by_words(typed, self.recipe.documents)
-        words = [
+        return [
             self.vectors.fed_back(self.recipe, own, rows[rows >= 0], scores[rows >= 0])
             for own, rows, scores in zip(typed, *found, strict=True)
         ]
-        result: tuple[np.ndarray, np.ndarray] = self.live.by_words(words, k)
+
+    def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        result: tuple[np.ndarray, np.ndarray] = self.live.by_words(self.words(texts), k)
         return result

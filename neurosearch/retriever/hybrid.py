@@ -145,7 +145,7 @@ class _HybridSearcher:
         for name, member in self.members.items():
             rows, scores = member.search(texts, self.depth)
             floor = self.floors[name]
-            runs[name] = _numbered_run(rows, scores, queries, floor, self.catalogue.id_order)
+            runs[name] = numbered_run(rows, scores, queries, floor, self.catalogue.id_order)
         fused = self.fusion.fuse(runs, queries, self.learnt).frame.filter(pl.col("rank") <= k)
         rows = np.full((len(texts), k), -1, dtype=np.int64)
         scores = np.full((len(texts), k), -np.inf, dtype=np.float32)
@@ -156,7 +156,7 @@ class _HybridSearcher:
         return rows, scores
 
 
-def _numbered_run(
+def numbered_run(
     rows: np.ndarray,
     scores: np.ndarray,
     queries: Queries,

@@ -204,16 +204,16 @@ class _RerankedSearcher:
         )
         new_scores[query, place] = self.score(self.query.texts(texts), pairs)
         before = np.where(head >= 0, scores[:, : self.depth], -np.inf)
-        mixed = self.weight * _scaled(new_scores) + (1 - self.weight) * _scaled(before)
+        mixed = self.weight * scaled(new_scores) + (1 - self.weight) * scaled(before)
         order = np.argsort(-mixed, axis=1, kind="stable")
         rows = np.concatenate([np.take_along_axis(head, order, 1), rows[:, self.depth :]], axis=1)
         scores = scores.astype(np.float32)
         top = 2 + np.take_along_axis(mixed, order, 1)
-        below = _scaled(scores[:, self.depth :]) if scores.shape[1] > self.depth else top[:, :0]
+        below = scaled(scores[:, self.depth :]) if scores.shape[1] > self.depth else top[:, :0]
         return rows[:, :k], np.concatenate([top, below], axis=1)[:, :k].astype(np.float32)
 
 
-def _scaled(scores: np.ndarray) -> np.ndarray:
+def scaled(scores: np.ndarray) -> np.ndarray:
     """Min-max within each row; -inf stays."""
     there = np.isfinite(scores)
     low = np.where(there, scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)

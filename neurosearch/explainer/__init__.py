@@ -1,0 +1,1 @@
+"""The explainer role: why a product stands where it stands."""
