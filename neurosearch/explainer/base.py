@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ class Explanation:
 
     @property
     def is_exact(self) -> bool:
-        """Whether the parts add up to the score, and so do those below them."""
+        """Whether the constant and the parts add up to the score."""
         near = abs(self.total - self.score) <= TOLERANCE * max(1.0, abs(self.score))
         return near and not self.probed
 
@@ -173,9 +173,7 @@ class Statement:
     Attributes:
         text: the sentence.
         cites: ranks from 1.
-        supported: whether the cited texts hold every number, unit, brand and colour of it.
     """
 
     text: str
     cites: tuple[int, ...]
-    supported: bool = field(default=True)

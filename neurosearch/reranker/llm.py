@@ -19,6 +19,7 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, check_fields
 from neurosearch.reranker.base import PairScores, Reranker
 from neurosearch.writer.base import Writer
+from neurosearch.writer.quoting import quoted
 
 PROMPT = (
     "A customer of an online shop searches for: {query}\n"
@@ -74,7 +75,7 @@ class Graded(PairScores):
         texts = self.request.processed(data, runtime).texts
         products = data.catalogue.all_texts(recipe.fields, recipe.separator)
         prompts = [
-            recipe.prompt.replace("{query}", texts[q]).replace("{product}", products[r])
+            recipe.prompt.replace("{query}", texts[q]).replace("{product}", quoted(products[r]))
             for q, r in zip(query, row, strict=True)
         ]
         written = recipe.writer.write(prompts, runtime)

@@ -55,7 +55,9 @@ class Explain(Task):
     def _print(self, product: dict[str, Any]) -> None:
         why: Explanation = product["why"]
         exact = "" if why.is_exact else "  (approximate)"
-        print(f"{product['rank']:>4}  {why.score:>9.4f}  {product['id']}  {product['title']}{exact}")
+        print(
+            f"{product['rank']:>4}  {why.score:>9.4f}  {product['id']}  {product['title']}{exact}"
+        )
         if why.constant:
             print(f"{'':>6}{why.constant:>+9.4f}  constant")
         for part in why.parts[:PRINTED]:
