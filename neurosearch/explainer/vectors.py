@@ -126,8 +126,10 @@ def late_parts(system: LateInteraction, live: Any, scene: Scene) -> Explain:
 
     def explain(text: str, rows: np.ndarray, scores: np.ndarray) -> list[Explanation]:
         (read,) = live.query.texts([text])
-        asked, _ = live.live.encode([read], 0)
-        named, found = names(read, 0, len(asked)), []
+        typed, _ = live.live.encode([read], 0)
+        asked = live.joined([read]).of(0) if hasattr(live, "joined") else typed
+        named, found = names(read, 0, len(typed)), []
+        named += [f"fed back {number}" for number in range(1, len(asked) - len(typed) + 1)]
         for row, score in zip(rows, scores, strict=True):
             shown = products.of(int(row))
             matches = np.asarray(asked, dtype=np.float32) @ shown.T
