@@ -37,6 +37,7 @@ NEEDED = {
     "retriever=run_file": ["retriever.path=x.trec"],
     "query=synonyms": [f"query.path={Path(__file__).parents[1] / 'neurosearch/py.typed'}"],
     "task=search": ["task.text=mug"],
+    "task=explain": ["task.text=mug"],
     "task=table": ["task.jobs=[main]"],
 }
 
@@ -93,6 +94,8 @@ def node_of(group: str, choice: str) -> DictConfig:
     if group in ("collisions", "thresholds"):
         named = f"{group}@tokenizer.{group}={choice}"
         return composed("tokenizer=rqkmeans", named)["tokenizer"][group]
+    if group == "explainer":
+        return composed("task=explain", f"{group}@task.explainer={choice}")["task"]["explainer"]
     config = composed(f"{group}={choice}")
     node = config
     for part in group.split("/"):

@@ -102,6 +102,18 @@ class Query:
         kept = tuple(Term(token, weight) for token, weight in weights.items())
         return replace(self, text=text, words=words, terms=kept, notes=(*self.notes, note))
 
+    def noted(self, step: str, why: str) -> Query:
+        """This query, unchanged, with a remark for the reader.
+
+        Args:
+            step: the step's name.
+            why: the remark.
+
+        Returns:
+            The same query with a note.
+        """
+        return replace(self, notes=(*self.notes, Note(step, self.text, self.text, why)))
+
 
 class Reader:
     """A ready query processing: typed texts in, what is read of them out."""

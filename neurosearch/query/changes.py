@@ -20,7 +20,7 @@ FILE = "queries.parquet"
 @dataclass(frozen=True)
 class QueryChanges(Artifact[pl.DataFrame]):
     """queries.parquet: `query_id`, `text` as typed, `read` by encoders, `words` and `terms` that
-    lexical systems look up, `steps` that changed something, and `why`."""
+    lexical systems look up, `steps` that changed something, and `why` (of all steps)."""
 
     kind: ClassVar[str] = "query_changes"
     data: Artifact[Dataset]
@@ -40,7 +40,7 @@ class QueryChanges(Artifact[pl.DataFrame]):
                 "read": [query.text for query in read],
                 "words": [query.words for query in read],
                 "terms": [" ".join(f"{t.token}^{t.weight:.2g}" for t in q.terms) for q in read],
-                "steps": [" ".join(note.step for note in query.notes) for query in read],
+                "steps": [" ".join(n.step for n in q.notes if n.after != n.before) for q in read],
                 "why": ["; ".join(n.why for n in query.notes if n.why) for query in read],
             }
         )

@@ -12,10 +12,14 @@ from neurosearch.evaluation.latency import METRICS as LATENCY
 from neurosearch.evaluation.ties import BEST, WORST
 from neurosearch.report.aggregation import Row
 from neurosearch.report.table import Table
+from neurosearch.retriever.relaxed import NOTHING, STAGE
+from neurosearch.retriever.sparse import READ
 from neurosearch.tokenizer import health
 
+# What retrievers report of themselves, query by query.
+DIAGNOSED = (SCORED, *READ, NOTHING, STAGE)
 LOWER_IS_BETTER = health.LOWER_IS_BETTER | {
-    *("p50 ms", "p95 ms", "p99 ms", "index MB", "bytes/product", "build s", SCORED),
+    *("p50 ms", "p95 ms", "p99 ms", "index MB", "bytes/product", "build s", SCORED, NOTHING),
     *(f"CE@{level}" for level in range(1, 33)),
 }
 
@@ -28,7 +32,7 @@ def number(metric: str, value: float) -> str:
         return f"{value:,.0f}"
     if (
         metric in LATENCY
-        or metric == SCORED
+        or metric in DIAGNOSED
         or metric.endswith("_seconds")
         or metric == "min_perplexity"
     ):

@@ -13,7 +13,6 @@ from neurosearch.core.digests import digest
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log
 from neurosearch.core.recipe import Recipe
-from neurosearch.core.retrieval import SCORED
 from neurosearch.core.store import write_whole
 from neurosearch.evaluation import generation
 from neurosearch.evaluation.base import HEADLINE
@@ -21,6 +20,7 @@ from neurosearch.evaluation.latency import METRICS as LATENCY
 from neurosearch.evaluation.metrics import METRICS
 from neurosearch.evaluation.ties import BEST, WORST
 from neurosearch.report import csv, html, latex, markdown
+from neurosearch.report.formatting import DIAGNOSED
 from neurosearch.report.table import Table
 from neurosearch.tokenizer import health
 
@@ -46,7 +46,7 @@ class Report(Recipe):
         unknown = [name for name in self.formats if name not in WRITERS]
         if unknown:
             raise self.error("formats", f"has {unknown}; known are {', '.join(WRITERS)}")
-        known = (*METRICS, WORST, BEST, *LATENCY, *health.METRICS, *generation.METRICS, SCORED)
+        known = (*METRICS, WORST, BEST, *LATENCY, *health.METRICS, *generation.METRICS, *DIAGNOSED)
         levels = generation.BY_LEVEL
         strange = [
             name

@@ -248,6 +248,13 @@ class _Bm25sSearcher:
         scored = bm25s_engine.all_scores(self.indexes, tokens)
         return padded([bm25s_engine.top(scores, k, self.places) for scores in scored], k)
 
+    def among(self, words: Words, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Those of some products that have a term, best first, and their scores."""
+        (scores,) = bm25s_engine.all_scores(self.indexes, [words])
+        inside = np.zeros_like(scores)
+        inside[rows] = scores[rows]
+        return bm25s_engine.top(inside, len(rows), self.places)
+
 
 @dataclass(frozen=True)
 class _LuceneSearcher:
@@ -265,6 +272,10 @@ class _LuceneSearcher:
 
     def by_words(self, tokens: list[Words], k: int) -> tuple[np.ndarray, np.ndarray]:
         return padded([self.worker.search(words, k, self.scoring) for words in tokens], k)
+
+    def among(self, words: Words, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Those of some products that have a term, best first, and their scores."""
+        return self.worker.search(words, len(rows), self.scoring, rows.tolist())
 
 
 def padded(lists: Sequence[tuple[Any, Any]], k: int) -> tuple[np.ndarray, np.ndarray]:

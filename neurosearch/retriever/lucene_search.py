@@ -27,6 +27,7 @@ from neurosearch.retriever.java import anserini_jar, java_home, jvm_library
 CONTENTS = "contents"  # the catch-all field: every text field, joined
 EXPANSION = "expansion"  # texts that a writer added to the products
 ROWS = "rows.npy"  # catalogue rows by the number that names a document
+CLAUSES = 1_000  # products that one query of Lucene may name
 BATCH = 64  # queries that a worker is asked at a time
 
 
@@ -129,9 +130,17 @@ class LuceneWorker:
         """Rows (int64) and scores (float32) of the best `k`, among `pool` where it is given."""
         if not words or k == 0:
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        names = None if pool is None else [f"{place:09d}" for place in self._places_of(pool)]
-        (hits,) = self._searched([words], k, scoring, names)
-        return hits
+        if pool is None:
+            (hits,) = self._searched([words], k, scoring, None)
+            return hits
+        names = [f"{place:09d}" for place in np.sort(self._places_of(pool))]
+        parts = [
+            self._searched([words], CLAUSES, scoring, names[start : start + CLAUSES])[0]
+            for start in range(0, len(names), CLAUSES)
+        ]
+        rows, scores = (np.concatenate([part[n] for part in parts]) for n in (0, 1))
+        best = np.lexsort((self._places_of(rows.tolist()), -scores))[:k]
+        return rows[best], scores[best]
 
     def batch(
         self, queries: list[Words], numbers: Sequence[int], k: int, scoring: Scoring

@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 from neurosearch.nn.decoder import beyond_text
 from neurosearch.nn.text_encoder import Batch, padded
 from neurosearch.nn.tokens import Tokens, batches_by_budget, tokenize
-from neurosearch.writer.trained.network import CopyNetwork
+from neurosearch.writer.queries.network import CopyNetwork
 
 GPU_TOKENS, CPU_TOKENS = 65_536, 4_096  # that are read at a time, each sample counted
 

@@ -17,7 +17,7 @@ from neurosearch.nn.text_encoder import padded
 from neurosearch.nn.tokens import Tokens, batches_by_budget, tokenize
 from neurosearch.training.module import TrainingModule
 from neurosearch.training.schedule import optimizer_of
-from neurosearch.writer.trained.network import CopyNetwork
+from neurosearch.writer.queries.network import CopyNetwork
 
 DEV_PAIRS = 2_000  # that are validated on
 

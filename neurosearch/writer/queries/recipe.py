@@ -1,8 +1,8 @@
-"""A small writer, trained on the positive pairs of train.
+"""Queries for products, by a small decoder that is trained on the positive pairs of train.
 
-`queries` reads a product and writes queries for it (docTTTTTquery, Nogueira & Lin 2019); `titles`
-reads a query and writes titles of products for it. A sentence encoder reads, a small decoder
-writes, and may copy what it has read (See et al. 2017).
+It reads a product and writes queries for it (docTTTTTquery, Nogueira & Lin 2019); `titles` is the
+same the other way round. A sentence encoder reads, a decoder of a few layers writes, and may copy
+what it has read (See et al. 2017).
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from neurosearch.training.trainer import fit
 from neurosearch.training.weights import save_weights
 from neurosearch.writer.base import Writer
 
-WRITES = ("queries", "titles")
-
 
 @dataclass(frozen=True)
 class CopyShape(Recipe):
@@ -55,17 +53,18 @@ class CopyShape(Recipe):
 
 
 @dataclass(frozen=True)
-class Trained(Writer):
+class Queries(Writer):
     """Attributes:
-    writes: `queries` for products, or `titles` for queries.
     gain, positive_share: a train judgment worth this share of the largest gain is a positive.
     fields, separator: of a product's text.
     query: what train and dev queries pass first.
     reader_rate: the encoder's learning rate, as a share of the schedule's; 0 leaves it as it is.
     top_k: likeliest tokens that a text is drawn from; 1 for the likeliest text.
+
+    Class attributes:
+        writes: what it writes; the other one is what it reads.
     """
 
-    writes: str = setting("queries", choices=WRITES)
     gain: Gain = field(kw_only=True)
     query: QueryProcessor = field(kw_only=True)
     positive_share: float = setting(0.66, above=0, most=1)
@@ -76,6 +75,8 @@ class Trained(Writer):
     reader_rate: float = setting(0.1, least=0)
     top_k: int = setting(10, least=1)
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=3.0, lr=5e-4, patience=0))
+
+    writes: ClassVar[str] = "queries"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,7 +113,7 @@ class TrainedCopy(Artifact[Path]):
     kind: ClassVar[str] = "writer"
     resumable: ClassVar[bool] = True
     data: Artifact[Dataset]
-    recipe: Trained
+    recipe: Queries
 
     def check(self, runtime: Runtime) -> None:
         from neurosearch.negatives.base import check_judged
@@ -120,7 +121,7 @@ class TrainedCopy(Artifact[Path]):
         check_judged(runtime.get(self.data), self.recipe.gain)
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        from neurosearch.writer.trained.training import CopyModule
+        from neurosearch.writer.queries.training import CopyModule
 
         module = CopyModule(self.recipe, runtime.get(self.data), runtime)
         outcome = fit(module, folder, runtime)
@@ -136,7 +137,7 @@ class TrainedCopy(Artifact[Path]):
 class Fitted(Writer):
     """The writer with its weights."""
 
-    recipe: Trained
+    recipe: Queries
     files: TrainedCopy
 
     def fitted(self, data: Artifact[Dataset]) -> Writer:
@@ -150,7 +151,7 @@ class Fitted(Writer):
         failures: float = 0.0,
         is_live: bool = False,
     ) -> list[list[str]]:
-        from neurosearch.writer.trained.live import loaded
+        from neurosearch.writer.queries.live import loaded
 
         recipe, folder = self.recipe, runtime.get(self.files)
         live = loaded(recipe.shape, recipe.lengths, folder, runtime.torch_device())

@@ -16,9 +16,9 @@ from neurosearch.nn.text_encoder import padded
 from neurosearch.nn.tokens import tokenize
 from neurosearch.query.none import NoProcessing
 from neurosearch.training.schedule import Schedule
-from neurosearch.writer.trained.live import LiveWriter, Writing
-from neurosearch.writer.trained.network import CopyNetwork
-from neurosearch.writer.trained.recipe import CopyShape, Trained
+from neurosearch.writer.queries.live import LiveWriter, Writing
+from neurosearch.writer.queries.network import CopyNetwork
+from neurosearch.writer.queries.recipe import CopyShape, Queries
 
 DEVICE = torch.device("cpu")
 
@@ -83,11 +83,11 @@ def test_a_draw_is_its_own(network: CopyNetwork) -> None:
     assert len(set(live.write(["red sofa"], 6, 1, 0)[0])) == 1  # the likeliest text
 
 
-def recipe(model: str, **options: Any) -> Trained:
+def recipe(model: str, **options: Any) -> Queries:
     shape = CopyShape(2, 2, 64, 0.0, 12, 16, model)
     schedule = Schedule(epochs=30.0, lr=3e-3, validations=2, patience=0, warmup=0.1)
     fields = {"gain": ns.gain("shop"), "query": NoProcessing(), "shape": shape, "batch_size": 64}
-    return Trained(**{**fields, "schedule": schedule, "reader_rate": 1.0, **options})
+    return Queries(**{**fields, "schedule": schedule, "reader_rate": 1.0, **options})
 
 
 def test_it_learns_what_is_asked_for(tiny_model: str, shop: Any, shop_runtime: Runtime) -> None:
@@ -112,9 +112,8 @@ def test_an_untrained_writer_says_what_to_do(tiny_model: str, runtime: Runtime) 
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"writes": "poems"}, "Trained.writes must be one of"),
         ({"fields": ("name",)}, "writer.fields: \\['name'\\]; known are title"),
-        ({"positive_share": 1.5}, "Trained.positive_share must be"),
+        ({"positive_share": 1.5}, "Queries.positive_share must be"),
     ],
 )
 def test_bad_settings(options: dict[str, Any], message: str, tiny_model: str) -> None:

@@ -1,0 +1,282 @@
+"""A shop's strict search, and what it does where too few products have every word.
+
+Strict: a product must have all words of the query. While fewer than `least` products are found, the
+search is relaxed, stage by stage; products of an earlier stage stay above those of a later one, and
+BM25 orders the products of a stage:
+
+1. the words as they were typed;
+2. the words as query processing reads them (corrected, split);
+3. each word, or a term that query processing looks up besides (synonyms, translations) in its
+   place: as many words as stage 2 has must be met by words and terms;
+4. without the word that most products have, then without the next one, and so on;
+5. what `fallback` finds, such as a dense retriever.
+
+Reported a query: whether stage 1 finds nothing, and which stage filled the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from neurosearch.core import view
+from neurosearch.core.artifact import NO_IDENTITY, Artifact
+from neurosearch.core.bounds import setting
+from neurosearch.core.query import Query, Reader
+from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact, Searcher
+from neurosearch.core.run import Run, numbered_pairs
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
+from neurosearch.query.analyzer import Tokenizer
+from neurosearch.query.lexical import Words, weighted
+from neurosearch.retriever.bm25 import BM25
+from neurosearch.retriever.feedback import LiveTerms, TermVectors
+
+NOTHING, STAGE = "no strict result %", "relaxed to stage"
+
+
+@dataclass(frozen=True)
+class Relaxed(Retriever):
+    """Attributes:
+    words: BM25, whose scores order the products of a stage.
+    fallback: finds what is still missing; None for nothing.
+    least: products from which the search is not relaxed any more.
+    """
+
+    words: BM25 = field(default_factory=BM25)
+    fallback: Retriever | None = None
+    least: int = setting(10, least=1)
+
+    def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
+        if request.pool == "judged":
+            return self.words.run(data, request)  # every judged product is ranked anyway
+        return self._run(data, request)
+
+    def _run(self, data: Artifact[Dataset], request: RetrievalRequest) -> RelaxedRun:
+        other = None if self.fallback is None else self.fallback.run(data, request)
+        needed = *self.words.indexes(data), self._terms(data)
+        return RelaxedRun(request.view(data), request, self, needed, other, data)
+
+    def _terms(self, data: Artifact[Dataset]) -> Artifact[LiveTerms]:
+        return TermVectors(view.products(data), self.words.analyzer)
+
+    def diagnosis(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Any] | None:
+        return None if request.pool == "judged" else Stages(self._run(data, request))
+
+    def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
+        below = [] if self.fallback is None else self.fallback.serving(data, request)
+        return [*self.words.serving(data, request), self._terms(data), *below]
+
+    @property
+    def is_live(self) -> bool:
+        return self.fallback is None or self.fallback.is_live
+
+    @contextmanager
+    def searcher(
+        self, data: Artifact[Dataset], request: RetrievalRequest, runtime: Runtime
+    ) -> Iterator[RelaxedSearcher]:
+        with ExitStack() as stack:
+            live = stack.enter_context(self.words.searcher(data, request, runtime))
+            other = None
+            if self.fallback is not None:
+                other = stack.enter_context(self.fallback.searcher(data, request, runtime))
+            terms = runtime.get(self._terms(data))
+            reader, tokenizer = request.query.reader(runtime), self.words.analyzer.tokenizer()
+            yield RelaxedSearcher(self.least, live, terms, reader, tokenizer, other)
+
+    def label(self) -> str:
+        below = "" if self.fallback is None else f", then {self.fallback.label()}"
+        return f"strict {self.words.label()}, relaxed below {self.least}{below}"
+
+
+class Postings:
+    """Which products have a term."""
+
+    def __init__(self, terms: LiveTerms) -> None:
+        self._columns = terms.counts.tocsc()
+        self._number = {name: place for place, name in enumerate(terms.names)}
+        self.products = int(terms.counts.shape[0])
+
+    def of(self, token: str) -> np.ndarray:
+        """Rows that have it, ascending."""
+        place = self._number.get(token)
+        if place is None:
+            return np.empty(0, np.int64)
+        begin, end = self._columns.indptr[place : place + 2]
+        return np.sort(self._columns.indices[begin:end]).astype(np.int64)
+
+    def met(self, needed: Sequence[str], also: Sequence[str] = ()) -> np.ndarray:
+        """Rows where as many distinct terms are there as are needed.
+
+        Args:
+            needed: terms that count.
+            also: terms that may stand in for any of them.
+
+        Returns:
+            Rows, ascending; none for no needed term.
+        """
+        distinct = list(dict.fromkeys([*needed, *also]))
+        counts = np.zeros(self.products, np.int32)
+        for token in distinct:
+            counts[self.of(token)] += 1
+        wanted = len(set(needed))
+        return np.flatnonzero(counts >= wanted) if wanted else np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class RelaxedSearcher:
+    """See `Relaxed`. `live`: of BM25. `other`: of the fallback."""
+
+    least: int
+    live: Any
+    terms: LiveTerms
+    query: Reader
+    tokenizer: Tokenizer
+    other: Searcher | None
+
+    def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        lists = [self.staged(query, k)[0] for query in self.query.read(texts)]
+        if self.other is not None:
+            found, _ = self.other.search(texts, k)
+            lists = [completed(own, below, k) for own, below in zip(lists, found, strict=True)]
+        return as_arrays(lists, k)
+
+    def staged(self, query: Query, k: int) -> tuple[np.ndarray, int, int]:
+        """Rows of the stages, best first, the products of stage 1, and the last stage."""
+        postings = self._postings
+        (words,) = weighted(self.tokenizer, [query])
+        rows, strict, last = np.empty(0, np.int64), 0, 1
+        for stage, found in self._stages(query, postings):
+            new = np.setdiff1d(found, rows, assume_unique=True)
+            rows = np.concatenate([rows, self._ordered(words, new)])
+            last = stage
+            strict = len(found) if stage == 1 else strict
+            if len(rows) >= self.least:
+                break
+        return rows[:k], strict, last
+
+    @property
+    def _postings(self) -> Postings:
+        known = self.__dict__.get("_known")
+        if known is None:
+            known = Postings(self.terms)
+            object.__setattr__(self, "_known", known)
+        assert isinstance(known, Postings)
+        return known
+
+    def _stages(self, query: Query, postings: Postings) -> Iterator[tuple[int, np.ndarray]]:
+        typed = list(dict.fromkeys(self.tokenizer.tokens(query.words)))
+        read = list(dict.fromkeys(self.tokenizer.tokens(query.text)))
+        also = [term.token for term in query.terms]
+        yield 1, postings.met(typed)
+        if read != typed:
+            yield 2, postings.met(read)
+        if also:
+            yield 3, postings.met(read, also)
+        often = {token: len(postings.of(token)) for token in read}
+        rarest = sorted(read, key=lambda token: (often[token], token))
+        rarest = [token for token in rarest if often[token]]  # no product has the others
+        if len(rarest) < len(read) and rarest:
+            yield 4, postings.met(rarest, also)
+        for count in range(len(rarest) - 1, 0, -1):
+            yield 4, postings.met(rarest[:count], also)
+
+    def _ordered(self, words: Words, rows: np.ndarray) -> np.ndarray:
+        """The rows by BM25, best first."""
+        if not len(rows):
+            return rows
+        found, _ = self.live.among(words, rows)
+        return np.asarray(found, dtype=np.int64)
+
+
+def completed(rows: np.ndarray, below: np.ndarray, k: int) -> np.ndarray:
+    """A list, and behind it the products of another one that it does not have.
+
+    Args:
+        rows: best first.
+        below: best first, -1 padded.
+        k: length of the result, at most.
+
+    Returns:
+        Rows, best first.
+    """
+    rest = below[(below >= 0) & ~np.isin(below, rows)]
+    return np.concatenate([rows, rest])[:k]
+
+
+def as_arrays(lists: Sequence[np.ndarray], k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ranked rows as Q×k arrays; scores are 1/rank, for stages' scores have no common scale.
+
+    Args:
+        lists: rows of each query, best first.
+        k: of the arrays.
+
+    Returns:
+        Q×k rows (-1 padded) and scores.
+    """
+    rows = np.full((len(lists), k), -1, dtype=np.int64)
+    scores = np.full((len(lists), k), -np.inf, dtype=np.float32)
+    for number, own in enumerate(lists):
+        rows[number, : len(own)] = own
+        scores[number, : len(own)] = 1 / np.arange(1, len(own) + 1)
+    return rows, scores
+
+
+@dataclass(frozen=True)
+class RelaxedRun(RunArtifact):
+    """stages.parquet says of each query what its strict search found, and which stage was last."""
+
+    data: Artifact[Dataset]
+    request: RetrievalRequest
+    recipe: Relaxed
+    needed: tuple[Artifact[Any], ...]
+    other: Artifact[Run] | None
+    whole: Artifact[Dataset] = field(metadata=NO_IDENTITY)
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        data, depth = runtime.get(self.data), self.request.depth
+        queries = self.request.queries(data)
+        alone = replace(self.recipe, fallback=None)
+        with alone.searcher(self.whole, self.request, runtime) as live:
+            staged = [live.staged(query, depth) for query in live.query.read(queries.texts)]
+        lists = [rows for rows, _, _ in staged]
+        if self.other is not None:
+            pairs = numbered_pairs(runtime.get(self.other), queries.ids, data.catalogue.ids)
+            below = {q: part["row"].to_numpy() for (q,), part in pairs.group_by("query")}
+            nothing = np.empty(0, np.int64)
+            lists = [completed(own, below.get(n, nothing), depth) for n, own in enumerate(lists)]
+        rows, scores = as_arrays(lists, depth)
+        run = Run.from_arrays(rows, scores, queries, data.catalogue, depth)
+        run.save(folder / "run.parquet")
+        frame = pl.DataFrame(
+            {
+                "query_id": queries.ids,
+                NOTHING: [100.0 * (strict == 0) for _, strict, _ in staged],
+                STAGE: [float(last) for _, _, last in staged],
+            }
+        )
+        frame.write_parquet(folder / "stages.parquet")
+        return {"split": run.split, "queries": len(queries), "rows": run.frame.height}
+
+
+@dataclass(frozen=True)
+class Stages(Artifact[pl.DataFrame]):
+    """stages.parquet of a relaxed run."""
+
+    kind: ClassVar[str] = "stages"
+    run: RelaxedRun
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        frame = pl.read_parquet(runtime.store.ensure(self.run) / "stages.parquet", glob=False)
+        frame.write_parquet(folder / "stages.parquet")
+        names = (NOTHING, STAGE)
+        return {name: round(float(frame[name].to_numpy().mean()), 3) for name in names}
+
+    def load(self, folder: Path) -> pl.DataFrame:
+        return pl.read_parquet(folder / "stages.parquet", glob=False)
