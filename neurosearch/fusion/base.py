@@ -72,6 +72,9 @@ class Fusion(Recipe):
 
         Returns:
             By member, `query_id`, `product_id`, `score`.
+
+        Raises:
+            InputError: members that `learnt` does not have, or nothing learnt where it is needed.
         """
         raise TypeError(f"{type(self).__name__} does not say what its members add")
 
