@@ -5,6 +5,7 @@ from __future__ import annotations
 LOCALES = {"us": "english", "es": "spanish", "jp": "japanese"}  # of Amazon ESCI
 # Several algorithms stem English; Japanese, Chinese and Korean words become bigrams, unstemmed.
 ENGLISH = ("english", "porter", "lovins")
+KUROMOJI = "kuromoji"  # Lucene's morphological analyser of Japanese
 UNSTEMMED = ("japanese", "chinese", "korean")
 
 
@@ -20,4 +21,6 @@ def stems(stemmer: str, language: str) -> bool:
     """Whether a stemmer is one of a language, or none."""
     if stemmer == "none":
         return True
+    if stemmer == KUROMOJI:
+        return language == "japanese"
     return stemmer in ENGLISH if language == "english" else stemmer == language

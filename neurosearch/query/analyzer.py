@@ -2,8 +2,8 @@
 
 Lower-cased words without accents; model numbers kept whole and split (`WH-1000XM4` gives
 wh-1000xm4, wh, 1000xm4); numbers joined to their unit (`12 oz` gives 12oz beside 12 and oz);
-a Snowball stemmer; bigrams for Japanese, Chinese and Korean. Stop-words stay by default: in
-products "without" and "for" carry intent.
+a Snowball stemmer; bigrams for Japanese, Chinese and Korean, or Lucene's analyser of Japanese.
+Stop-words stay by default: in products "without" and "for" carry intent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import Recipe
 from neurosearch.data.base import Data
-from neurosearch.data.language import stemmer_of, stems
+from neurosearch.data.language import KUROMOJI, stemmer_of, stems
 from neurosearch.query.fold import fold
 
 _WORD = re.compile(r"[^\W_]+(?:[-/.][^\W_]+)*")
@@ -39,7 +39,8 @@ def _unsegmented(word: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Analyzer(Recipe):
-    """`stemmer`: a Snowball language ("english", "porter", "german"…) or "none"."""
+    """`stemmer`: a Snowball language ("english", "porter", "german"…), "none", or "kuromoji":
+    Lucene's morphological analyser for Japanese words (needs Java)."""
 
     stemmer: str = "english"
     keep_stopwords: bool = True
@@ -50,9 +51,9 @@ class Analyzer(Recipe):
         super().__post_init__()
         import Stemmer
 
-        if self.stemmer != "none" and self.stemmer not in Stemmer.algorithms():
+        if self.stemmer not in ("none", KUROMOJI, *Stemmer.algorithms()):
             known = ", ".join(sorted(Stemmer.algorithms()))
-            raise InputError(f"analyzer.stemmer must be none or one of {known}")
+            raise InputError(f"analyzer.stemmer must be none, {KUROMOJI} or one of {known}")
 
     def tokenizer(self) -> Tokenizer:
         """A tokenizer with its own cache of stemmed words."""
@@ -88,7 +89,7 @@ class Tokenizer:
 
         self._recipe = analyzer
         self._stem = None
-        if analyzer.stemmer != "none":
+        if analyzer.stemmer not in ("none", KUROMOJI):
             self._stem = Stemmer.Stemmer(analyzer.stemmer).stemWord
         self._cache: dict[str, tuple[str, ...]] = {}
 
@@ -112,6 +113,10 @@ class Tokenizer:
         if not self._recipe.keep_stopwords and word in _STOPWORDS:
             return ()
         if not word.isascii():
+            if self._recipe.stemmer == KUROMOJI and any("\u3040" <= c <= "\u9fff" for c in word):
+                from neurosearch.query.japanese import segmenter
+
+                return segmenter()(word)
             return _unsegmented(word)
         parts = _PART.findall(word)
         tokens = [self._stem(part) if self._stem else part for part in parts]

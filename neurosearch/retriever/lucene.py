@@ -27,7 +27,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import TEXT_FIELDS, Catalogue, Dataset
 from neurosearch.query.analyzer import Analyzer, Tokenizer
-from neurosearch.retriever.java import run_java
+from neurosearch.query.java import run_java
 from neurosearch.retriever.lucene_search import CONTENTS, EXPANSION, ROWS, LuceneWorker
 
 

@@ -20,9 +20,9 @@ import numpy as np
 import polars as pl
 
 from neurosearch.core.runtime import Runtime
+from neurosearch.query.java import anserini_jar, java_home, jvm_library
 from neurosearch.query.lexical import Words
 from neurosearch.retriever import lucene_worker
-from neurosearch.retriever.java import anserini_jar, java_home, jvm_library
 
 CONTENTS = "contents"  # the catch-all field: every text field, joined
 EXPANSION = "expansion"  # texts that a writer added to the products

@@ -19,7 +19,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.machine import hardware
 from neurosearch.nn.hub import cached_revision
 from neurosearch.nn.pretrained import hub_name, local_folder, package_of
-from neurosearch.retriever.java import anserini_jar, java_home
+from neurosearch.query.java import anserini_jar, java_home
 from neurosearch.task.base import Job, Task
 
 PACKAGES = ("torch", "transformers", "faiss-cpu", "bm25s", "ranx", "polars", "wandb")
