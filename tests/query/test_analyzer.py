@@ -59,5 +59,7 @@ def test_tokens_are_never_broken_up_by_white_space(text: str) -> None:
 
 
 def test_an_unknown_stemmer_is_named() -> None:
-    with pytest.raises(InputError, match=r"analyzer\.stemmer must be none or one of .*english"):
+    with pytest.raises(
+        InputError, match=r"analyzer\.stemmer must be none, kuromoji or one of .*english"
+    ):
         Analyzer(stemmer="klingon")
