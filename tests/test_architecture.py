@@ -13,6 +13,7 @@ LAYERS = (
     ("data", "evaluation", "nn", "loss", "collisions"),
     ("training", "negatives", "fusion"),
     ("writer",),
+    ("judge",),
     ("query",),
     ("encoder", "index"),
     ("tokenizer",),

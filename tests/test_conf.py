@@ -94,6 +94,8 @@ def node_of(group: str, choice: str) -> DictConfig:
     if group in ("collisions", "thresholds"):
         named = f"{group}@tokenizer.{group}={choice}"
         return composed("tokenizer=rqkmeans", named)["tokenizer"][group]
+    if group == "judge":
+        return composed("task=judge", f"{group}@task.judge={choice}")["task"]["judge"]
     if group == "explainer":
         return composed("task=explain", f"{group}@task.explainer={choice}")["task"]["explainer"]
     config = composed(f"{group}={choice}")

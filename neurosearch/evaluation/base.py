@@ -18,7 +18,7 @@ from neurosearch.core.recipe import Recipe
 from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.types import SPLITS, Dataset, Queries, judgments_of, queries_of
+from neurosearch.core.types import SPLITS, Dataset, Judgments, Queries, judgments_of, queries_of
 from neurosearch.evaluation.gain import Gain
 from neurosearch.evaluation.latency import Latency, LatencyProtocol
 from neurosearch.evaluation.ties import TIES
@@ -63,6 +63,11 @@ class Evaluation(Recipe):
             raise self.error("baseline", f"names a row {message}")
         if self.depth < 100 and self.pool == "catalogue":
             raise self.error("depth", f"is {self.depth}; Recall@100 needs at least 100")
+
+    @property
+    def protocol(self) -> str:
+        """Its name in tables."""
+        return self.pool
 
     def check(self, data: Dataset) -> None:
         """Raise InputError where this evaluation can't be of `data`: its split, labels, columns.
@@ -155,6 +160,17 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
         if self.by is not None:
             check_column(runtime.get(self.data).queries(self.split), self.by)
 
+    def judgments(self, runtime: Runtime) -> Judgments:
+        """What the run is measured by.
+
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            Labels of the split.
+        """
+        return runtime.get(self.data).judgments(self.split)
+
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         from neurosearch.evaluation.metrics import per_query
         from neurosearch.evaluation.ties import expected_per_query, tie_range
@@ -162,7 +178,7 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
         data, run = runtime.get(self.data), runtime.get(self.run)
         if run.split != self.split:
             raise InputError(f"a run of {run.split} can't be evaluated on {self.split}")
-        queries, judgments = data.queries(self.split), data.judgments(self.split)
+        queries, judgments = data.queries(self.split), self.judgments(runtime)
         if self.pool == "judged":
             pairs = ["query_id", "product_id"]
             other = run.frame.join(judgments.frame, on=pairs, how="anti")

@@ -8,6 +8,7 @@ from typing import Any
 
 from neurosearch.core.retrieval import SCORED
 from neurosearch.evaluation.base import HEADLINE
+from neurosearch.evaluation.filled import BY_MODEL
 from neurosearch.evaluation.latency import METRICS as LATENCY
 from neurosearch.evaluation.ties import BEST, WORST
 from neurosearch.report.aggregation import Row
@@ -17,7 +18,7 @@ from neurosearch.retriever.sparse import READ
 from neurosearch.tokenizer import health
 
 # What retrievers report of themselves, query by query.
-DIAGNOSED = (SCORED, *READ, NOTHING, STAGE)
+DIAGNOSED = (SCORED, *READ, NOTHING, STAGE, BY_MODEL)
 LOWER_IS_BETTER = health.LOWER_IS_BETTER | {
     *("p50 ms", "p95 ms", "p99 ms", "index MB", "bytes/product", "build s", SCORED, NOTHING),
     *(f"CE@{level}" for level in range(1, 33)),

@@ -52,7 +52,7 @@ def system_facts(retriever: Retriever, evaluation: Evaluation) -> dict[str, Any]
         "models": models_of(retriever),
         "precisions": sorted(set(values_of(retriever, "precision"))),
         "is_reference": retriever.is_reference,
-        "protocol": evaluation.pool,
+        "protocol": evaluation.protocol,
         "split": evaluation.split,
         "gain": evaluation.gain.label(),
         "gain_words": evaluation.gain.words(),
