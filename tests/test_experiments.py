@@ -45,6 +45,21 @@ MORE = {
         "query.order=[],[normalize,spelling,words,translations]",
     ],
     "hyde": ["encoder@retriever.encoder=hashing", "retriever=dense,hyde/template"],
+    # Without a network: titles are "written" again.
+    "expansion": [
+        *("seed=0", "retriever=expanded/all,expanded", "query.order=[]"),
+        *("writer@retriever.expansion.writer=template",),
+        *("encoder@retriever.expansion.filter=hashing", 'evaluation.baseline="query.order=[]"'),
+    ],
+    "relax": ["retriever=bm25,relaxed", "query.order=[],[spelling,words]"],
+    "intent": ["retriever=bm25", "query.order=[],[intent]"],
+    "colbert_feedback": [*LATE, "retriever.documents=3", "retriever.beta=0.0,0.5"],
+    "hyde_titles": [
+        *("seed=0,1", "encoder@retriever.encoder=hashing", "retriever=hyde/titles"),
+        *("retriever.writer.shape.model=TINY", "retriever.writer.schedule.epochs=1"),
+        "retriever.writer.shape.heads=2",
+        'evaluation.baseline="retriever=hyde/titles"',
+    ],
     "vector_feedback": [
         *("encoder@retriever.encoder=hashing", "retriever.documents=3", "retriever.beta=0.0,0.3"),
     ],
