@@ -19,11 +19,12 @@ from neurosearch.core.digests import content, content_digest
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.data import base, requirements
-from neurosearch.data.language import LOCALES
+from neurosearch.data.language import LOCALES, SEVERAL
 from neurosearch.data.reading import hashed_fraction, read_delimited, require_columns
 
 STEM = "shopping_queries_dataset"
 LABELS = ("E", "S", "C", "I")
+ALL = "all"
 PUBLISHED = "published at amazon-science/esci-data, stored there with Git LFS"
 FIELDS = {
     "product_title": "title",
@@ -36,7 +37,11 @@ FIELDS = {
 
 @dataclass(frozen=True)
 class Esci(base.Data):
-    """`corpus`: `all` products of the locale, or only the `judged` ones of this version."""
+    """`corpus`: `all` products of the locale, or only the `judged` ones of this version.
+
+    `locale=all`: the products of all locales in one catalogue, by `locale:id`; queries have a
+    column `locale`.
+    """
 
     choice: ClassVar[str] = "esci"
     path: str = content(content_digest)
@@ -46,11 +51,11 @@ class Esci(base.Data):
     dev_fraction: float = 0.05
 
     def own_language(self) -> str:
-        return LOCALES.get(self.locale, "english")
+        return SEVERAL if self.locale == ALL else LOCALES.get(self.locale, "english")
 
     def tables(self, runtime: Runtime) -> base.Tables:
         for key, allowed in (
-            ("locale", ("us", "es", "jp")),
+            ("locale", (*LOCALES, ALL)),
             ("version", ("small", "large")),
             ("corpus", ("all", "judged")),
         ):
@@ -74,10 +79,10 @@ class Esci(base.Data):
         needed = ["query", "query_id", "product_id", "product_locale", "esci_label", "split"]
         flag = f"{self.version}_version"
         scan = _scan(file, [*needed, flag])
-        mine = (pl.col("product_locale") == self.locale) & (pl.col(flag) == 1)
+        mine = self._mine & (pl.col(flag) == 1)
         whole = _numbered(scan, file)
         requirements.require_present(file, whole, *needed, flag)
-        frame = whole.filter(mine)
+        frame = whole.filter(mine).with_columns(self._name)
         if frame.is_empty():
             raise InputError(f"{file}: no judgments of locale {self.locale!r}, {flag} 1")
         # The release has changed letters to words before now: refuse rather than guess.
@@ -100,15 +105,28 @@ class Esci(base.Data):
         scan = _scan(file, ["product_id", "product_locale", *FIELDS])
         ids = _numbered(scan.select("product_id", "product_locale"), file)
         requirements.require_present(file, ids, "product_id", "product_locale")
-        frame = ids.filter(pl.col("product_locale") == self.locale)
+        frame = ids.filter(self._mine)
         requirements.require_unique(file, frame, "product_locale", "product_id")
-        return frame
+        return frame.with_columns(self._name)
+
+    @property
+    def _mine(self) -> pl.Expr:
+        """Rows of the locales that are read."""
+        wanted = list(LOCALES) if self.locale == ALL else [self.locale]
+        return pl.col("product_locale").is_in(wanted)
+
+    @property
+    def _name(self) -> pl.Expr:
+        """A product's id, which is unique within a locale only."""
+        parts = ("product_locale", "product_id") if self.locale == ALL else ("product_id",)
+        return pl.concat_str(parts, separator=":").alias("product_id")
 
     def _queries(self, examples: pl.DataFrame, folder: Path) -> pl.DataFrame:
         queries = examples.group_by("query_id", maintain_order=True).agg(
             pl.col("query").first().alias("text"),
             pl.col("split").first(),
             pl.col("split").n_unique().alias("splits"),
+            *([pl.col("product_locale").first().alias("locale")] if self.locale == ALL else []),
         )
         torn = queries.filter(pl.col("splits") > 1)
         if torn.height:
@@ -133,7 +151,7 @@ class Esci(base.Data):
             for batch in source.iter_batches(batch_size=base.ROW_GROUP, columns=columns):
                 frame = pl.from_arrow(batch)
                 assert isinstance(frame, pl.DataFrame)
-                frame = frame.filter(pl.col("product_locale") == self.locale)
+                frame = frame.filter(self._mine).with_columns(self._name)
                 if wanted is not None:
                     frame = frame.filter(pl.col("product_id").is_in(wanted.implode()))
                 cleaned = [base.clean_text(old).alias(new) for old, new in FIELDS.items()]

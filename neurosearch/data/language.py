@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 LOCALES = {"us": "english", "es": "spanish", "jp": "japanese"}  # of Amazon ESCI
+SEVERAL = "several languages"  # of a catalogue, each with an analyser of its own
 # Several algorithms stem English; Japanese, Chinese and Korean words become bigrams, unstemmed.
 ENGLISH = ("english", "porter", "lovins")
 KUROMOJI = "kuromoji"  # Lucene's morphological analyser of Japanese

@@ -62,23 +62,27 @@ class Analyzer(Recipe):
 
 def check_stemmers(data: Data, *recipes: Any) -> None:
     """Raise InputError for a recipe whose analyser stems another language than the data's."""
-    language = data.language or data.own_language()
-    for analyzer in (found for recipe in recipes for found in _analyzers_of(recipe)):
+    whole = data.language or data.own_language()
+    for analyzer, language in (one for recipe in recipes for one in _analyzers_of(recipe, whole)):
         if not stems(analyzer.stemmer, language):
             fitting = f"stemmer={stemmer_of(language)}"
             message = f"an analyzer stems {analyzer.stemmer}: say {fitting} (or data.language=…)"
             raise InputError(f"the data is {language}, and {message}")
 
 
-def _analyzers_of(value: Any) -> Iterator[Analyzer]:
+def _analyzers_of(value: Any, language: str) -> Iterator[tuple[Analyzer, str]]:
+    """Analysers, and the language of what each reads (`language_of` a member, where it has one)."""
     if isinstance(value, Analyzer):
-        yield value
+        yield value, language
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _analyzers_of(item)
+            yield from _analyzers_of(item, language)
+    elif hasattr(value, "language_of"):
+        for name, member in value.members.items():
+            yield from _analyzers_of(member, value.language_of(name) or language)
     elif isinstance(value, Recipe):
         for spec in fields(value):
-            yield from _analyzers_of(getattr(value, spec.name))
+            yield from _analyzers_of(getattr(value, spec.name), language)
 
 
 class Tokenizer:

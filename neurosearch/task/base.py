@@ -23,7 +23,8 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.store import write_whole
 from neurosearch.core.types import Dataset
 from neurosearch.data.base import Data
-from neurosearch.data.language import LOCALES, stemmer_of
+from neurosearch.data.esci import ALL
+from neurosearch.data.language import LOCALES, SEVERAL, stemmer_of
 from neurosearch.evaluation.base import Evaluation
 from neurosearch.evaluation.opened import opened
 from neurosearch.query.analyzer import check_stemmers
@@ -56,7 +57,9 @@ def data_stemmer(*, _root_: Any) -> str:
         A Snowball stemmer's name, or `none`.
     """
     data = _root_.get("data") or {}
-    return stemmer_of(data.get("language") or LOCALES.get(str(data.get("locale")), "english"))
+    locale = str(data.get("locale"))
+    own = SEVERAL if locale == ALL else LOCALES.get(locale, "english")
+    return stemmer_of(data.get("language") or own)
 
 
 OmegaConf.register_new_resolver("at_most", at_most, replace=True)
