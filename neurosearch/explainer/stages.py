@@ -95,7 +95,7 @@ def reranked_parts(system: Reranked, live: Any, first: Explain, scene: Scene) ->
                 parts = [Part("first stage", float(score), note, of=why)]
                 result.append(Explanation(float(score), tuple(parts), how="not re-ranked"))
                 continue
-            reason = whys(head[rank : rank + 1], float(new[rank]))
+            reason = whys(head, rank, float(new[rank]))
             label = system.reranker.label()
             note = f"score {new[rank]:.4g}"
             parts = [Part(label, float(shares[0][rank]), note, of=reason)]
@@ -131,10 +131,12 @@ def pairs_of(rows: np.ndarray, scores: np.ndarray) -> pl.DataFrame:
 
 
 def scored_parts(system: Reranked, live: Any, text: str) -> Any:
-    """From one pair and its score to an explanation: of trees exactly, else by probing."""
+    """From a pair's place among all candidates and its score to an explanation: of trees exactly,
+    else by probing. All candidates are scored: features may compare them."""
 
-    def trees(pair: pl.DataFrame, score: float) -> Explanation:
-        inputs, parts = live.score.parts([text], pair)
+    def trees(pairs: pl.DataFrame, place: int, score: float) -> Explanation:
+        inputs, parts = live.score.parts([text], pairs)
+        inputs, parts = inputs[place : place + 1], parts[place : place + 1]
         named = sorted_parts(
             [
                 Part(name, float(value), f"is {given:.4g}")
@@ -147,11 +149,13 @@ def scored_parts(system: Reranked, live: Any, text: str) -> Any:
         how = "what each feature adds (Shapley values of the trees)"
         return Explanation(score, shown, float(parts[0, -1]), how)
 
-    def probing(pair: pl.DataFrame, score: float) -> Explanation:
+    def probing(pairs: pl.DataFrame, place: int, score: float) -> Explanation:
         def again(shorter: str, rows: np.ndarray) -> np.ndarray:
-            return np.asarray(live.score([shorter], pair), dtype=np.float64)
+            scores = np.asarray(live.score([shorter], pairs), dtype=np.float64)
+            return scores[place : place + 1]
 
-        (found,) = probe(again)(text, pair["row"].to_numpy(), np.array([score]))
+        rows = pairs["row"].to_numpy()[place : place + 1]
+        (found,) = probe(again)(text, rows, np.array([score]))
         return found
 
     return trees if isinstance(live.score, LiveTrees) else probing
