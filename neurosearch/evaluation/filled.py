@@ -55,10 +55,10 @@ class FilledProtocol(CatalogueProtocol):
     def metrics(
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
     ) -> Artifact[pl.DataFrame]:
-        shared = self.judge.models_of(retriever)
+        shared = self.judge.models_of(retriever) | self.judge.models_of(query)
         if shared:
             raise InputError(
-                f"evaluation.judge: {', '.join(sorted(shared))} is a part of {retriever.label()}: "
+                f"evaluation.judge: {', '.join(sorted(shared))} is a part of the system: "
                 "a model does not judge itself"
             )
         request = self.request(query)

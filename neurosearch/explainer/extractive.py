@@ -9,6 +9,7 @@
 | late interaction | tokens and their best matches |
 | generative | log-probabilities of the codes, which are named by their products' words |
 | hybrid | members' shares, each member explained |
+| relaxed | the stage that found a product, and BM25's terms within it |
 | re-ranked | stages, each explained; LambdaMART by features |
 | anything else | words left out: approximate |
 """
@@ -36,7 +37,7 @@ from neurosearch.explainer.base import (
 from neurosearch.explainer.codes import written_parts
 from neurosearch.explainer.lexical import bm25_parts, sparse_parts
 from neurosearch.explainer.probing import probe_searches
-from neurosearch.explainer.stages import fused_parts, reranked_parts
+from neurosearch.explainer.stages import fused_parts, reranked_parts, staged_parts
 from neurosearch.explainer.vectors import WordShares, cosine_parts, late_parts
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.bm25_tuned import TunedBM25
@@ -46,6 +47,7 @@ from neurosearch.retriever.hybrid import Hybrid
 from neurosearch.retriever.hyde import Hyde
 from neurosearch.retriever.late_interaction import LateInteraction
 from neurosearch.retriever.multiphase import Multiphase
+from neurosearch.retriever.relaxed import Relaxed
 from neurosearch.retriever.reranked import Reranked
 from neurosearch.retriever.sparse import Sparse
 from neurosearch.retriever.vector_feedback import VectorFeedback
@@ -85,6 +87,8 @@ def explaining(system: Retriever, live: Any, scene: Scene) -> Explain:
         return late_parts(system, live, scene)
     if isinstance(system, Generative):
         return written_parts(system, live, scene)
+    if isinstance(system, Relaxed):
+        return staged_parts(live, explaining(system.words, live.live, scene))
     if isinstance(system, Hybrid):
         members = {
             name: explaining(member, live.members[name], scene)

@@ -109,6 +109,40 @@ def reranked_parts(system: Reranked, live: Any, first: Explain, scene: Scene) ->
     return explain
 
 
+def staged_parts(live: Any, words: Explain) -> Explain:
+    """Explain a relaxed search: which stage found a product, and why BM25 has it where it is.
+
+    Args:
+        live: its searcher.
+        words: an explanation of its BM25.
+
+    Returns:
+        A function that explains.
+    """
+
+    def explain(text: str, rows: np.ndarray, scores: np.ndarray) -> list[Explanation]:
+        (query,) = live.query.read([text])
+        staged = live.staged(query, live.terms.counts.shape[0])
+        stage_of = dict(zip(staged.rows.tolist(), staged.stages.tolist(), strict=True))
+        (weights,) = live.live.words([text])
+        within, values = live.live.among(weights, rows)
+        value_of = dict(zip(within.tolist(), values.tolist(), strict=True))
+        found = []
+        for row, score in zip(rows, scores, strict=True):
+            stage, reason = stage_of.get(int(row)), None
+            if int(row) in value_of:
+                value = np.array([value_of[int(row)]], dtype=np.float32)
+                (reason,) = words(text, np.array([row]), value)
+            note = "found by the fallback" if stage is None else f"found in stage {stage}"
+            rank = round(1 / float(score))
+            part = Part(f"rank {rank}", float(score), note, of=reason)
+            how = "1/rank: stages come one after the other, BM25 orders the products of a stage"
+            found.append(Explanation(float(score), (part,), how=how))
+        return found
+
+    return explain
+
+
 def pairs_of(rows: np.ndarray, scores: np.ndarray) -> pl.DataFrame:
     """One query's candidates, as scorers take them.
 

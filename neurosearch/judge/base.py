@@ -68,7 +68,7 @@ class Judge(Recipe):
         """The judge's models that a system uses: it may not be measured by this judge.
 
         Args:
-            system: a retriever.
+            system: a retriever, or a query processing.
 
         Returns:
             Labels of writers, none where the system may be measured.

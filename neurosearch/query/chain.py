@@ -26,7 +26,8 @@ class Chain(QueryProcessor):
         for name in self.order:
             if name not in self.steps:
                 known = ", ".join(self.steps) or "none"
-                raise self.error("order", f"names {name!r}; the steps are {known}")
+                hint = f"+query@query.steps.{name}={name} adds one"
+                raise self.error("order", f"names {name!r}; the steps are {known} ({hint})")
             if self.order.count(name) > 1:
                 raise self.error("order", f"names {name!r} twice")
         for name in self.order:

@@ -59,7 +59,7 @@ class Intent(LearningStep):
         categories = [self._cut(path) for path in data.catalogue.all_texts(("category",))]
         names = sorted({name for name in categories if name})
         if not names:
-            raise InputError("intent learns from categories, and no product has one")
+            raise InputError("query=intent learns from categories, and the data has none")
         number = {name: place for place, name in enumerate(names)}
         graded = graded_pairs(data, data.judgments("train"), self.gain)
         graded = graded.filter(pl.col("share") > 0)

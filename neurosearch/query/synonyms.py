@@ -128,6 +128,6 @@ def _phrases(side: str, where: str, tokenizer: Tokenizer) -> list[Phrase]:
         text = part.replace("\\,", ",").replace("\\=>", "=>").strip()
         tokens = tuple(tokenizer.tokens(text))
         if not tokens:
-            raise InputError(f"{where}: {text!r} has no word")
+            raise InputError(f"{where}: a side or an entry has no word ({text!r})")
         phrases.append(tokens)
     return phrases

@@ -130,6 +130,16 @@ class Postings:
 
 
 @dataclass(frozen=True)
+class Staged:
+    """Rows, best first, the stage that found each, the products of stage 1, the last stage."""
+
+    rows: np.ndarray
+    stages: np.ndarray
+    strict: int
+    last: int
+
+
+@dataclass(frozen=True)
 class RelaxedSearcher:
     """See `Relaxed`. `live`: of BM25. `other`: of the fallback."""
 
@@ -141,25 +151,26 @@ class RelaxedSearcher:
     other: Searcher | None
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        lists = [self.staged(query, k)[0] for query in self.query.read(texts)]
+        lists = [self.staged(query, k).rows for query in self.query.read(texts)]
         if self.other is not None:
             found, _ = self.other.search(texts, k)
             lists = [completed(own, below, k) for own, below in zip(lists, found, strict=True)]
         return as_arrays(lists, k)
 
-    def staged(self, query: Query, k: int) -> tuple[np.ndarray, int, int]:
-        """Rows of the stages, best first, the products of stage 1, and the last stage."""
+    def staged(self, query: Query, k: int) -> Staged:
+        """What the stages find, without the fallback."""
         postings = self._postings
         (words,) = weighted(self.tokenizer, [query])
-        rows, strict, last = np.empty(0, np.int64), 0, 1
+        rows, stages, strict, last = np.empty(0, np.int64), np.empty(0, np.int64), 0, 1
         for stage, found in self._stages(query, postings):
-            new = np.setdiff1d(found, rows, assume_unique=True)
-            rows = np.concatenate([rows, self._ordered(words, new)])
+            new = self._ordered(words, np.setdiff1d(found, rows, assume_unique=True))
+            rows = np.concatenate([rows, new])
+            stages = np.concatenate([stages, np.full(len(new), stage)])
             last = stage
             strict = len(found) if stage == 1 else strict
             if len(rows) >= self.least:
                 break
-        return rows[:k], strict, last
+        return Staged(rows[:k], stages[:k], strict, last)
 
     @property
     def _postings(self) -> Postings:
@@ -245,7 +256,7 @@ class RelaxedRun(RunArtifact):
         alone = replace(self.recipe, fallback=None)
         with alone.searcher(self.whole, self.request, runtime) as live:
             staged = [live.staged(query, depth) for query in live.query.read(queries.texts)]
-        lists = [rows for rows, _, _ in staged]
+        lists = [one.rows for one in staged]
         if self.other is not None:
             pairs = numbered_pairs(runtime.get(self.other), queries.ids, data.catalogue.ids)
             below = {q: part["row"].to_numpy() for (q,), part in pairs.group_by("query")}
@@ -257,8 +268,8 @@ class RelaxedRun(RunArtifact):
         frame = pl.DataFrame(
             {
                 "query_id": queries.ids,
-                NOTHING: [100.0 * (strict == 0) for _, strict, _ in staged],
-                STAGE: [float(last) for _, _, last in staged],
+                NOTHING: [100.0 * (one.strict == 0) for one in staged],
+                STAGE: [float(one.last) for one in staged],
             }
         )
         frame.write_parquet(folder / "stages.parquet")

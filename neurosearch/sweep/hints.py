@@ -58,11 +58,16 @@ def _unknown_key(key: str, words: Sequence[str]) -> str:
             return f"{key}: {holder} has no {place.rpartition('.')[2]} there to replace"
         return f"{key}: {parent} holds no keys"
     known = [str(k) for k in node if not str(k).startswith("_")]
+    if isinstance(node.get(name), DictConfig) and "_target_" not in node[name]:
+        have = ", ".join(str(k) for k in node[name])
+        return f"{key} has {have}: +{key}.name=… adds another one, ~{key}.name takes one out"
     target = str(node.get("_target_", "")).rpartition(".")[2]
     places = [place for place in _places(config, name) if place != key][:3]
     where = f"; {name} is a key of {' and '.join(places)}" if places else ""
     close = get_close_matches(name, known, n=3)
     listed = f"is it {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
+    if not target and known and parent and not places:
+        listed += f"; +{key}=… adds it"
     return f"{key}: {target or parent or 'the config'} has no key {name!r}; {listed}{where}"
 
 

@@ -65,7 +65,8 @@ def texts_of(path: Path) -> dict[str, tuple[str, ...]]:
             row = json.loads(line)
             prompt, text = row["prompt"], row["text"]
         except (ValueError, LookupError, TypeError) as error:
-            raise InputError(f"{path}:{number}: no prompt and text ({error})") from None
+            message = f"lacks {error}" if isinstance(error, KeyError) else "no prompt and text"
+            raise InputError(f"{path}:{number}: {message}") from None
         if not isinstance(prompt, str) or not isinstance(text, str):
             raise InputError(f"{path}:{number}: prompt and text must be strings")
         texts[prompt] = (*texts.get(prompt, ()), text.strip())

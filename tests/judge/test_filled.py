@@ -19,7 +19,9 @@ from neurosearch.evaluation.latency import LatencyProtocol
 from neurosearch.evaluation.metrics import per_query
 from neurosearch.evaluation.opened import opened
 from neurosearch.judge.umbrela import Umbrela, grade_of
+from neurosearch.query.chain import Chain
 from neurosearch.query.none import NoProcessing
+from neurosearch.query.rewrite import Rewrite
 from neurosearch.reranker.llm import LLM
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.reranked import Reranked
@@ -134,8 +136,10 @@ def test_a_judge_that_does_not_agree_is_refused(
 
 def test_a_model_does_not_judge_itself(teller: Teller, shop: Any) -> None:
     system = Reranked(BM25S, LLM(teller), GAIN, depth=5, weight=1.0)
-    with pytest.raises(InputError, match=r"teller is a part of .*: a model does not judge itself"):
+    with pytest.raises(InputError, match="teller is a part of the system: a model"):
         protocol(judge(teller)).metrics(system, shop, NoProcessing())
+    with pytest.raises(InputError, match="a model does not judge itself"):
+        protocol(judge(teller)).metrics(BM25S, shop, Chain(("r",), {"r": Rewrite(teller)}))
 
 
 @pytest.mark.parametrize(

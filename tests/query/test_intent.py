@@ -86,5 +86,5 @@ def test_products_without_categories_are_refused(tmp_path: Path, runtime: Runtim
     pl.DataFrame({"title": ["thing 1", "thing 2"]}).write_csv(tmp_path / "products.csv")
     data = ns.TableFiles(str(tmp_path / "products.csv"), str(tmp_path / "judged.csv")).dataset()
     fitted: Any = Intent(gain=ns.gain("graded")).fitted(data)
-    with pytest.raises(InputError, match="learns from categories, and no product has one"):
+    with pytest.raises(InputError, match="learns from categories, and the data has none"):
         runtime.get(fitted.learnt)

@@ -14,6 +14,8 @@ from neurosearch.core.query import Query, Term
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.hashing import Hashing
+from neurosearch.explainer.base import Scene
+from neurosearch.explainer.extractive import Extractive
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.dense import Dense
 from neurosearch.retriever.feedback import LiveTerms
@@ -76,7 +78,7 @@ def test_stages_in_order(shop: Any, shop_runtime: Runtime) -> None:
         postings = live._postings
         query = Query("red armchair", "redd armchair", (Term("leather", 0.5),))
         stages = [(stage, set(rows.tolist())) for stage, rows in live._stages(query, postings)]
-        rows, strict, last = live.staged(query, 500)
+        staged = live.staged(query, 500)
     red, chair, leather = (set(postings.of(t).tolist()) for t in ("red", "armchair", "leather"))
     both = red & chair
     assert [stage for stage, _ in stages] == [1, 2, 3, 4]
@@ -84,8 +86,23 @@ def test_stages_in_order(shop: Any, shop_runtime: Runtime) -> None:
     assert stages[2][1] == both | (red & leather) | (chair & leather)
     rarest = min((len(red), "red"), (len(chair), "armchair"))[1]
     assert stages[3][1] == (red if rarest == "red" else chair) | leather
-    assert strict == 0 and last == 4
-    assert set(rows[: len(both)].tolist()) == both
+    assert staged.strict == 0 and staged.last == 4
+    assert set(staged.rows[: len(both)].tolist()) == both
+    assert staged.stages[: len(both)].tolist() == [2] * len(both)
+    assert staged.stages.tolist() == sorted(staged.stages)
+
+
+def test_an_explanation_names_the_stage(shop: Any, shop_runtime: Runtime) -> None:
+    scene = Scene(shop, ask(depth=100), shop_runtime)
+    recipe = Relaxed(BM25(engine="bm25s"), Dense(Hashing()), least=3)
+    with Extractive().opened(recipe, scene) as live:
+        rows, scores = live.searcher.search(["red armchair"], 60)
+        found = live.explain("red armchair", rows[0], scores[0])
+    notes = [why.parts[0].note for why in found]
+    assert notes[0].startswith("found in stage ") and notes[-1] == "found by the fallback"
+    assert all(why.is_exact for why in found)
+    first = found[0].parts[0].of
+    assert first is not None and first.is_exact and first.score > 0
 
 
 def test_a_fallback_fills_what_is_missing() -> None:

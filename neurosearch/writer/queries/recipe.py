@@ -155,8 +155,11 @@ class Fitted(Writer):
 
         recipe, folder = self.recipe, runtime.get(self.files)
         live = loaded(recipe.shape, recipe.lengths, folder, runtime.torch_device())
+        drawn = samples, recipe.top_k, recipe.schedule.seed
+        if is_live:
+            return live.write(prompts, *drawn)
         with runtime.progressing(f"writing {recipe.writes}", len(prompts)) as advance:
-            return live.write(prompts, samples, recipe.top_k, recipe.schedule.seed, advance)
+            return live.write(prompts, *drawn, advance)
 
     def label(self) -> str:
         return self.recipe.label()
