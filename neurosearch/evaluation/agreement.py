@@ -9,6 +9,20 @@ from __future__ import annotations
 import numpy as np
 
 
+def nearest_grades(levels: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Grades of labels that may lie between those of a judge.
+
+    Args:
+        levels: P levels of labels.
+        steps: K levels of the labels that the grades stand for.
+
+    Returns:
+        P grades, 0 to K - 1; of two that are equally near, the lower one.
+    """
+    found: np.ndarray = np.abs(levels[:, None] - steps).argmin(axis=1)
+    return found
+
+
 def confusion(first: np.ndarray, second: np.ndarray, grades: int) -> np.ndarray:
     """Counts of pairs by both raters' grades.
 

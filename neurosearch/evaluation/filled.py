@@ -24,7 +24,7 @@ from neurosearch.core.retrieval import Retriever
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, Judgments, judgments_of, queries_of
-from neurosearch.evaluation.agreement import confusion, kappa, kappa_interval
+from neurosearch.evaluation.agreement import confusion, kappa, kappa_interval, nearest_grades
 from neurosearch.evaluation.base import PerQueryMetrics
 from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import Gain
@@ -155,8 +155,7 @@ class Agreement(Artifact[dict[str, Any]]):
         worth = self.gain.values(pl.Series(self.labels))
         theirs = self.gain.values(known["label"])
         # A label between two of the judge's counts as the nearer one.
-        levels = worth["level"].to_numpy()
-        first = np.abs(theirs["level"].to_numpy()[:, None] - levels).argmin(axis=1)
+        first = nearest_grades(theirs["level"].to_numpy(), worth["level"].to_numpy())
         second = known["grade"].to_numpy()
         queries = known["query_id"].rank("dense").to_numpy().astype(np.int64) - 1
         relevant = worth["relevant"].to_numpy().astype(np.int64)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,11 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.store import write_whole
 from neurosearch.core.types import Judgments
+from neurosearch.data.reading import read_delimited
+from neurosearch.data.requirements import require_file
+from neurosearch.evaluation.agreement import confusion, kappa, nearest_grades
 from neurosearch.evaluation.filled import agreement, refusal
+from neurosearch.evaluation.gain import Gain
 from neurosearch.judge.base import Judge
 from neurosearch.task.base import Job, Task
 
@@ -24,10 +30,17 @@ class JudgeAgreement(Task):
     """Attributes:
     judge: whose grades.
     systems: by name; their order by people's labels and by the judge's, over the same pairs.
+    raters: a CSV of single raters' labels: `query_id`, `product_id`, and a column a rater.
     """
 
     judge: Judge
     systems: Mapping[str, Retriever]
+    raters: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.raters is not None:
+            raters_of(Path(self.raters))
 
     def run(self, job: Job) -> None:
         runtime, gain = job.runtime, job.evaluation.gain
@@ -38,6 +51,9 @@ class JudgeAgreement(Task):
         if not facts["graded"]:
             raise InputError(f"judge {self.judge.label()} gave no grade to {facts['pairs']} pairs")
         facts |= self._order(job, found)
+        if self.raters is not None:
+            graded = runtime.get(found.grades).drop_nulls("grade")
+            facts |= by_rater(graded, raters_of(Path(self.raters)), gain, self.judge.labels)
         reason = refusal(facts, self.judge)
         facts["refused"] = reason
         print(f"{self.judge.label()} on {job.data.label()}, {facts['pairs']} pairs of dev")
@@ -82,6 +98,58 @@ class JudgeAgreement(Task):
             pairs = [[row[key] for row in rows] for key in ("people", "judge")]
             tau = float(kendalltau(*pairs).statistic)
         return {"tau of systems": tau, "systems": rows}
+
+
+def raters_of(file: Path) -> pl.DataFrame:
+    """Labels of single raters.
+
+    Args:
+        file: a CSV with `query_id`, `product_id`, and a column `rater…` for each of them.
+
+    Returns:
+        All as String.
+
+    Raises:
+        InputError: the file is not there, or has no such columns.
+    """
+    require_file(file, "a CSV of query_id, product_id and a column for each rater")
+    frame = read_delimited(file, ("query_id", "product_id"))
+    if not [name for name in frame.columns if name.startswith("rater")]:
+        raise InputError(f"{file}: no column is named rater…, one for each rater")
+    return frame
+
+
+def by_rater(
+    graded: pl.DataFrame, raters: pl.DataFrame, gain: Gain, labels: tuple[str, ...]
+) -> dict[str, Any]:
+    """Kappa of grades between the judge and each rater, and among the raters.
+
+    Args:
+        graded: `query_id`, `product_id`, `grade` of the judge.
+        raters: see `raters_of`.
+        gain: whose levels the raters' labels are ranked by.
+        labels: the label of each grade.
+
+    Returns:
+        A kappa for each rater, the mean of the raters' own, and how many pairs all of them rated.
+    """
+    names = [name for name in raters.columns if name.startswith("rater")]
+    both = graded.join(raters.drop_nulls(names), on=["query_id", "product_id"])
+    facts: dict[str, Any] = {"pairs by all raters": both.height}
+    if not both.height:
+        return facts
+    steps = gain.values(pl.Series(labels))["level"].to_numpy()
+
+    def grades(name: str) -> np.ndarray:
+        levels = gain.values(both[name].cast(pl.String))["level"].to_numpy()
+        return nearest_grades(levels, steps)
+
+    own, theirs = both["grade"].to_numpy(), {name: grades(name) for name in names}
+    size = len(labels)
+    for name, values in theirs.items():
+        facts[f"kappa with {name}"] = kappa(confusion(values, own, size))
+    among = [kappa(confusion(theirs[a], theirs[b], size)) for a, b in combinations(names, 2)]
+    return {**facts, "kappa among raters": float(np.mean(among)) if among else float("nan")}
 
 
 def _shown(value: Any) -> str:

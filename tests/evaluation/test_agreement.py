@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from neurosearch.evaluation.agreement import confusion, kappa, kappa_interval
+from neurosearch.evaluation.agreement import confusion, kappa, kappa_interval, nearest_grades
 
 
 def test_two_by_two_by_hand() -> None:
@@ -23,6 +23,11 @@ def test_grades_are_scikit_learn_s(linear: bool) -> None:
     second = np.clip(first + rng.integers(-1, 2, 500), 0, 3)
     expected = cohen_kappa_score(first, second, weights="linear" if linear else None)
     assert kappa(confusion(first, second, 4), linear) == pytest.approx(expected)
+
+
+def test_labels_between_grades() -> None:
+    levels, steps = np.array([0.0, 0.3, 0.4, 2.0]), np.array([0.0, 0.67, 1.33, 2.0])
+    assert nearest_grades(levels, steps).tolist() == [0, 0, 1, 3]
 
 
 def test_twins_and_strangers() -> None:
