@@ -20,7 +20,8 @@ from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.dense import Dense
 from neurosearch.retriever.feedback import LiveTerms
 from neurosearch.retriever.lucene_search import CLAUSES
-from neurosearch.retriever.relaxed import NOTHING, STAGE, Postings, Relaxed, completed
+from neurosearch.retriever.relaxed import NOTHING, STAGE, Relaxed
+from neurosearch.retriever.relaxed_search import Postings, completed
 from tests.requests import ask
 
 # Four products over red, mug, oak, sofa.
