@@ -101,7 +101,7 @@ class Tokenizer:
         return [self.tokens(text) for text in texts]
 
     def tokens(self, text: str) -> list[str]:
-        lowered = fold(text.lower())
+        lowered = fold(text.lower(), self._recipe.stemmer)
         tokens: list[str] = []
         cache = self._cache
         for word in _WORD.findall(lowered):

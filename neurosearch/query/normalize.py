@@ -1,4 +1,4 @@
-"""Normalisation: NFKC, lower case, ASCII folding, units, white space.
+"""Normalisation: NFKC, lower case, folding by language, units, white space.
 
 Model numbers and negations stay as they are. Units are brought to one spelling next to a
 number (`12 ounces`, `12oz` and `12 oz.` become `12 oz`; `5"` and `5 inches` become `5 in`).
@@ -37,16 +37,21 @@ _TRADEMARKS = re.compile("[®™©]")
 
 @dataclass(frozen=True)
 class Normalize(QueryProcessor):
-    """`units`: bring units of measure to one spelling."""
+    """Attributes:
+    units: bring units of measure to one spelling.
+    language: as its stemmer is called; letters of its own stay (`fold`).
+    """
 
     units: bool = True
+    language: str = "english"
 
     def process(self, texts: list[str]) -> list[str]:
         return [self._one(text) for text in texts]
 
     def _one(self, text: str) -> str:
         result = _TRADEMARKS.sub("", text)
-        result = fold(fold(result).lower())  # folding may give capitals: ㍱ is hPa
+        lowered = fold(result.lower(), self.language).lower()
+        result = fold(lowered, self.language)  # folding may give capitals: ㍱ is hPa
         if self.units:
             for pattern, spelling in (*_MARKS, *_PATTERNS):
                 result = pattern.sub(spelling, result)

@@ -76,7 +76,7 @@ class Spelling(LearningStep):
         pairs: Counter[tuple[str, str]] = Counter()
 
         def note(text: str) -> list[str]:
-            words = words_of(text)
+            words = words_of(text, self.analyzer.stemmer)
             counts.update(words)
             pairs.update(itertools.pairwise(words))
             return words
@@ -124,7 +124,7 @@ class Spelling(LearningStep):
         def corrected(text: str) -> dict[tuple[int, int], str]:
             kept = [match.span() for match in KEPT.finditer(text)]
             found = list(WORD.finditer(text))
-            words = [fold(match.group().lower()) for match in found]
+            words = [fold(match.group().lower(), self.analyzer.stemmer) for match in found]
             changes = {}
             for place, match in enumerate(found):
                 inside = any(a <= match.start() < b for a, b in kept)

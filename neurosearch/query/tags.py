@@ -59,7 +59,8 @@ class Tags(LearningStep):
             values = pl.Series(data.catalogue.all_texts((name,)), dtype=pl.String)
             counts = values.value_counts()
             known = counts.filter(pl.col("count") >= self.products)[counts.columns[0]]
-            names = {" ".join(words_of(value)) for value in known}
+            language = self.analyzer.stemmer
+            names = {" ".join(words_of(value, language)) for value in known}
             rows += [(name, value) for value in sorted(names) if self._is_name(value)]
         table = pl.DataFrame(rows, {"tag": pl.String, "name": pl.String}, orient="row")
         table.write_parquet(folder / "names.parquet")
@@ -86,7 +87,7 @@ class Tags(LearningStep):
             for begin, end in reversed(unwanted):
                 refused += [words[begin:end].strip()]
                 words = f"{words[:begin]}{words[end:]}".strip()
-            found = _named(words_of(words), learnt)
+            found = _named(words_of(words, self.analyzer.stemmer), learnt)
             found += [(match.group(), "size") for match in SIZE.finditer(words)]
             wanted = dict.fromkeys(t for text, _ in found for t in tokenizer.tokens(text))
             terms = [Term(token, self.boost) for token in wanted]

@@ -17,9 +17,9 @@ WORD = re.compile(r"[^\W_]+")
 PRIOR = 10.0  # observations that a neighbour's counts are smoothed with
 
 
-def words_of(text: str) -> list[str]:
-    """Lower-cased words of letters and digits, without accents."""
-    return WORD.findall(fold(text.lower()))
+def words_of(text: str, language: str = "english") -> list[str]:
+    """Lower-cased words of letters and digits, folded by the rules of a language (`fold`)."""
+    return WORD.findall(fold(text.lower(), language))
 
 
 class Vocabulary:

@@ -74,7 +74,7 @@ class Words(LearningStep):
         pairs: Counter[Pair] = Counter()
         for texts in data.catalogue.texts(self.fields):
             for text in texts:
-                found = words_of(text)
+                found = words_of(text, self.analyzer.stemmer)
                 words.update({word for word in found if word.isalpha()})
                 pairs.update({p for p in itertools.pairwise(found) if self._is_compound(*p)})
         total = len(data.catalogue)
@@ -107,7 +107,7 @@ class Words(LearningStep):
 
         def rewrite(query: Query) -> Query:
             found = list(WORD.finditer(query.text))
-            words = [fold(match.group().lower()) for match in found]
+            words = [fold(match.group().lower(), self.analyzer.stemmer) for match in found]
             terms: list[Term] = []
             why: list[str] = []
             changes: dict[tuple[int, int], str] = {}
