@@ -34,7 +34,7 @@ from neurosearch.reranker.llm import LLM, grade_of
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.dense import Dense
 from neurosearch.retriever.random import Random
-from neurosearch.retriever.reranked import GRID, Reranked, _scaled, interpolated
+from neurosearch.retriever.reranked import GRID, Reranked, interpolated, scaled
 from neurosearch.retriever.teacher import Teacher
 from neurosearch.training.schedule import Schedule
 from neurosearch.writer.endpoint import Endpoint as Written
@@ -63,8 +63,8 @@ def test_interpolation_by_hand() -> None:
         assert "".join(found["product_id"]) == wanted, weight
     tied = interpolated(first, scored, 0.5, queries).frame["score"].to_list()[:3]
     assert tied == pytest.approx([2.75, 2.5, 2.25])
-    scaled = _scaled(np.array([[9.0, 7.0, 5.0, -np.inf]]))
-    assert scaled[0, :3].tolist() == [1.0, 0.5, 0.0] and scaled[0, 3] == -np.inf
+    alone = scaled(np.array([[9.0, 7.0, 5.0, -np.inf]]))
+    assert alone[0, :3].tolist() == [1.0, 0.5, 0.0] and alone[0, 3] == -np.inf
 
 
 def cross(model: str, **options) -> CrossEncoder:

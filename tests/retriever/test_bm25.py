@@ -233,7 +233,7 @@ def test_tuning_takes_the_best_on_dev_and_tries_everything(shop_runtime: Runtime
 
 def test_java_that_is_missing_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     from neurosearch.core.errors import InputError
-    from neurosearch.retriever import java
+    from neurosearch.query import java
 
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setattr(java.importlib.util, "find_spec", lambda name: None)
