@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,16 @@ def test_it_learns_what_is_asked_for(tiny_model: str, shop: Any, shop_runtime: R
         return sum(map(bool, found)) / len(found)
 
     assert shared(0) > shared(17) + 0.2, written[:20]
+
+
+def test_data_without_train_queries_is_refused(
+    tiny_model: str, tmp_path: Path, runtime: Runtime
+) -> None:
+    from tests.explainer.test_grounded import shop_of
+
+    data: Any = shop_of(tmp_path / "mugs", "")
+    with pytest.raises(InputError, match=r"writer=queries is trained on .* has no train queries"):
+        recipe(tiny_model).fitted(data.data.bound(runtime))
 
 
 def test_an_untrained_writer_says_what_to_do(tiny_model: str, runtime: Runtime) -> None:

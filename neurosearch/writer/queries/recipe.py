@@ -21,7 +21,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.query import QueryProcessor
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.types import Dataset, check_fields
+from neurosearch.core.types import Dataset, check_fields, queries_of
 from neurosearch.evaluation.gain import Gain
 from neurosearch.nn.pretrained import check_reads, weights_digest
 from neurosearch.training.schedule import Schedule
@@ -89,6 +89,11 @@ class Queries(Writer):
         return (product, query) if self.writes == "queries" else (query, product)
 
     def fitted(self, data: Artifact[Dataset]) -> Writer:
+        whole: Any = data.stored()
+        for split in ("train", "dev"):
+            if not whole.part_digest(queries_of(split)):
+                reason = f"is trained on a data set, and this one has no {split} queries"
+                raise InputError(f"writer={self.writes} {reason}")
         recipe = replace(self, query=self.query.fitted(data))
         return Fitted(self, TrainedCopy(view.learning(data), recipe))
 
