@@ -175,6 +175,20 @@ class Agreement(Artifact[dict[str, Any]]):
         return facts
 
 
+def labelled(grades: pl.DataFrame, labels: tuple[str, ...]) -> pl.DataFrame:
+    """The labels that a judge's grades stand for.
+
+    Args:
+        grades: `query_id`, `product_id`, `grade`; null where the judge gave none.
+        labels: of each grade.
+
+    Returns:
+        `query_id`, `product_id`, `label` of the graded pairs.
+    """
+    known = grades.drop_nulls("grade")
+    return known.select(*PAIR, label=pl.Series(labels, dtype=pl.String).gather(known["grade"]))
+
+
 def refusal(facts: dict[str, Any], judge: Judge) -> str | None:
     """Why a judge may not be used, or None.
 
@@ -206,9 +220,7 @@ class FilledMetrics(PerQueryMetrics):
         if reason:
             raise InputError(f"evaluation=filled: {self.agreed.judge.label()} is refused: {reason}")
         own = super().judgments(runtime)
-        new = runtime.get(self.grades).drop_nulls("grade")
-        names = pl.Series(self.labels, dtype=pl.String)
-        new = new.select(*PAIR, label=names.gather(new["grade"]))
+        new = labelled(runtime.get(self.grades), self.labels)
         return Judgments(self.split, pl.concat([own.frame, new]))
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:

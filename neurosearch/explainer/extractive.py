@@ -123,20 +123,21 @@ def _dense_parts(
 
     def explain(text: str, rows: np.ndarray, scores: np.ndarray) -> list[Explanation]:
         (read,) = live.query.texts([text])
+        asked = shares(read, 0)
         how = "words of the query by words of the product; special tokens count"
         if not isinstance(system, VectorFeedback):
             return [
                 Explanation(
                     float(score),
-                    tuple(cosine_parts(shares, products, texts, read, int(row))),
+                    tuple(cosine_parts(shares, products, texts, asked, int(row))),
                     how=how,
                 )
                 for row, score in zip(rows, scores, strict=True)
             ]
-        _, near, factors = live.moved_by(read)
+        near, factors = live.moved_by(read)
         result = []
         for row, score in zip(rows, scores, strict=True):
-            own = cosine_parts(shares, products, texts, read, int(row), factors[0])
+            own = cosine_parts(shares, products, texts, asked, int(row), factors[0])
             parts = [Part("the query", sum(part.value for part in own), parts=tuple(own))]
             vector = np.asarray(products.vectors[int(row)], dtype=np.float32)
             for place in near:

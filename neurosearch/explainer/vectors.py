@@ -61,7 +61,7 @@ def cosine_parts(
     shares: WordShares,
     products: Embeddings,
     texts: Sequence[str],
-    query: str,
+    asked: tuple[list[str], np.ndarray],
     row: int,
     factor: float = 1.0,
 ) -> list[Part]:
@@ -71,14 +71,14 @@ def cosine_parts(
         shares: of the encoder.
         products: their vectors.
         texts: of all products, by row.
-        query: after query processing.
+        asked: words of the query and their shares.
         row: of the product.
         factor: of all parts.
 
     Returns:
         One part a word, the largest first.
     """
-    words, own = shares(query, 0)
+    words, own = asked
     values = factor * (own @ np.asarray(products.vectors[row], dtype=np.float32))
     table, named = None, list[str]()
     if shares.products:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -92,14 +93,9 @@ class RelaxedSearcher:
                 break
         return Staged(rows[:k], stages[:k], strict, last)
 
-    @property
+    @cached_property
     def _postings(self) -> Postings:
-        known = self.__dict__.get("_known")
-        if known is None:
-            known = Postings(self.terms)
-            object.__setattr__(self, "_known", known)
-        assert isinstance(known, Postings)
-        return known
+        return Postings(self.terms)
 
     def _stages(self, query: Query, postings: Postings) -> Iterator[tuple[int, np.ndarray]]:
         typed = list(dict.fromkeys(self.tokenizer.tokens(query.words)))

@@ -129,15 +129,15 @@ class _FeedbackSearcher:
         queries = Embeddings(vectors, self.products.encoder)
         return self.index.search(moved(queries, self.index, self.products, self.weights), k)
 
-    def moved_by(self, text: str) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
+    def moved_by(self, text: str) -> tuple[np.ndarray, tuple[float, float]]:
         """What a query's vector is the sum of.
 
         Args:
             text: after query processing.
 
         Returns:
-            The query's own vector, rows of the products that it moves towards, and the factors of
-            the query and of each of these products.
+            Rows of the products that it moves towards, and the factors of the query and of each of
+            these products.
         """
         documents, alpha, beta = self.weights
         own = Embeddings(self.encoder.encode([text]), self.products.encoder)
@@ -147,4 +147,4 @@ class _FeedbackSearcher:
         each = beta / max(1, len(rows))
         whole = alpha * query + each * self.products.vectors[rows].sum(axis=0)
         length = max(float(np.linalg.norm(whole)), 1e-12)
-        return query, rows, (alpha / length, each / length)
+        return rows, (alpha / length, each / length)

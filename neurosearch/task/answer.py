@@ -15,6 +15,36 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+def live_request(dataset: Dataset, query: QueryProcessor, k: int) -> RetrievalRequest:
+    """What a live system is opened with to answer a typed query.
+
+    Args:
+        dataset: that is searched.
+        query: how the query text is processed first.
+        k: products that are wanted.
+
+    Returns:
+        A request that names a split whose queries exist; a live search reads none of them.
+    """
+    split = next(name for name in reversed(SPLITS) if dataset.has(name))
+    return RetrievalRequest(query, split, depth=max(k, 100))
+
+
+def changes(query: QueryProcessor, text: str, runtime: Runtime) -> list[str]:
+    """What each step did to a typed query.
+
+    Args:
+        query: the steps.
+        text: as typed.
+        runtime: devices, threads, progress and the store of artifacts.
+
+    Returns:
+        One line a step that has something to say.
+    """
+    notes = query.reader(runtime).read([text])[0].notes
+    return [f"{note.step}: {note.why or note.after}" for note in notes]
+
+
 def answer(
     system: Retriever,
     data: Artifact[Dataset],
@@ -38,11 +68,9 @@ def answer(
     if k < 1:
         raise InputError(f"k must be at least 1, not {k}")
     dataset = runtime.get(data)
-    # A request names a split whose queries exist; a live search reads none of them.
-    split = next(name for name in reversed(SPLITS) if dataset.has(name))
-    request = RetrievalRequest(query, split, depth=max(k, 100))
-    for note in query.reader(runtime).read([text])[0].notes:
-        runtime.say(f"{note.step}: {note.why or note.after}")
+    request = live_request(dataset, query, k)
+    for line in changes(query, text, runtime):
+        runtime.say(line)
     with system.searcher(data, request, runtime) as live:
         rows, scores = live.search([text], k)
     kept = rows[0] >= 0

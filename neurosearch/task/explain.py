@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from neurosearch.core.bounds import setting
-from neurosearch.core.retrieval import RetrievalRequest
 from neurosearch.core.store import write_whole
-from neurosearch.core.types import SPLITS
 from neurosearch.explainer.base import Explainer, Explanation, Part, Scene
 from neurosearch.explainer.extractive import Extractive
 from neurosearch.report import pictures
+from neurosearch.task.answer import changes, live_request
 from neurosearch.task.base import Job, Task
 
 TEMPLATE = Path(pictures.__file__).with_name("explain.html.j2")
@@ -81,10 +80,7 @@ def explained(job: Job, explainer: Explainer, text: str, k: int) -> dict[str, An
         `statements`, what the explainer says in sentences.
     """
     runtime, dataset = job.runtime, job.runtime.get(job.dataset)
-    split = next(name for name in reversed(SPLITS) if dataset.has(name))
-    request = RetrievalRequest(job.processing, split, depth=max(k, 100))
-    notes = job.processing.reader(runtime).read([text])[0].notes
-    scene = Scene(job.dataset, request, runtime)
+    scene = Scene(job.dataset, live_request(dataset, job.processing, k), runtime)
     with explainer.opened(job.retriever, scene) as live:
         rows, scores = live.searcher.search([text], k)
         kept = rows[0] >= 0
@@ -95,7 +91,7 @@ def explained(job: Job, explainer: Explainer, text: str, k: int) -> dict[str, An
         {"rank": rank, "id": dataset.catalogue.ids[int(row)], "title": titles[row], "why": why}
         for rank, (row, why) in enumerate(zip(rows[0][kept], whys, strict=True), 1)
     ]
-    steps = [f"{note.step}: {note.why or note.after}" for note in notes]
+    steps = changes(job.processing, text, runtime)
     return {"text": text, "query": steps, "products": products, "statements": statements}
 
 

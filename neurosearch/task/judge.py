@@ -19,7 +19,7 @@ from neurosearch.core.types import Judgments
 from neurosearch.data.reading import read_delimited
 from neurosearch.data.requirements import require_file
 from neurosearch.evaluation.agreement import confusion, kappa, nearest_grades
-from neurosearch.evaluation.filled import agreement, refusal
+from neurosearch.evaluation.filled import agreement, labelled, refusal
 from neurosearch.evaluation.gain import Gain
 from neurosearch.judge.base import Judge
 from neurosearch.task.base import Job, Task
@@ -77,9 +77,7 @@ class JudgeAgreement(Task):
 
         runtime, gain = job.runtime, job.evaluation.gain
         data = runtime.get(found.data)
-        graded = runtime.get(found.grades).drop_nulls("grade")
-        names = pl.Series(self.judge.labels, dtype=pl.String)
-        theirs = graded.select("query_id", "product_id", label=names.gather(graded["grade"]))
+        theirs = labelled(runtime.get(found.grades), self.judge.labels)
         people = data.judgments("dev").frame.join(theirs.drop("label"), on=theirs.columns[:2])
         request = RetrievalRequest(job.processing, "dev", job.evaluation.depth)
         rows = []

@@ -7,7 +7,6 @@ what it has read (See et al. 2017).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -113,7 +112,7 @@ class Queries(Writer):
 
 @dataclass(frozen=True)
 class TrainedCopy(Artifact[Path]):
-    """The network's weights, curves.csv, and how the training went (in the manifest)."""
+    """writer.safetensors, curves.csv, and how the training went (in the manifest)."""
 
     kind: ClassVar[str] = "writer"
     resumable: ClassVar[bool] = True
@@ -131,7 +130,6 @@ class TrainedCopy(Artifact[Path]):
         module = CopyModule(self.recipe, runtime.get(self.data), runtime)
         outcome = fit(module, folder, runtime)
         save_weights(module.network, folder / "writer.safetensors")
-        (folder / "writer.json").write_text(json.dumps({"pairs": module.pairs}), encoding="utf-8")
         return {**outcome, "pairs": module.pairs}
 
     def load(self, folder: Path) -> Path:

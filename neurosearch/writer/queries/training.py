@@ -54,9 +54,9 @@ class CopyModule(TrainingModule):
         self._size = min(self.schedule.batch(recipe.batch_size), self.pairs)
         self.steps = self.schedule.steps(self.pairs / self._size)
 
-    def _tokens(self, texts: list[str], is_product: bool | int) -> Tokens:
+    def _tokens(self, texts: list[str], side: int) -> Tokens:
         shape = self._recipe.shape
-        longest = shape.product_max_length if is_product else shape.query_max_length
+        longest = (shape.query_max_length, shape.product_max_length)[side]
         return tokenize(self.network.reader.tokenizer, texts, longest)
 
     def _split(self, data: Dataset, split: str) -> Tokens:
