@@ -12,7 +12,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "neurosearch.comparison": ("Comparison", "compare", "gain", "search"),
+    "neurosearch.comparison": ("Comparison", "compare", "gain"),
     "neurosearch.core.errors": ("InputError",),
     "neurosearch.core.runtime": ("Runtime",),
     "neurosearch.data.amazon_reviews": ("AmazonReviews",),
@@ -48,6 +48,7 @@ _PUBLIC = {
     "neurosearch.index.inverted": ("Inverted",),
     "neurosearch.index.ivf": ("IVF",),
     "neurosearch.index.multivector": ("MultiVector",),
+    "neurosearch.live": ("search", "serve"),
     "neurosearch.loss.infonce": ("InfoNCE",),
     "neurosearch.negatives.in_batch": ("InBatch",),
     "neurosearch.negatives.retrieved": ("Retrieved",),
@@ -81,6 +82,7 @@ _PUBLIC = {
     "neurosearch.retriever.run_file": ("RunFile",),
     "neurosearch.retriever.sparse": ("Sparse",),
     "neurosearch.retriever.vector_feedback": ("VectorFeedback",),
+    "neurosearch.serving.server": ("ServerSettings",),
     "neurosearch.tokenizer.hkmeans": ("HKMeans",),
     "neurosearch.tokenizer.mmq.recipe": ("MMQ",),
     "neurosearch.tokenizer.rqkmeans": ("RQKMeans",),

@@ -37,12 +37,9 @@ from neurosearch.evaluation.opened import opened
 from neurosearch.query.analyzer import check_stemmers
 from neurosearch.query.none import NoProcessing
 from neurosearch.report.comparison import Comparison
-from neurosearch.task.answer import answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import polars as pl
 
 
 COLUMNS = ("nDCG@10", "condensed nDCG@10", "judged@10", "Recall@10", "Recall@100", "MRR@10")
@@ -154,47 +151,6 @@ def compare(
     return Comparison(table, columns, runtime.outputs / "tables" / name)
 
 
-def search(
-    system: Retriever,
-    data: Data,
-    text: str,
-    k: int = 10,
-    *,
-    query: QueryProcessor | None = None,
-    runtime: Runtime | None = None,
-    progress: bool = True,
-) -> pl.DataFrame:
-    """The best products for a query text.
-
-    Args:
-        system: a retriever recipe; what it needs is built first, where it is not there.
-        data: the data set that is searched.
-        text: of the query.
-        k: how many products.
-        query: processing of the text; None for none.
-        runtime: see `compare`.
-        progress: log what is built to stderr.
-
-    Returns:
-        `rank`, `score`, `product_id`, `title`, best first.
-
-    Raises:
-        InputError: an empty text, a `k` below 1, or a system that has no live search.
-    """
-    look_again()
-    _check_data(data)
-    if not isinstance(system, Retriever):
-        raise InputError(f"system must be a retriever, such as ns.BM25(), not {system!r}")
-    if not isinstance(text, str) or not isinstance(k, int):
-        raise InputError(f"text must be a string and k a number, not {text!r} and {k!r}")
-    runtime = runtime or default_runtime(progress)
-    with logged(progress):
-        check_stemmers(data, system, query)
-        dataset = data.bound(runtime)
-        processing = (query or NoProcessing()).fitted(dataset)
-        return answer(system, dataset, text, k, processing, runtime)
-
-
 def _check_arguments(systems: Any, data: Any, name: str) -> None:
     """Raise InputError for arguments of another kind."""
     if isinstance(systems, Retriever) or not isinstance(systems, Sequence | Mapping):
@@ -202,11 +158,16 @@ def _check_arguments(systems: Any, data: Any, name: str) -> None:
     for system in systems.values() if isinstance(systems, Mapping) else systems:
         if not isinstance(system, Retriever):
             raise InputError(f"systems: {system!r} is no retriever, such as ns.BM25()")
-    _check_data(data)
+    check_data(data)
     check_name(name)
 
 
-def _check_data(data: Any) -> None:
+def check_data(data: Any) -> None:
+    """Raise InputError for what is no data set.
+
+    Args:
+        data: as it was given.
+    """
     if not isinstance(data, Data):
         raise InputError(f"data must be a data set, such as ns.Beir(path), not {data!r}")
 

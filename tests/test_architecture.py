@@ -22,9 +22,11 @@ LAYERS = (
     ("retriever",),
     ("explainer",),
     ("report",),
+    ("serving",),
     ("task",),
     ("tracking", "sweep"),
     ("app", "comparison"),
+    ("live",),
     ("__main__",),
 )
 

@@ -40,6 +40,7 @@ INFRASTRUCTURE = frozenset(
         "core.recipe",
         "core.runtime",
         "core.seal",
+        "core.stages",
         "core.store",
     )
 )

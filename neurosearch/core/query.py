@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.recipe import Recipe
+from neurosearch.core.stages import stage
 
 if TYPE_CHECKING:
     from neurosearch.core.runtime import Runtime
@@ -130,7 +131,8 @@ class Reader:
         Returns:
             N queries.
         """
-        return [self._step(Query.of(text)) for text in texts]
+        with stage("process"):
+            return [self._step(Query.of(text)) for text in texts]
 
     def texts(self, texts: Sequence[str]) -> list[str]:
         """What encoders and re-rankers read.

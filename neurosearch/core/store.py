@@ -101,13 +101,15 @@ def _is_plain(name: str) -> bool:
 class Store:
     """Folder of artifacts: `<kind>/<fingerprint>/` with a manifest that load verifies.
 
-    `events` lists what this process reused and built, in order, for the job's record.
+    `events` lists what this process reused and built, in order, for the job's record. `builds`: set
+    to False, it refuses to build (a server loads what is there).
     """
 
     def __init__(self, root: Path, runtime: Runtime) -> None:
         self.root = root
         self.runtime = runtime
         self.events: list[dict[str, Any]] = []
+        self.builds = True
         self._loaded: dict[str, Any] = {}
         self._verified: set[str] = set()
         self._checked: set[str] = set()
@@ -232,6 +234,9 @@ class Store:
 
     def _build(self, artifact: Artifact[Any], folder: Path) -> None:
         check_stopped()
+        if not self.builds:
+            name = f"{artifact.kind} {folder.name[:8]}"
+            raise InputError(f"{name} is not built: a server loads what is there; build it first")
         edited = edited_since_start()
         if edited:
             what = f"{', '.join(edited)} changed while this process ran"

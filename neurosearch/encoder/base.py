@@ -129,8 +129,14 @@ class Encoder(Recipe):
         Returns:
             The encoder with its prefixes, of queries.
         """
-        trained = self.trained(data)
-        return self.prefixed(self.live(runtime, None if trained is None else runtime.get(trained)))
+
+        def load() -> LiveEncoder:
+            trained = self.trained(data)
+            weights = None if trained is None else runtime.get(trained)
+            return self.prefixed(self.live(runtime, weights))
+
+        shared = runtime.encoders
+        return load() if shared is None else shared.encoder(self.identity(data), load)
 
     def prefixed(self, live: LiveEncoder) -> LiveEncoder:
         """`live` with this encoder's prefixes before every text of its side.

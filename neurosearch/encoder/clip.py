@@ -44,22 +44,23 @@ class ClipText(Encoder):
         check_sides(self.queries, self.products)
 
     def identity(self, data: Artifact[Dataset]) -> str:
-        return self._vision.fingerprint  # one space, whichever side is asked for
+        return self.vision.fingerprint  # one space, whichever side is asked for
 
     @property
-    def _vision(self) -> ImageEncoder:
+    def vision(self) -> ImageEncoder:
+        """The encoder of pictures in the same space."""
         return ImageEncoder(model=self.model)
 
     def product_embeddings(self, data: Artifact[Dataset]) -> Artifact[Embeddings]:
         if self.products == "image":
-            return self._vision.product_embeddings(data)
+            return self.vision.product_embeddings(data)
         return super().product_embeddings(data)
 
     def query_embeddings(
         self, data: Artifact[Dataset], split: str, query: QueryProcessor
     ) -> Artifact[Embeddings]:
         if self.queries == "image":
-            return self._vision.query_embeddings(data, split, query)
+            return self.vision.query_embeddings(data, split, query)
         return super().query_embeddings(data, split, query)
 
     @property

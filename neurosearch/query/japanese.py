@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 from neurosearch.core.errors import InputError
 from neurosearch.query import japanese_worker
@@ -19,6 +20,7 @@ class Segmenter:
 
     def __init__(self) -> None:
         script = str(Path(japanese_worker.__file__))
+        self._lock = Lock()
         places = [str(anserini_jar()), str(java_home()), str(jvm_library())]
         self._process = subprocess.Popen(
             [sys.executable, "-P", script, *places],
@@ -36,9 +38,10 @@ class Segmenter:
         """
         assert self._process.stdin and self._process.stdout
         try:
-            self._process.stdin.write(json.dumps(text) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
+            with self._lock:  # one line in, one line out, whichever thread asks
+                self._process.stdin.write(json.dumps(text) + "\n")
+                self._process.stdin.flush()
+                line = self._process.stdout.readline()
         except BrokenPipeError:
             line = ""
         if not line:

@@ -30,6 +30,7 @@ from neurosearch.core.retrieval import (
 )
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
+from neurosearch.core.stages import stage
 from neurosearch.core.types import TEXT_FIELDS, Dataset, Queries
 from neurosearch.query.analyzer import Analyzer, Tokenizer
 from neurosearch.query.lexical import Words, weighted
@@ -245,8 +246,9 @@ class _Bm25sSearcher:
         return self.by_words(self.words(texts), k)
 
     def by_words(self, tokens: list[Words], k: int) -> tuple[np.ndarray, np.ndarray]:
-        scored = bm25s_engine.all_scores(self.indexes, tokens)
-        return padded([bm25s_engine.top(scores, k, self.places) for scores in scored], k)
+        with stage("words"):
+            scored = bm25s_engine.all_scores(self.indexes, tokens)
+            return padded([bm25s_engine.top(scores, k, self.places) for scores in scored], k)
 
     def among(self, words: Words, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Those of some products that have a term, best first, and their scores."""
@@ -271,7 +273,8 @@ class _LuceneSearcher:
         return self.by_words(self.words(texts), k)
 
     def by_words(self, tokens: list[Words], k: int) -> tuple[np.ndarray, np.ndarray]:
-        return padded([self.worker.search(words, k, self.scoring) for words in tokens], k)
+        with stage("words"):
+            return padded([self.worker.search(words, k, self.scoring) for words in tokens], k)
 
     def among(self, words: Words, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Those of some products that have a term, best first, and their scores."""

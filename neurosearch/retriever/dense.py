@@ -24,6 +24,7 @@ from neurosearch.core.retrieval import (
 )
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
+from neurosearch.core.stages import stage
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import Encoder, LiveEncoder
@@ -179,5 +180,8 @@ class _DenseSearcher:
     query: Reader
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        vectors = self.encoder.encode(self.query.texts(texts))
-        return self.index.search(Embeddings(vectors, self.identity), k)
+        texts = self.query.texts(texts)
+        with stage("encode"):
+            vectors = self.encoder.encode(texts)
+        with stage("index"):
+            return self.index.search(Embeddings(vectors, self.identity), k)

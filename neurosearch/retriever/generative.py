@@ -34,6 +34,7 @@ from neurosearch.core.retrieval import (
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.semantic_ids import SemanticIds
+from neurosearch.core.stages import stage
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import LiveEncoder
@@ -236,5 +237,7 @@ class _GenerativeSearcher:
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         processed = self.query.texts(texts)
-        query_vectors = self.encoder.encode(processed)
-        return self.model.products(processed, k, *self.limits, (query_vectors, self.vectors))
+        with stage("encode"):
+            query_vectors = self.encoder.encode(processed)
+        with stage("generate"):
+            return self.model.products(processed, k, *self.limits, (query_vectors, self.vectors))

@@ -18,6 +18,7 @@ from neurosearch.core.exportable import Exportable, below
 from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact, Searcher
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
+from neurosearch.core.stages import stage
 from neurosearch.core.types import Catalogue, Dataset, Queries
 from neurosearch.evaluation.gain import Gain
 from neurosearch.fusion.base import DevSet, Fusion
@@ -146,7 +147,8 @@ class _HybridSearcher:
             rows, scores = member.search(texts, self.depth)
             floor = self.floors[name]
             runs[name] = numbered_run(rows, scores, queries, floor, self.catalogue.id_order)
-        fused = self.fusion.fuse(runs, queries, self.learnt).frame.filter(pl.col("rank") <= k)
+        with stage("fuse"):
+            fused = self.fusion.fuse(runs, queries, self.learnt).frame.filter(pl.col("rank") <= k)
         rows = np.full((len(texts), k), -1, dtype=np.int64)
         scores = np.full((len(texts), k), -np.inf, dtype=np.float32)
         at = fused["query_id"].cast(pl.Int64).to_numpy(), fused["rank"].to_numpy() - 1

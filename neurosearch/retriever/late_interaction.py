@@ -24,6 +24,7 @@ from neurosearch.core.retrieval import (
 )
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
+from neurosearch.core.stages import stage
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import TokenEmbeddings
 from neurosearch.encoder.colbert.base import TokenEncoder
@@ -166,7 +167,10 @@ class _LateSearcher:
     runtime: Runtime
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        vectors, offsets = self.live.encode(self.query.texts(texts), 0)
+        texts = self.query.texts(texts)
+        with stage("encode"):
+            vectors, offsets = self.live.encode(texts, 0)
         query_tokens = TokenEmbeddings(vectors, offsets, self.identity)
-        rows, scores, _ = self.index.search(query_tokens, k, self.runtime)
+        with stage("index"):
+            rows, scores, _ = self.index.search(query_tokens, k, self.runtime)
         return rows, scores

@@ -112,6 +112,7 @@ class LuceneWorker:
         command += [str(java_home()), str(jvm_library()), memory]
         self._rows = np.load(index.parent / ROWS)
         self._places: np.ndarray | None = None
+        self._lock = Lock()
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -177,9 +178,10 @@ class LuceneWorker:
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin and self._process.stdout and self._process.stderr
         try:
-            self._process.stdin.write(json.dumps(message) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
+            with self._lock:  # one line in, one line out, whichever thread asks
+                self._process.stdin.write(json.dumps(message) + "\n")
+                self._process.stdin.flush()
+                line = self._process.stdout.readline()
         except BrokenPipeError:
             line = ""
         if not line:

@@ -26,6 +26,7 @@ from neurosearch.core.query import Reader
 from neurosearch.core.retrieval import SCORED, RetrievalRequest, Retriever, RunArtifact, Searcher
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
+from neurosearch.core.stages import stage
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import LiveEncoder
@@ -201,9 +202,12 @@ class _MultiphaseSearcher:
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         processed = self.query.texts(texts)
-        vectors = self.encoder.encode(processed)
+        with stage("encode"):
+            vectors = self.encoder.encode(processed)
         widths = self.recipe.widths
         # As many products as in a batch, or a shorter list would come from other prefixes.
         least = max(k, self.request.depth)
-        nodes, _ = found_prefixes(self.lists, self.model, vectors, processed, widths, least)
-        return self.lists.nearest(vectors, nodes, min(k, len(self.lists.ids)))
+        with stage("generate" if self.model else "index"):
+            nodes, _ = found_prefixes(self.lists, self.model, vectors, processed, widths, least)
+        with stage("index"):
+            return self.lists.nearest(vectors, nodes, min(k, len(self.lists.ids)))

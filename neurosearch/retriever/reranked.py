@@ -31,6 +31,7 @@ from neurosearch.core.retrieval import (
 )
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
+from neurosearch.core.stages import stage
 from neurosearch.core.types import Dataset, Queries
 from neurosearch.evaluation.gain import Gain
 from neurosearch.fusion.normalization import normalised
@@ -202,7 +203,9 @@ class _RerankedSearcher:
                 "rank": (place + 1).astype(np.int32),
             }
         )
-        new_scores[query, place] = self.score(self.query.texts(texts), pairs)
+        texts = self.query.texts(texts)
+        with stage("rerank"):
+            new_scores[query, place] = self.score(texts, pairs)
         before = np.where(head >= 0, scores[:, : self.depth], -np.inf)
         mixed = self.weight * scaled(new_scores) + (1 - self.weight) * scaled(before)
         order = np.argsort(-mixed, axis=1, kind="stable")

@@ -23,6 +23,7 @@ from neurosearch.core.retrieval import (
 )
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
+from neurosearch.core.stages import stage
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import SparseVectors
 from neurosearch.encoder.splade.base import LiveTerms, SparseEncoder
@@ -161,6 +162,9 @@ class _SparseSearcher:
     query: Reader
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        weights = SparseVectors(self.live.encode(self.query.texts(texts), 0), self.identity)
-        rows, scores, _ = self.index.search(weights, k)
+        texts = self.query.texts(texts)
+        with stage("encode"):
+            weights = SparseVectors(self.live.encode(texts, 0), self.identity)
+        with stage("index"):
+            rows, scores, _ = self.index.search(weights, k)
         return rows, scores

@@ -13,7 +13,7 @@ from neurosearch.core.store import write_whole
 from neurosearch.explainer.base import Explainer, Explanation, Part, Scene
 from neurosearch.explainer.extractive import Extractive
 from neurosearch.report import pictures
-from neurosearch.task.answer import changes, live_request
+from neurosearch.serving.answer import changes, live_request
 from neurosearch.task.base import Job, Task
 
 TEMPLATE = Path(pictures.__file__).with_name("explain.html.j2")

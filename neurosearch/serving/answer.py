@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from neurosearch.core.artifact import Artifact
@@ -45,6 +47,50 @@ def changes(query: QueryProcessor, text: str, runtime: Runtime) -> list[str]:
     return [f"{note.step}: {note.why or note.after}" for note in notes]
 
 
+@contextmanager
+def opened_search(
+    system: Retriever, data: Artifact[Dataset], query: QueryProcessor, runtime: Runtime, k: int
+) -> Iterator[Callable[[str], pl.DataFrame]]:
+    """A live system for typed queries.
+
+    Args:
+        system: the retriever; what it needs is built first.
+        data: that is searched.
+        query: how the query text is processed first.
+        runtime: devices, threads, progress and the store of artifacts.
+        k: products of a query.
+
+    Returns:
+        A context that yields a function from a text to `rank`, `score`, `product_id`, `title`, best
+        first.
+
+    Raises:
+        InputError: the system has no live search.
+    """
+    import polars as pl
+
+    dataset = runtime.get(data)
+    catalogue = dataset.catalogue
+    titles = pl.Series("title", catalogue.all_texts(("title",)))
+    with system.searcher(data, live_request(dataset, query, k), runtime) as live:
+
+        def search(text: str) -> pl.DataFrame:
+            for line in changes(query, text, runtime):
+                runtime.say(line)
+            rows, scores = live.search([text], k)
+            kept = rows[0] >= 0
+            return pl.DataFrame(
+                {
+                    "rank": range(1, int(kept.sum()) + 1),
+                    "score": scores[0][kept],
+                    "product_id": catalogue.ids.gather(rows[0][kept]),
+                    "title": titles.gather(rows[0][kept]),
+                }
+            )
+
+        yield search
+
+
 def answer(
     system: Retriever,
     data: Artifact[Dataset],
@@ -61,26 +107,9 @@ def answer(
     Raises:
         InputError: an empty text, a `k` below 1, or a system that has no live search.
     """
-    import polars as pl
-
     if not text.strip():
         raise InputError("the query text is empty")
     if k < 1:
         raise InputError(f"k must be at least 1, not {k}")
-    dataset = runtime.get(data)
-    request = live_request(dataset, query, k)
-    for line in changes(query, text, runtime):
-        runtime.say(line)
-    with system.searcher(data, request, runtime) as live:
-        rows, scores = live.search([text], k)
-    kept = rows[0] >= 0
-    catalogue = dataset.catalogue
-    titles = pl.Series("title", catalogue.all_texts(("title",)))
-    return pl.DataFrame(
-        {
-            "rank": range(1, int(kept.sum()) + 1),
-            "score": scores[0][kept],
-            "product_id": catalogue.ids.gather(rows[0][kept]),
-            "title": titles.gather(rows[0][kept]),
-        }
-    )
+    with opened_search(system, data, query, runtime, k) as search:
+        return search(text)

@@ -1,0 +1,1 @@
+"""A live system over HTTP: service, cache, batching, query log, search page."""

@@ -1,0 +1,105 @@
+"""Threads that search, behind a bounded queue: what can't be answered in time is refused at once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from neurosearch.serving.metrics import Metrics
+from neurosearch.serving.settings import Limits
+
+T = TypeVar("T")
+
+
+class Overloaded(Exception):
+    """The queue is full. `retry`: seconds after which it should have room."""
+
+    def __init__(self, retry: float) -> None:
+        super().__init__("too many requests wait")
+        self.retry = retry
+
+
+class TooLate(Exception):
+    """The deadline passed before there was an answer."""
+
+
+def one_thread() -> None:
+    """FAISS uses one thread for each search: the searches themselves run side by side."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+
+
+class Pool:
+    """`limits.workers` threads and their queue."""
+
+    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+        self._limits, self._metrics = limits, metrics
+        self._threads = ThreadPoolExecutor(limits.workers, "search", initializer=one_thread)
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._seconds = 0.01  # of a search, smoothed
+
+    async def run(self, work: Callable[[], T], ended: Callable[[], None]) -> T:
+        """Do `work` in one of the threads.
+
+        Args:
+            work: that answers.
+            ended: is called when no thread will touch the work any more, whatever came of it.
+
+        Returns:
+            Its answer.
+
+        Raises:
+            Overloaded: the queue is full.
+            TooLate: the deadline passed; work that has not begun is dropped.
+        """
+        with self._lock:
+            full = self._waiting >= self._limits.queue
+            if not full:
+                self._waiting += 1
+        if full:
+            ended()
+            self._metrics.shed.labels("queue").inc()
+            raise Overloaded(self._waiting * self._seconds / self._limits.workers)
+        self._metrics.queue.set(self._waiting)
+        seconds = self._limits.deadline_ms / 1000
+        deadline = time.monotonic() + seconds
+        future = self._threads.submit(self._timed, work, deadline, ended)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
+        except (TimeoutError, TooLate):
+            self._metrics.shed.labels("deadline").inc()
+            raise TooLate from None
+        finally:
+            if future.cancelled():  # it never reached a thread
+                with self._lock:
+                    self._waiting -= 1
+                ended()
+
+    def _timed(self, work: Callable[[], T], deadline: float, ended: Callable[[], None]) -> T:
+        with self._lock:
+            self._waiting -= 1
+        self._metrics.queue.set(self._waiting)
+        try:
+            start = time.monotonic()
+            if start > deadline:
+                raise TooLate
+            answer = work()
+            self._seconds += 0.1 * (time.monotonic() - start - self._seconds)
+            return answer
+        finally:
+            ended()
+
+    @property
+    def waiting(self) -> int:
+        """Searches that no thread has taken up yet."""
+        return self._waiting
+
+    def close(self) -> None:
+        """End the threads; what waits is dropped."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
