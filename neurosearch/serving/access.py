@@ -38,7 +38,7 @@ class Keys:
             True for a known key.
         """
         sent = given.encode("utf-8", "surrogateescape")
-        return any([hmac.compare_digest(sent, key) for key in self._keys])
+        return sum(hmac.compare_digest(sent, key) for key in self._keys) > 0
 
 
 class Rates:

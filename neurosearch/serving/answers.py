@@ -1,4 +1,4 @@
-"""From a request to an answer: the system's list, filtered, cut to a page, with facets and reasons."""
+"""From a request to an answer: the system's list, filtered, cut to a page, with its reasons."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def answered(system: System, asked: Asked) -> Kept:
         The answer as JSON without its last brace, and what the log says of it.
 
     Raises:
-        UnknownField: a filter or facet that the catalogue lacks.
+        UnknownFieldError: a filter or facet that the catalogue lacks.
     """
     with timed() as clock:
         rows, scores, goes_on = listed(system, asked)

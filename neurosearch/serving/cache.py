@@ -109,7 +109,7 @@ class Valkey:
                 settings.url, socket_timeout=0.25, socket_connect_timeout=0.25
             )
         except ValueError as error:
-            raise InputError(f"task.cache.url={settings.url!r}: {error}") from None
+            raise InputError(f"task.server.cache.url={settings.url!r}: {error}") from None
         self._settings, self._random = settings, random.Random()
         self.faults = 0
 

@@ -10,11 +10,11 @@ from typing import Any
 from neurosearch.core.digests import digest
 
 
-class BadCursor(Exception):
+class CursorError(Exception):
     """A cursor that this server did not sign, or for another request."""
 
 
-class RetiredCursor(Exception):
+class RetiredCursorError(Exception):
     """A cursor of an index that is not served any more."""
 
 
@@ -50,21 +50,21 @@ class Cursors:
             The offset.
 
         Raises:
-            BadCursor: it was not signed here, or belongs to another request.
-            RetiredCursor: it belongs to another index.
+            CursorError: it was not signed here, or belongs to another request.
+            RetiredCursorError: it belongs to another index.
         """
         try:
             whole = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_")
         except ValueError:
-            raise BadCursor("the cursor can't be read") from None
+            raise CursorError("the cursor can't be read") from None
         mac, body = whole[:16], whole[16:]
         if not hmac.compare_digest(mac, self._mac(body)):
-            raise BadCursor("the cursor was not made by this server")
+            raise CursorError("the cursor was not made by this server")
         made_for, asked, offset = json.loads(body)
         if made_for != fingerprint:
-            raise RetiredCursor("the index changed since the first page: search again")
+            raise RetiredCursorError("the index changed since the first page: search again")
         if asked != digest(request):
-            raise BadCursor("the cursor belongs to another query, filter or page size")
+            raise CursorError("the cursor belongs to another query, filter or page size")
         return int(offset)
 
     def _mac(self, body: bytes) -> bytes:

@@ -76,7 +76,7 @@ class Guard:
         given = _given_key(request)
         if path.startswith("/admin/"):
             if not self._admin:
-                return problem(request, 403, "task.admin_keys names no key: /admin/ is closed")
+                return problem(request, 403, "server.admin_keys names no key: /admin/ is closed")
             if not self._admin.knows(given):
                 return problem(request, 401, "this needs an administrator's key")
             return None

@@ -6,6 +6,7 @@ No label holds a query, a product or a caller.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -19,33 +20,32 @@ class Metrics:
     """The metrics of one server, in a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        where = {"registry": self.registry}
+        own = self.registry = CollectorRegistry()
         http = "http_server_request_duration_seconds"
+        labels: tuple[str, ...]
         labels = ("http_request_method", "http_route", "http_response_status_code")
-        self.requests = Histogram(http, "Requests, answered", labels, buckets=SECONDS, **where)
-        active = "http_server_active_requests"
-        self.active = Gauge(active, "Requests in flight", **where)
-        stages = "neurosearch_stage_duration_seconds"
-        self.stages = Histogram(
-            stages, "Stages of a search", ("system", "stage"), buckets=FINE, **where
-        )
-        self.queue = Gauge("neurosearch_queue_length", "Searches that wait for a thread", **where)
+        self.requests = Histogram(http, "Requests, answered", labels, buckets=SECONDS, registry=own)
+        self.active = Gauge("http_server_active_requests", "Requests in flight", registry=own)
+        stages, labels = "neurosearch_stage_duration_seconds", ("system", "stage")
+        self.stages = Histogram(stages, "Stages of a search", labels, buckets=FINE, registry=own)
+        queue = "neurosearch_queue_length"
+        self.queue = Gauge(queue, "Searches that wait for a thread", registry=own)
         batch = "neurosearch_batch_size"
-        self.batch = Histogram(batch, "Queries encoded together", buckets=SIZES, **where)
-        self.cache = Counter("neurosearch_cache_requests", "Lookups", ("level", "outcome"), **where)
-        self.shed = Counter("neurosearch_shed", "Refused or given up", ("reason",), **where)
-        self.empty = Counter(
-            "neurosearch_zero_results", "Searches without a product", ("system",), **where
-        )
-        self.index = Gauge(
-            "neurosearch_index_info", "1 for what is served", ("system", "fingerprint"), **where
-        )
-        self.age = Gauge(
-            "neurosearch_index_age_seconds", "Since the index was built", ("system",), **where
-        )
-        self.swaps = Counter("neurosearch_swaps", "Generations put in place", ("kind",), **where)
-        self.logged = Counter("neurosearch_logged", "Lines of the query log", ("file",), **where)
+        self.batch = Histogram(batch, "Queries encoded together", buckets=SIZES, registry=own)
+        labels = ("level", "outcome")
+        self.cache = Counter("neurosearch_cache_requests", "Lookups", labels, registry=own)
+        labels = ("reason",)
+        self.shed = Counter("neurosearch_shed", "Refused or given up", labels, registry=own)
+        labels, empty = ("system",), "neurosearch_zero_results"
+        self.empty = Counter(empty, "Searches without a product", labels, registry=own)
+        age = "neurosearch_index_age_seconds"
+        self.age = Gauge(age, "Since the index was built", labels, registry=own)
+        labels = ("system", "fingerprint")
+        self.index = Gauge("neurosearch_index_info", "1 for what is served", labels, registry=own)
+        labels = ("kind",)
+        self.swaps = Counter("neurosearch_swaps", "Generations put in place", labels, registry=own)
+        labels = ("file",)
+        self.logged = Counter("neurosearch_logged", "Lines of the query log", labels, registry=own)
 
     def serve(self, systems: dict[str, tuple[str, float]]) -> None:
         """Say what is served from now on.
@@ -57,7 +57,7 @@ class Metrics:
         self.age.clear()
         for name, (fingerprint, built) in systems.items():
             self.index.labels(name, fingerprint).set(1)
-            self.age.labels(name).set_function(lambda built=built: time.time() - built)
+            self.age.labels(name).set_function(_age_since(built))
 
     def text(self) -> bytes:
         """All of them in Prometheus's text format.
@@ -66,3 +66,7 @@ class Metrics:
             The page.
         """
         return generate_latest(self.registry)
+
+
+def _age_since(built: float) -> Callable[[], float]:
+    return lambda: time.time() - built

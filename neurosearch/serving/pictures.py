@@ -17,7 +17,7 @@ from neurosearch.encoder.clip import ClipText
 from neurosearch.encoder.image import ImageEncoder
 from neurosearch.retriever.dense import Dense
 from neurosearch.serving.cache import Kept
-from neurosearch.serving.problems import Refused
+from neurosearch.serving.problems import RefusedError
 
 if TYPE_CHECKING:
     from neurosearch.serving.systems import System
@@ -37,20 +37,20 @@ def readable(content: bytes, megabytes: int) -> bytes:
         The content.
 
     Raises:
-        Refused: it is no picture, or too large.
+        RefusedError: it is no picture, or too large.
     """
     from PIL import Image
 
     if len(content) > 1_000_000 * megabytes:
-        raise Refused(413, f"pictures may have {megabytes} MB")
+        raise RefusedError(413, f"pictures may have {megabytes} MB")
     try:
         with Image.open(io.BytesIO(content), formats=KINDS) as picture:
             sides = picture.size
             picture.verify()
     except Exception:
-        raise Refused(415, "the body is no PNG or JPEG") from None
+        raise RefusedError(415, "the body is no PNG or JPEG") from None
     if max(sides) > LONGEST_SIDE:
-        raise Refused(413, f"pictures may have {LONGEST_SIDE} pixels a side")
+        raise RefusedError(413, f"pictures may have {LONGEST_SIDE} pixels a side")
     return content
 
 
@@ -111,15 +111,15 @@ def picture_answer(system: System, picture: bytes, k: int) -> Kept:
         The answer and its facts.
 
     Raises:
-        Refused: the system's index holds no vectors of pictures.
+        RefusedError: the system's index holds no vectors of pictures.
     """
     if system.by_picture is None:
-        raise Refused(422, "this system's products were not encoded by their pictures")
+        raise RefusedError(422, "this system's products were not encoded by their pictures")
     with timed() as clock:
         try:
             rows, scores = system.by_picture.search(picture, k)
         except InputError as error:
-            raise Refused(415, str(error)) from None
+            raise RefusedError(415, str(error)) from None
     results = system.products.shown(rows)
     for place, (one, score) in enumerate(zip(results, scores, strict=True), 1):
         one |= {"rank": place, "score": float(score)}

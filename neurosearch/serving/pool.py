@@ -1,4 +1,4 @@
-"""Threads that search, behind a bounded queue: what can't be answered in time is refused at once."""
+"""Threads that search, behind a bounded queue: what finds it full is refused at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from neurosearch.serving.settings import Limits
 T = TypeVar("T")
 
 
-class Overloaded(Exception):
+class OverloadError(Exception):
     """The queue is full. `retry`: seconds after which it should have room."""
 
     def __init__(self, retry: float) -> None:
@@ -23,7 +23,7 @@ class Overloaded(Exception):
         self.retry = retry
 
 
-class TooLate(Exception):
+class DeadlineError(Exception):
     """The deadline passed before there was an answer."""
 
 
@@ -55,8 +55,8 @@ class Pool:
             Its answer.
 
         Raises:
-            Overloaded: the queue is full.
-            TooLate: the deadline passed; work that has not begun is dropped.
+            OverloadError: the queue is full.
+            DeadlineError: the deadline passed; work that has not begun is dropped.
         """
         with self._lock:
             full = self._waiting >= self._limits.queue
@@ -65,16 +65,16 @@ class Pool:
         if full:
             ended()
             self._metrics.shed.labels("queue").inc()
-            raise Overloaded(self._waiting * self._seconds / self._limits.workers)
+            raise OverloadError(self._waiting * self._seconds / self._limits.workers)
         self._metrics.queue.set(self._waiting)
         seconds = self._limits.deadline_ms / 1000
         deadline = time.monotonic() + seconds
         future = self._threads.submit(self._timed, work, deadline, ended)
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
-        except (TimeoutError, TooLate):
+        except (TimeoutError, DeadlineError):
             self._metrics.shed.labels("deadline").inc()
-            raise TooLate from None
+            raise DeadlineError from None
         finally:
             if future.cancelled():  # it never reached a thread
                 with self._lock:
@@ -88,7 +88,7 @@ class Pool:
         try:
             start = time.monotonic()
             if start > deadline:
-                raise TooLate
+                raise DeadlineError
             answer = work()
             self._seconds += 0.1 * (time.monotonic() - start - self._seconds)
             return answer

@@ -13,9 +13,9 @@ from starlette.exceptions import HTTPException
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log
-from neurosearch.serving.cursors import BadCursor, RetiredCursor
-from neurosearch.serving.pool import Overloaded, TooLate
-from neurosearch.serving.products import UnknownField
+from neurosearch.serving.cursors import CursorError, RetiredCursorError
+from neurosearch.serving.pool import DeadlineError, OverloadError
+from neurosearch.serving.products import UnknownFieldError
 
 TITLES = {
     400: "bad request",
@@ -35,7 +35,7 @@ TITLES = {
 }
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that is answered with an error. `retry`: seconds, where waiting helps."""
 
     def __init__(self, status: int, detail: str, retry: float | None = None) -> None:
@@ -78,8 +78,8 @@ def handle_problems(app: FastAPI) -> None:
         app: the service.
     """
 
-    @app.exception_handler(Refused)
-    async def refused(request: Request, error: Refused) -> JSONResponse:
+    @app.exception_handler(RefusedError)
+    async def refused(request: Request, error: RefusedError) -> JSONResponse:
         return problem(request, error.status, error.detail, error.retry)
 
     @app.exception_handler(RequestValidationError)
@@ -95,24 +95,24 @@ def handle_problems(app: FastAPI) -> None:
     async def known(request: Request, error: HTTPException) -> JSONResponse:
         return problem(request, error.status_code, str(error.detail))
 
-    @app.exception_handler(Overloaded)
-    async def overloaded(request: Request, error: Overloaded) -> JSONResponse:
+    @app.exception_handler(OverloadError)
+    async def overloaded(request: Request, error: OverloadError) -> JSONResponse:
         return problem(request, 503, "too many requests wait; try again later", error.retry)
 
-    @app.exception_handler(TooLate)
-    async def late(request: Request, error: TooLate) -> JSONResponse:
+    @app.exception_handler(DeadlineError)
+    async def late(request: Request, error: DeadlineError) -> JSONResponse:
         return problem(request, 504, "the deadline passed")
 
-    @app.exception_handler(UnknownField)
-    async def strange(request: Request, error: UnknownField) -> JSONResponse:
+    @app.exception_handler(UnknownFieldError)
+    async def strange(request: Request, error: UnknownFieldError) -> JSONResponse:
         return problem(request, 422, f"unknown field {error}")
 
-    @app.exception_handler(BadCursor)
-    async def bad(request: Request, error: BadCursor) -> JSONResponse:
+    @app.exception_handler(CursorError)
+    async def bad(request: Request, error: CursorError) -> JSONResponse:
         return problem(request, 400, str(error))
 
-    @app.exception_handler(RetiredCursor)
-    async def retired(request: Request, error: RetiredCursor) -> JSONResponse:
+    @app.exception_handler(RetiredCursorError)
+    async def retired(request: Request, error: RetiredCursorError) -> JSONResponse:
         return problem(request, 410, str(error))
 
     @app.exception_handler(Exception)
@@ -121,7 +121,7 @@ def handle_problems(app: FastAPI) -> None:
         return problem(request, 500, "the server failed; its log says why")
 
 
-def told(error: InputError) -> Refused:
+def told(error: InputError) -> RefusedError:
     """An error of the configuration, without paths of this machine.
 
     Args:
@@ -132,4 +132,4 @@ def told(error: InputError) -> Refused:
     """
     log.error("reload refused: %s", error)
     words = [word if "/" not in word else "…" for word in str(error).split(" ")]
-    return Refused(409, " ".join(words))
+    return RefusedError(409, " ".join(words))

@@ -25,7 +25,7 @@ SAMPLE = 2_000  # products whose attributes are looked through for keys
 MASKS = 64  # filters whose products are kept
 
 
-class UnknownField(Exception):
+class UnknownFieldError(Exception):
     """A filter or facet names a field that the catalogue lacks. The message lists what it has."""
 
 
@@ -119,10 +119,10 @@ class Products:
             Codes and values.
 
         Raises:
-            UnknownField: there is no such field.
+            UnknownFieldError: there is no such field.
         """
         if name not in self.fields:
-            raise UnknownField(f"{name!r}; known are {', '.join(self.fields) or 'none'}")
+            raise UnknownFieldError(f"{name!r}; known are {', '.join(self.fields) or 'none'}")
         with self._lock:
             if name not in self._columns:
                 self._columns[name] = coded(self._texts(name))
@@ -146,7 +146,7 @@ class Products:
             N bool, or None where there are no filters.
 
         Raises:
-            UnknownField: there is no such field.
+            UnknownFieldError: there is no such field.
         """
         if not filters:
             return None
@@ -217,4 +217,5 @@ def passing(name: str, column: Column, wanted: Sequence[str] | Range) -> np.ndar
         good = np.array([v in is_wanted or v.startswith(heads) for v in column.values], dtype=bool)
     else:
         good = np.isin(np.array(column.values, dtype=object), list(wanted))
-    return np.append(good, False)[column.codes]  # code -1 is the last place: no value
+    passed: np.ndarray = np.append(good, False)[column.codes]  # code -1: no value, the last place
+    return passed

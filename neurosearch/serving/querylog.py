@@ -1,8 +1,8 @@
-"""The query log: UBI's queries and events as JSON lines, one file a day, buffered and kept so long.
+"""The query log: UBI's queries and events as JSON lines, one file a day, for a number of days.
 
-UBI (User Behavior Insights, o19s.com/ubi) is the schema that OpenSearch, Solr and Chorus share. What
-is more goes into `query_attributes`. Callers' ids are hashed with a salt of the day, which is deleted
-with the day: nobody can be followed from one day to the next.
+UBI (User Behavior Insights, o19s.com/ubi) is the schema that OpenSearch, Solr and Chorus share;
+what it does not name is in `query_attributes`. Callers' ids are hashed with a salt of the day that
+is deleted with it: nobody can be followed from one day to the next.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class QueryLog:
             folder.mkdir(parents=True, exist_ok=True)
             self._turn(datetime.now(UTC))
         except OSError as error:
-            raise InputError(f"task.log.folder: {error.filename}: {error.strerror}") from None
+            raise InputError(
+                f"task.server.log.folder: {error.filename}: {error.strerror}"
+            ) from None
         self._thread = threading.Thread(target=self._flush_often, name="log", daemon=True)
         self._thread.start()
 

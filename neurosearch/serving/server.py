@@ -44,7 +44,7 @@ class ServerSettings(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.host not in LOOPBACK and not self.keys:
-            message = f"is {self.host!r}, which others can reach: name API keys in task.keys"
+            message = f"is {self.host!r}, which others can reach: name API keys in server.keys"
             raise self.error("host", message)
 
 
@@ -77,8 +77,8 @@ def opened_service(
     from neurosearch.serving.service import Service, application
     from neurosearch.serving.systems import Generation, Generations, checked_names
 
-    keys = Keys(settings.keys, "task.keys")
-    admin = Keys(settings.admin_keys, "task.admin_keys")
+    keys = Keys(settings.keys, "task.server.keys")
+    admin = Keys(settings.admin_keys, "task.server.admin_keys")
     metrics = Metrics()
     encoders = Encoders(settings.batching, settings.cache.vectors, metrics)
     kept = cache.opened(settings.cache)
@@ -176,7 +176,7 @@ def _listening(settings: ServerSettings) -> Sequence[Any]:
         made.bind((settings.host, settings.port))
     except OSError as error:
         made.close()
-        where = f"task.host={settings.host} task.port={settings.port}"
-        raise InputError(f"{where}: {error.strerror}; task.port=0 takes a free one") from None
+        where = f"task.server.host={settings.host} task.server.port={settings.port}"
+        raise InputError(f"{where}: {error.strerror}; port 0 takes a free one") from None
     made.set_inheritable(True)
     return [made]

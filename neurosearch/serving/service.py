@@ -26,7 +26,7 @@ from neurosearch.serving.guard import Guard
 from neurosearch.serving.metrics import Metrics
 from neurosearch.serving.pictures import picture_answer, readable
 from neurosearch.serving.pool import Pool
-from neurosearch.serving.problems import Refused, handle_problems, told
+from neurosearch.serving.problems import RefusedError, handle_problems, told
 from neurosearch.serving.products import Range
 from neurosearch.serving.querylog import QueryLog
 from neurosearch.serving.schemas import (
@@ -86,13 +86,13 @@ class Service:
             The system.
 
         Raises:
-            Refused: there is none of this name.
+            RefusedError: there is none of this name.
         """
         if name is None:
             return next(iter(generation.systems.values()))
         if name not in generation.systems:
             known = ", ".join(generation.systems)
-            raise Refused(404, f"no system of this name is served; there are {known}")
+            raise RefusedError(404, f"no system of this name is served; there are {known}")
         return generation.systems[name]
 
     async def working(self, generation: Generation, work: Callable[[], Any]) -> Any:
@@ -127,7 +127,7 @@ class Service:
                 offset = self.cursors.read(body.cursor, system.fingerprint, described)
                 asked = Asked(**{**vars(asked), "offset": offset})
             if asked.offset + asked.k > DEEPEST:
-                raise Refused(400, f"pages end at product {DEEPEST}")
+                raise RefusedError(400, f"pages end at product {DEEPEST}")
             kept, outcome = await self._found(generation, system, asked)
             self._log(system, asked, body.client_id, request_id, kept, outcome)
             return self._whole(system, asked, kept, request_id, outcome)
@@ -226,10 +226,10 @@ class Service:
             Fingerprints by system.
 
         Raises:
-            Refused: it can't be opened, or another reload is under way; nothing has changed then.
+            RefusedError: it can't be opened, or another reload is under way; nothing changed.
         """
         if not self.swapping.acquire(blocking=False):
-            raise Refused(409, "another reload is under way")
+            raise RefusedError(409, "another reload is under way")
         try:
             composed = self.compose(overrides)
             new = Generation.open(composed, self.encoders.scope(), builds=False)
@@ -248,10 +248,10 @@ class Service:
             Fingerprints by system.
 
         Raises:
-            Refused: nothing was served before.
+            RefusedError: nothing was served before.
         """
         if not self.generations.roll_back():
-            raise Refused(409, "nothing was served before this")
+            raise RefusedError(409, "nothing was served before this")
         self._swapped("rollback")
         return self.generations.current.fingerprints
 
@@ -343,14 +343,14 @@ def _searching(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """Products that the system finds for this one's title."""
         if not 1 <= k <= 100:
-            raise Refused(422, "k must be from 1 to 100")
+            raise RefusedError(422, "k must be from 1 to 100")
         generation = service.generations.take()
         try:
             found = service.system(generation, system)
             row = _row(found, product_id)
             title = found.products.shown(np.array([row]))[0].get("title", "")
             if not title.strip():
-                raise Refused(404, "this product has no title")
+                raise RefusedError(404, "this product has no title")
             asked = Asked(title, k, excluded=product_id)
             request_id = request.state.request_id
             return _json(await service.similar(generation, asked, found.name, request_id))
@@ -361,7 +361,7 @@ def _searching(app: FastAPI, service: Service) -> None:
     async def by_picture(request: Request, k: int = 10, system: str | None = None) -> Response:
         """The products whose pictures resemble the one that is sent as the body (PNG or JPEG)."""
         if not 1 <= k <= 100:
-            raise Refused(422, "k must be from 1 to 100")
+            raise RefusedError(422, "k must be from 1 to 100")
         content = await request.body()
         picture = readable(content, service.limits.image_mb)
         generation = service.generations.take()
@@ -380,7 +380,7 @@ def _searching(app: FastAPI, service: Service) -> None:
 def _row(system: System, product_id: str) -> int:
     row = system.products.rows.get(product_id)
     if row is None:
-        raise Refused(404, "no product has this id")
+        raise RefusedError(404, "no product has this id")
     return row
 
 
@@ -405,7 +405,7 @@ def _looking(app: FastAPI, service: Service) -> None:
         finally:
             generation.leave()
         if found is None:
-            raise Refused(404, f"this product is not among the first {system.depth}")
+            raise RefusedError(404, f"this product is not among the first {system.depth}")
         return found
 
     @app.get("/v1/products/{product_id}/image")
@@ -419,7 +419,7 @@ def _looking(app: FastAPI, service: Service) -> None:
         finally:
             generation.leave()
         if not content:
-            raise Refused(404, "this product has no picture")
+            raise RefusedError(404, "this product has no picture")
         kind = "image/png" if content[:4] == b"\x89PNG" else "image/jpeg"
         return Response(content, media_type=kind, headers={"Cache-Control": "max-age=3600"})
 
@@ -459,7 +459,7 @@ def _running(app: FastAPI, service: Service) -> None:
     async def ready() -> dict[str, str]:
         """Systems are open and warm, and the server is not stopping."""
         if not service.ready:
-            raise Refused(503, "not ready", 1)
+            raise RefusedError(503, "not ready", 1)
         return {"status": "ready"}
 
     @app.get("/metrics")

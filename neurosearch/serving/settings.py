@@ -15,7 +15,7 @@ class Limits(Recipe):
     """What a server accepts.
 
     Attributes:
-        workers: threads that search.
+        workers: threads that search: more than cores, so that queries meet in front of the encoder.
         queue: requests that may wait for one; more are refused (503 with Retry-After).
         deadline_ms: milliseconds until a request that has no answer yet is given up (504).
         rate: requests a second of each caller (API key, or address); 0 for no limit (429 above).
@@ -24,7 +24,7 @@ class Limits(Recipe):
         drain_seconds: that requests in flight have when the server stops.
     """
 
-    workers: int = setting(2, least=1)
+    workers: int = setting(16, least=1)
     queue: int = setting(128, least=1)
     deadline_ms: float = setting(1_000.0, above=0)
     rate: float = setting(0.0, least=0)

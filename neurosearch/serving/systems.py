@@ -26,7 +26,7 @@ from neurosearch.explainer.base import Explain, Explanation, Scene
 from neurosearch.explainer.extractive import explaining
 from neurosearch.retriever.dense import Dense
 from neurosearch.serving.pictures import PictureSearcher, vision_of
-from neurosearch.serving.problems import Refused
+from neurosearch.serving.problems import RefusedError
 from neurosearch.serving.products import Products
 
 CANARIES = 20  # queries that a system answers before it is put in place
@@ -111,10 +111,10 @@ class System:
         """The searcher of words.
 
         Raises:
-            Refused: the system reads pictures alone.
+            RefusedError: the system reads pictures alone.
         """
         if self._live is None:
-            raise Refused(422, "this system reads pictures; send one to /v1/search/image")
+            raise RefusedError(422, "this system reads pictures; send one to /v1/search/image")
         return self._live
 
     def notes(self, text: str) -> tuple[Note, ...]:

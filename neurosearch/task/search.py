@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def typed(history: Path) -> Iterator[str]:
     Returns:
         An iterator of texts without blanks at their ends.
     """
-    with remembered(history) if sys.stdin.isatty() else suppress():
+    with remembered(history) if sys.stdin.isatty() else nullcontext():
         while True:
             try:
                 text = input("query> ").strip()

@@ -53,7 +53,7 @@ def composing(job: Job, systems: Mapping[str, str], name: str) -> Compose:
     Returns:
         From further overrides by system to systems by name.
     """
-    typed = _typed()
+    typed = typed_overrides()
     named = {one: overrides_of(value) for one, value in systems.items()} or {name: []}
 
     def compose(further: Mapping[str, list[str]]) -> dict[str, Composed]:
@@ -103,8 +103,12 @@ def composed_of(job: Job, runtime: Runtime) -> Composed:
     return Composed(job.retriever, data, request, runtime)
 
 
-def _typed() -> list[str]:
-    """What was typed for the job, without what chooses and sets the task."""
+def typed_overrides() -> list[str]:
+    """What was typed for the job, without what chooses and sets the task.
+
+    Returns:
+        Overrides.
+    """
     from hydra.core.hydra_config import HydraConfig
 
     overrides = HydraConfig.get().overrides.task
