@@ -127,7 +127,11 @@ def keep(folder: Path, generation: Any) -> None:
         before.replace(folder / "before" / "record.json")
     (folder / "now").mkdir(parents=True, exist_ok=True)
     artifacts = [event for system in generation.systems.values() for event in system.artifacts]
-    record = {"served": generation.fingerprints, "artifacts": artifacts}
+    systems = {
+        name: {"fingerprint": system.fingerprint, "artifacts": system.addresses}
+        for name, system in generation.systems.items()
+    }
+    record = {"systems": systems, "artifacts": artifacts}
     write_whole(before, json.dumps(record, indent=1).encode())
 
 

@@ -105,6 +105,7 @@ class System:
         times = [datetime.fromisoformat(m["created"]).timestamp() for m in manifests if m]
         self.built = max(times, default=0.0)
         self.artifacts = runtime.store.events
+        self.addresses = [artifact.stored().address for artifact in composed.artifacts]
 
     @property
     def live(self) -> Searcher:

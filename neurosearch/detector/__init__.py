@@ -1,0 +1,1 @@
+"""Has the traffic changed? Statistics of two samples, calibrated by permutation."""

@@ -1,0 +1,1 @@
+"""Is what is served still right? Traffic against a reference, the index against the catalogue."""
