@@ -19,10 +19,17 @@ from tests.commands import run
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
-METRICS = ("nDCG@10", "Recall@100", "judged@10", "collision_rate", "neighbour_consistency")
+METRICS = (
+    "nDCG@10",
+    "Recall@100",
+    "judged@10",
+    "collision_rate",
+    "neighbour_consistency",
+    "topic 40 %",
+)
 TOY = ["debug=tiny", "runtime.threads=1", "runtime.progress=false"]
 FEW = "evaluation.resamples=200"  # the marks of a toy say nothing
-UNTESTED = ("tokenizers", "mmq")  # tables of semantic IDs
+UNTESTED = ("tokenizers", "mmq", "drift_power")  # tables without queries to test
 # What else makes an experiment a toy: fewer seeds, and a network of two small layers to train.
 SMALL = ["retriever.encoder.model=TINY", "retriever.encoder.batch_size=32"]
 CODES = "retriever.tokenizer.codes=16"
@@ -78,6 +85,10 @@ MORE = {
     ],
     "temperature_batch": [SMALL[0], "retriever.encoder.batch_size=16,32"],
     "compression": SMALL,
+    "drift_power": [
+        *("encoder@task.encoder=hashing", "task.simulation.runs=5", "task.simulation.size=100"),
+        "detector@task.detector=ks,chi2,centroid",
+    ],
     "tokenizers": [
         *("seed=0", "encoder@tokenizer.encoder=hashing", "tokenizer.codes=16"),
         "tokenizer=random,atomic,hkmeans,rqkmeans/beam,rqkmeans/next_best,rqkmeans/extra",

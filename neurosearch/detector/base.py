@@ -1,9 +1,9 @@
 """The detector role: a statistic of a reference and a window, and how often chance gives as much.
 
 Thresholds are never fixed: with 30 bins and 500 queries a side, the usual PSI > .1 alarms in 64 %
-of windows where nothing changed. Instead whole *units* (users, or days of a user) are dealt to the two
-sides again and again, and the statistic is compared with what that gives. Queries of one user are
-alike, so dealing out single queries would call too much a change.
+of windows where nothing changed. Instead whole *units* (users, or days of a user) are dealt to the
+two sides again and again, and the statistic is compared with what that gives. Queries of one user
+are alike, so dealing out single queries would call too much a change.
 """
 
 from __future__ import annotations

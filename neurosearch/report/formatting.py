@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from neurosearch.core.retrieval import SCORED
+from neurosearch.detector import power
 from neurosearch.evaluation.base import HEADLINE
 from neurosearch.evaluation.filled import BY_MODEL
 from neurosearch.evaluation.latency import METRICS as LATENCY
 from neurosearch.evaluation.ties import BEST, WORST
 from neurosearch.report.aggregation import Row
-from neurosearch.report.table import Table
+from neurosearch.report.table import UNTESTED, Table
 from neurosearch.retriever.relaxed import NOTHING, STAGE
 from neurosearch.retriever.sparse import READ
 from neurosearch.tokenizer import health
@@ -22,6 +23,7 @@ DIAGNOSED = (SCORED, *READ, NOTHING, STAGE, BY_MODEL)
 LOWER_IS_BETTER = health.LOWER_IS_BETTER | {
     *("p50 ms", "p95 ms", "p99 ms", "index MB", "bytes/product", "build s", SCORED, NOTHING),
     *(f"CE@{level}" for level in range(1, 33)),
+    *(power.QUIET, power.SINGLE, *power.BOUNDS, "compare ms"),
 }
 
 
@@ -34,6 +36,7 @@ def number(metric: str, value: float) -> str:
     if (
         metric in LATENCY
         or metric in DIAGNOSED
+        or metric in power.METRICS
         or metric.endswith("_seconds")
         or metric == "min_perplexity"
     ):
@@ -135,7 +138,7 @@ def note(table: Table) -> list[str]:
     data = f"{table.data} (simulated)" if table.simulated else table.data
     data += f" with {table.variant}" if table.variant else ""
     seeded = f"Seeds: {', '.join(map(str, seeds))} a row."
-    if table.protocol == "tokenizer":
+    if table.protocol in UNTESTED:
         lines = [f"Data: {data}. {seeded} ± standard deviation over seeds.", made]
     else:
         answered = {row.cells["Recall@10"].queries for row in done if "Recall@10" in row.cells}

@@ -14,6 +14,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.store import write_whole
+from neurosearch.detector import power
 from neurosearch.evaluation import generation
 from neurosearch.evaluation.base import HEADLINE
 from neurosearch.evaluation.latency import METRICS as LATENCY
@@ -21,7 +22,7 @@ from neurosearch.evaluation.metrics import METRICS
 from neurosearch.evaluation.ties import BEST, WORST
 from neurosearch.report import csv, html, latex, markdown
 from neurosearch.report.formatting import DIAGNOSED
-from neurosearch.report.table import Table
+from neurosearch.report.table import UNTESTED, Table
 from neurosearch.tokenizer import health
 
 WRITERS = {"csv": csv.write, "markdown": markdown.write, "latex": latex.write, "html": html.write}
@@ -46,7 +47,16 @@ class Report(Recipe):
         unknown = [name for name in self.formats if name not in WRITERS]
         if unknown:
             raise self.error("formats", f"has {unknown}; known are {', '.join(WRITERS)}")
-        known = (*METRICS, WORST, BEST, *LATENCY, *health.METRICS, *generation.METRICS, *DIAGNOSED)
+        known = (
+            *METRICS,
+            *power.METRICS,
+            WORST,
+            BEST,
+            *LATENCY,
+            *health.METRICS,
+            *generation.METRICS,
+            *DIAGNOSED,
+        )
         levels = generation.BY_LEVEL
         strange = [
             name
@@ -81,7 +91,7 @@ class Report(Recipe):
             if name not in measured and name not in METRICS
         ]
         for table in tables:
-            if table.protocol != "tokenizer" and not table.as_wanted and len(table.rows) > 1:
+            if table.protocol not in UNTESTED and not table.as_wanted and len(table.rows) > 1:
                 stands = f"{table.baseline!r} stands in" if table.baseline else "nothing is tested"
                 message.append(f"{table.stem}: no row is the baseline {table.wanted!r}: {stands}")
         return message

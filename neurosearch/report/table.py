@@ -12,6 +12,8 @@ from typing import Any
 from neurosearch.core.digests import digest
 from neurosearch.report.aggregation import Row, baseline_of, is_named, rows_of, shortened
 
+UNTESTED = ("tokenizer", "detector")  # protocols whose tables have no queries to test over
+
 
 @dataclass(frozen=True)
 class Table:
@@ -41,7 +43,7 @@ class Table:
     @property
     def stem(self) -> str:
         """File name: the data's, with what departs from the defaults."""
-        extra = [] if self.protocol in ("catalogue", "tokenizer") else [self.protocol]
+        extra = [] if self.protocol in ("catalogue", *UNTESTED) else [self.protocol]
         extra += [] if self.split in ("test", "") else [self.split]
         extra += [] if self.gain_choice in (self.choice or self.data, "") else [self.gain_choice]
         extra += [] if self.ties == "trec_eval" else [f"{self.ties}_ties"]
