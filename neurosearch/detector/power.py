@@ -100,7 +100,7 @@ class Power(Artifact[dict[str, float]]):
         texts = runtime.get(self.data).queries(self.split).texts
         vectors, mistyped = (runtime.get(one).vectors for one in (self.vectors, self.mistyped))
         pool = pool_of(texts, np.asarray(vectors), np.asarray(mistyped), settings.seed)
-        cells = [(None, 0.0)] * 4
+        cells: list[tuple[str | None, float]] = [(None, 0.0)] * 4
         cells += [(kind, strength) for kind in KINDS for strength in STRENGTHS]
         alarms: dict[str, list[bool]] = {}
         start, compared = time.perf_counter(), 0
@@ -195,7 +195,8 @@ def values(
         One value a query.
     """
     if reads == NUMBERS:
-        return pool.words[queries].astype(np.float64)
+        counts: np.ndarray = pool.words[queries].astype(np.float64)
+        return counts
     vectors: np.ndarray = pool.vectors[queries]
     if kind == "typos" and changed is not None:
         vectors = np.where(changed[:, None], pool.mistyped[queries], vectors)
