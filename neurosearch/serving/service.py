@@ -311,6 +311,7 @@ def application(service: Service) -> Guard:
         max_body_size=1024 * service.limits.body_kb,
         telemetry={"logs": False, "operation_spans": False},
     )
+    app.state.service = service
     handle_problems(app)
     _searching(app, service)
     _looking(app, service)
