@@ -171,10 +171,10 @@ def test_planted_drift_and_a_stale_index_alarm(tmp_path: Path) -> None:
     outputs = [f"paths.outputs={tmp_path}"]
     done = run([*SMALL, *DENSE, *outputs, "evaluation.latency.queries=0"], dict(os.environ))
     assert done.returncode == 0, done.stderr
-    (own,) = tmp_path.glob("artifacts/data/*")
+    (own,) = tmp_path.glob("artifacts/data/[0-9a-f]*")
     other = run([*SMALL, *DENSE, *outputs, "data.seed=5", "task=plan"], dict(os.environ))
     assert other.returncode == 0, other.stderr
-    (another,) = set(tmp_path.glob("artifacts/data/*")) - {own}
+    (another,) = set(tmp_path.glob("artifacts/data/[0-9a-f]*")) - {own}
     queries = pl.read_parquet(own / "queries.parquet")
     texts = queries["text"].to_list()
     rng = np.random.default_rng(0)
@@ -198,7 +198,7 @@ def test_planted_drift_and_a_stale_index_alarm(tmp_path: Path) -> None:
     assert "Nothing alarms" in page and "query vectors" in page
     # Drift: longer queries. And what is served is another catalogue.
     written(log, [*traffic(250), *traffic(150, " with free delivery")])
-    index = next(tmp_path.glob("artifacts/index/*"))
+    index = next(tmp_path.glob("artifacts/index/[0-9a-f]*"))
     (job,) = tmp_path.glob("jobs/adhoc/*/monitor")
     record = job.parent / "serving" / "served" / "now" / "record.json"
     record.parent.mkdir(parents=True)
