@@ -36,7 +36,6 @@ NEEDED = {
     "data=tables": ["data.products=p.csv", "data.judgments=j.csv"],
     "retriever=run_file": ["retriever.path=x.trec"],
     "query=synonyms": [f"query.path={Path(__file__).parents[1] / 'neurosearch/py.typed'}"],
-    "task=search": ["task.text=mug"],
     "task=explain": ["task.text=mug"],
     "task=table": ["task.jobs=[main]"],
 }
@@ -96,6 +95,9 @@ def node_of(group: str, choice: str) -> DictConfig:
         return composed("tokenizer=rqkmeans", named)["tokenizer"][group]
     if group == "judge":
         return composed("task=judge", f"{group}@task.judge={choice}")["task"]["judge"]
+    if group == "detector":
+        power = composed("task=drift_power", f"{group}@task.detector={choice}")
+        return power["task"]["detector"]
     if group == "explainer":
         return composed("task=explain", f"{group}@task.explainer={choice}")["task"]["explainer"]
     config = composed(f"{group}={choice}")

@@ -23,7 +23,7 @@ class Chi2(Detector):
         counts = np.bincount(sample.values).astype(np.float64)
         smaller = min(sample.in_window.mean(), 1 - sample.in_window.mean())
         merged = np.where(counts * smaller < self.rare, 0, np.arange(len(counts)) + 1)
-        codes = np.unique(merged, return_inverse=True)[1][sample.values]
+        codes = np.unique(merged[sample.values], return_inverse=True)[1]
         indicators = np.eye(int(codes.max()) + 1, dtype=np.float32)[codes]
         inside = (members.astype(np.float32) @ indicators).astype(np.float64)
         total, size = indicators.sum(axis=0), members.sum(axis=1, keepdims=True)

@@ -65,6 +65,12 @@ def test_statistics_of_numbers_and_labels(seed: int, values: int) -> None:
     assert observed(Js(), labels) == pytest.approx(wanted, abs=1e-6)
 
 
+def test_labels_that_nobody_has_are_no_cell() -> None:
+    first, second = np.repeat([3, 9], 60), np.repeat([3, 9, 9], 40)
+    wanted = stats.chi2_contingency([[60, 60], [40, 80]], correction=False).statistic
+    assert observed(Chi2(), Sample.of(first, second)) == pytest.approx(wanted, rel=1e-4)
+
+
 def test_psi_by_hand() -> None:
     """Bins of the reference's median: 50 and 50 (of equal numbers none), then 25 and 75."""
     reference = np.arange(100.0)
