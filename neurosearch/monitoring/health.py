@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ PROBES = 64  # products that are encoded again
 CANARIES = 200  # queries whose nearest products are looked up exactly
 SAMPLE = 2_000  # vectors whose spread is measured
 PARITY = 0.99  # least cosine of a product's vector with the same encoder's, made again
+SHARED = 0.6  # least Jaccard of ten neighbours: ties of equal titles may fall either way
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,45 @@ def encoder_checks(
     norms = np.linalg.norm(again, axis=1) * np.linalg.norm(before, axis=1)
     cosines = (again * before).sum(axis=1) / np.maximum(norms, 1e-12)
     least = float(cosines[norms > 0].min(initial=1.0))
-    return [*checks, Check(name, least, limit, least < PARITY, f"{len(rows)} products")]
+    checks.append(Check(name, least, limit, least < PARITY, f"{len(rows)} products"))
+    shared = neighbours_kept(np.asarray(served.embeddings.vectors, np.float32), before, again)
+    name, limit = "encoder: least Jaccard@10 of their neighbours", f"at least {SHARED}"
+    note = f"mean {shared.mean():.3f}"
+    least = float(shared.min())
+    return [*checks, Check(name, least, limit, least < SHARED, note)]
+
+
+def neighbours_kept(vectors: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """How many of a probe's ten nearest products are the same by its old and its new vector.
+
+    Args:
+        vectors: N×D of the products.
+        before, after: P×D of the probes.
+
+    Returns:
+        P Jaccard similarities.
+    """
+    k = min(10, len(vectors))
+    sides = [np.argpartition(-(side @ vectors.T), k - 1, axis=1)[:, :k] for side in (before, after)]
+    pairs = [(set(a), set(b)) for a, b in zip(sides[0].tolist(), sides[1].tolist(), strict=True)]
+    return np.array([len(a & b) / len(a | b) for a, b in pairs])
+
+
+def age(artifacts: Path, addresses: list[str], now: float) -> Check:
+    """Days since the last of the served artifacts was built.
+
+    Args:
+        artifacts: the store's folder.
+        addresses: of the artifacts.
+        now: seconds since 1970.
+
+    Returns:
+        A check without a limit.
+    """
+    manifests = [read_manifest(artifacts / address) for address in addresses]
+    times = [datetime.fromisoformat(one["created"]).timestamp() for one in manifests if one]
+    days = (now - max(times)) / 86_400 if times else float("nan")
+    return Check("index: age in days", days, "", False, f"{len(times)} artifacts")
 
 
 def recall(served: ServedIndex, queries: np.ndarray, limit: float) -> Check:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from neurosearch.core.recipe import describe
 from neurosearch.core.retrieval import RetrievalRequest, Retriever, Searcher
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
-from neurosearch.encoder.base import LiveEncoder
 from neurosearch.explainer.base import Explain, Explanation, Scene
 from neurosearch.explainer.extractive import explaining
 from neurosearch.retriever.dense import Dense
@@ -30,21 +29,6 @@ from neurosearch.serving.problems import RefusedError
 from neurosearch.serving.products import Products
 
 CANARIES = 20  # queries that a system answers before it is put in place
-
-
-class Hub(Protocol):
-    """What a runtime's `encoders` are: live encoders, shared by those that ask for the same."""
-
-    def encoder(self, identity: str, load: Callable[[], LiveEncoder]) -> LiveEncoder:
-        """The encoder of this identity.
-
-        Args:
-            identity: names the vector space.
-            load: gives the live encoder.
-
-        Returns:
-            An encoder that any thread may call.
-        """
 
 
 @dataclass(frozen=True)

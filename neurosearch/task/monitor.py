@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -137,6 +138,7 @@ class Monitor(Task):
         if not products.exists():
             raise InputError(f"{products.parent}: the served catalogue is not there any more")
         checks = health.staleness(products, now, self.limits.stale)
+        checks.append(health.age(artifacts, addresses, time.time()))
         encoder, live = encoding
         indexes = [one for one in addresses if one.startswith("index/")]
         if encoder is None or live is None or not indexes:
@@ -149,7 +151,7 @@ class Monitor(Task):
         texts = catalogue.all_texts(encoder.fields, encoder.separator)
         identity = encoder.identity(composed.data)
         checks += health.encoder_checks(index, identity, live, texts)
-        if not any(check.alarm for check in checks[1:]):  # else its queries mean nothing there
+        if not any(check.alarm for check in checks[2:]):  # else its queries mean nothing there
             asked = list(window["text"].drop_nulls().unique(maintain_order=True))
             if asked:
                 canaries = live.encode(asked[: health.CANARIES])

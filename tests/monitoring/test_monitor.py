@@ -111,9 +111,9 @@ def test_another_encoder_alarms() -> None:
         )
     }
     assert alarms == {
-        "same": [False, False],
-        "renamed": [True, False],
-        "swapped": [False, True],
+        "same": [False, False, False],
+        "renamed": [True, False, False],
+        "swapped": [False, True, True],
         "wider": [False, True],
     }
 

@@ -32,7 +32,11 @@ def served(
     monkeypatch.setenv("ADMIN_KEY", ADMIN["X-API-Key"])
 
     @contextmanager
-    def serve(named: Mapping[str, Retriever] | None = None, **fields: Any) -> Iterator[TestClient]:
+    def serve(
+        named: Mapping[str, Retriever] | None = None,
+        data: Artifact[Dataset] = shop,
+        **fields: Any,
+    ) -> Iterator[TestClient]:
         recipes = dict(named or systems())
 
         def compose(overrides: Mapping[str, list[str]]) -> dict[str, Composed]:
@@ -45,7 +49,7 @@ def served(
                 made: Any = recipe
                 if changes:
                     made = replace(made, **{key: float(value) for key, value in changes.items()})
-                composed[name] = Composed(made, shop, request, runtime)
+                composed[name] = Composed(made, data, request, runtime)
             return composed
 
         settings = ServerSettings(**{"admin_keys": ("ADMIN_KEY",), **fields})

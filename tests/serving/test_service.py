@@ -16,8 +16,11 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.retrieval import RetrievalRequest
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
+from neurosearch.data.shop import Shop
+from neurosearch.encoder.image import ImageEncoder
 from neurosearch.query.none import NoProcessing
 from neurosearch.retriever.bm25 import BM25
+from neurosearch.retriever.dense import Dense
 from neurosearch.serving.settings import Caching, Limits, Logging
 from neurosearch.task.prune import referenced
 from tests.served import ADMIN, Served, systems
@@ -404,3 +407,69 @@ def test_the_interface_is_what_it_was(client: TestClient) -> None:
     metrics = client.get("/metrics").text
     assert "http_server_request_duration_seconds_bucket" in metrics
     assert 'neurosearch_index_info{fingerprint="' in metrics
+
+
+def test_a_picture_finds_its_own_product(
+    served: Served, shop_runtime: Runtime, tmp_path: Path
+) -> None:
+    shop = Shop(n_products=500, n_queries=60, n_sessions=50, images=True).dataset()
+    catalogue = pl.read_parquet(shop_runtime.get(shop).catalogue.path)
+    both = {"pictures": Dense(ImageEncoder(side=64)), "words": BM25(engine="bm25s")}
+    with served(both, data=shop) as client:
+        picture = catalogue["image"][7]
+        answer = client.post("/v1/search/image?k=3&system=pictures", content=picture)
+        assert answer.status_code == 200, answer.text
+        first = answer.json()["results"][0]
+        same = catalogue.filter(pl.col("image") == picture)["product_id"].to_list()
+        assert first["product_id"] in same and first["score"] == pytest.approx(1, abs=1e-4)
+        image = client.get(first["image"])
+        assert image.content == picture and image.headers["content-type"] == "image/png"
+        refused = client.post("/v1/search/image?system=words", content=picture)
+        assert refused.status_code == 422 and "pictures" in refused.json()["detail"]
+        refused = client.post("/v1/search", json={"query": "mug", "system": "pictures"})
+        assert refused.status_code == 422 and "/v1/search/image" in refused.json()["detail"]
+
+
+def test_spans_have_standard_names_and_no_query(client: TestClient) -> None:
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    asked(client, "my secret illness", system="both")
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    request = spans["POST /v1/search"]
+    assert request.attributes is not None
+    assert request.attributes["http.route"] == "/v1/search"
+    assert request.attributes["http.response.status_code"] == 200
+    stages = {name for name in spans if name.startswith("neurosearch.")}
+    assert stages >= {"neurosearch.encode", "neurosearch.words", "neurosearch.fuse"}
+    assert all(spans[name].parent is not None for name in stages)
+    assert "secret" not in "".join(span.to_json() for span in spans.values())
+
+
+def test_other_pages_may_ask_only_where_they_are_named(served: Served) -> None:
+    origin = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
+    allowed = "access-control-allow-origin"
+    with served(origins=("https://shop.example",)) as client:
+        answer = client.options("/v1/search", headers=origin)
+        assert answer.headers[allowed] == "https://shop.example"
+        other = client.options("/v1/search", headers={**origin, "Origin": "https://other.example"})
+        assert allowed not in other.headers
+    with served() as client:
+        assert allowed not in client.options("/v1/search", headers=origin).headers
+
+
+def test_old_logs_go(served: Served, tmp_path: Path) -> None:
+    folder = tmp_path / "serving" / "log"
+    folder.mkdir(parents=True)
+    for name in ("queries-2020-01-01.jsonl", "events-2020-01-01.jsonl", ".salt-2020-01-01"):
+        (folder / name).write_text("{}\n")
+    with served(log=Logging(days=7)) as client:
+        asked(client, "red mixer", client_id="somebody")
+    left = sorted(path.name[:7] for path in folder.iterdir())
+    assert left == [".salt-2", "queries"]
