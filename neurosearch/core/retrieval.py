@@ -177,6 +177,25 @@ class Retriever(Recipe):
         """
         return {}
 
+    def processing(
+        self, data: Artifact[Dataset], query: QueryProcessor
+    ) -> Mapping[str, QueryProcessor]:
+        """How queries are processed, by the values of their column `reads_by`.
+
+        Args:
+            data: the data set, or a view of it.
+            query: the processing that was composed, fitted.
+
+        Returns:
+            Processing by value; under `""` that of all queries where there is no such column.
+        """
+        return {"": query}
+
+    @property
+    def reads_by(self) -> str | None:
+        """A column of the queries that says how each is processed; None for one way for all."""
+        return None
+
     @property
     def is_live(self) -> bool:
         """Whether there is a live searcher; without one no latency is measured."""

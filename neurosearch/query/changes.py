@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,13 +26,18 @@ class QueryChanges(Artifact[pl.DataFrame]):
     kind: ClassVar[str] = "query_changes"
     data: Artifact[Dataset]
     split: str
-    query: QueryProcessor
+    query: QueryProcessor | Mapping[str, QueryProcessor]  # by the values of `column`
+    column: str | None = None
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         queries = runtime.get(self.data).queries(self.split)
-        reader = self.query.reader(runtime)
+        by_value = self.query if isinstance(self.query, Mapping) else {"": self.query}
+        readers = {value: one.reader(runtime) for value, one in by_value.items()}
+        named = queries.frame[self.column].to_list() if self.column else [""] * len(queries)
         start = time.perf_counter()
-        read = reader.read(queries.texts)
+        read = [
+            readers[value].read([text])[0] for value, text in zip(named, queries.texts, strict=True)
+        ]
         seconds = time.perf_counter() - start
         frame = pl.DataFrame(
             {

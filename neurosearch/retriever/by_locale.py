@@ -1,25 +1,28 @@
 """A retriever a locale: each query is answered by the one whose analyser reads its language.
 
 For catalogues of several languages, such as `data=esci data.locale=all`, whose queries say their
-locale. Every member searches the whole catalogue with its own analyser. A typed text has no locale,
-so there is no live searcher.
+locale. Every member searches the whole catalogue with its own analyser, and reads queries after
+steps that have learnt from its locale's products and train queries alone: a Spanish word is no
+misspelt English one. A typed text has no locale, so there is no live searcher.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
+from neurosearch.core.query import QueryProcessor
 from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.data.language import LOCALES
+from neurosearch.data.of_locale import of_locale
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,28 @@ class ByLocale(Retriever):
         return LOCALES.get(locale)
 
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
-        runs = {name: member.run(data, request) for name, member in self.members.items()}
+        processing = self.processing(data, request.query)
+        runs = {
+            name: member.run(data, replace(request, query=processing[name]))
+            for name, member in self.members.items()
+        }
         return ByLocaleRun(request.view(data), request, runs, self.column)
 
     def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
-        return [part for member in self.members.values() for part in member.serving(data, request)]
+        processing = self.processing(data, request.query)
+        parts = []
+        for name, member in self.members.items():
+            parts += member.serving(data, replace(request, query=processing[name]))
+        return parts
+
+    def processing(
+        self, data: Artifact[Dataset], query: QueryProcessor
+    ) -> Mapping[str, QueryProcessor]:
+        return {name: query.fitted(of_locale(data, name, self.column)) for name in self.members}
+
+    @property
+    def reads_by(self) -> str | None:
+        return self.column
 
     def label(self) -> str:
         inside = ", ".join(f"{name} {member.label()}" for name, member in self.members.items())

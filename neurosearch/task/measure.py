@@ -100,7 +100,9 @@ def measured(
     changes = None
     if not isinstance(query, NoProcessing):
         asked = view.with_queries(data, evaluation.split)
-        changes = runtime.store.ensure(QueryChanges(asked, evaluation.split, query)) / FILE
+        readers, column = retriever.processing(data, query), retriever.reads_by
+        listed = QueryChanges(asked, evaluation.split, readers if column else query, column)
+        changes = runtime.store.ensure(listed) / FILE
         pl.read_parquet(changes, glob=False).write_csv(folder / "queries.csv")
     latency = evaluation.latency_of(retriever, data, query)
     serving = retriever.serving(data, request)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
-from neurosearch.core.errors import InputError
+from neurosearch.core.errors import InputError, SealedError
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.data.esci import Esci
+from neurosearch.data.of_locale import of_locale
 from neurosearch.query.analyzer import Analyzer, check_stemmers
+from neurosearch.query.changes import QueryChanges
+from neurosearch.query.spelling import Spelling
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.by_locale import ByLocale
 from tests.data.test_esci import example, product, write
@@ -96,3 +101,47 @@ def test_a_locale_without_a_member_is_refused(data: Any, shop: Any, runtime: Run
         runtime.get(system(us="english").run(shop, ask(depth=5)))
     with pytest.raises(InputError, match="members is empty"):
         ByLocale({})
+
+
+def test_each_locale_learns_from_its_own_words(tmp_path: Path, runtime: Runtime) -> None:
+    """`taza` and `tall` are one letter from `tazl`: each locale has a word of its own."""
+    titles = {"us": ["tall shoes"] * 8, "es": ["taza roja"] * 8}
+    products = [
+        product(f"P{n}", locale, product_title=f"{title} {n}")
+        for locale, shown in titles.items()
+        for n, title in enumerate(shown)
+    ]
+    asked = {"us": "tazl shoes", "es": "tazl roja"}
+    examples = [
+        example(
+            query_id=10 * n + m,
+            query=asked[locale],
+            product_locale=locale,
+            product_id="P1",
+            split=split,
+        )
+        for n, locale in enumerate(titles)
+        for m, split in enumerate(("train", "test"))
+    ]
+    write(tmp_path, examples, products)
+    data = Esci(str(tmp_path), locale="all").bound(runtime)
+    query = Spelling().fitted(data)
+    recipe = system(us="none", es="none")
+    readers = recipe.processing(data, query)
+    words = {
+        locale: reader.reader(runtime).read([asked[locale]])[0].text
+        for locale, reader in readers.items()
+    }
+    assert words == {"us": "tall shoes", "es": "taza roja"}
+    table = runtime.get(
+        QueryChanges(view.with_queries(data, "test"), "test", readers, recipe.reads_by)
+    )
+    assert sorted(table["read"].to_list()) == ["tall shoes", "taza roja"]
+    run = runtime.get(recipe.run(data, replace(ask(depth=5), query=query))).frame
+    assert all(one.split(":")[0] in titles for one in run["product_id"])
+    # What a locale learns from holds no other locale's words, and no test judgments.
+    part = runtime.get(of_locale(data, "es", "locale"))
+    assert {one.split(":")[0] for one in part.catalogue.ids} == {"es"}
+    assert part.queries("train").texts == ["tazl roja"]
+    with pytest.raises(SealedError):
+        part.judgments("test")
