@@ -3,13 +3,18 @@
 Any index may first reduce the dimensions: `truncate` keeps the first ones (meant for encoders
 trained with Matryoshka), `pca` rotates onto the principal components of the products. Both
 re-normalise, so scores stay cosines; queries pass the same transform.
+
+Fields of a recipe say how an index is built, or how it is searched (`searching`). Only the first
+are part of the built index's identity: a sweep over `probes` builds once. A search never changes
+the index; what it wants goes in as FAISS's search parameters, so that threads may share one.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,11 +37,14 @@ REDUCTIONS = ("none", "truncate", "pca")
 class LiveIndex:
     """A loaded FAISS index over N vectors of one encoder; scores are inner products.
 
-    `rows`: the products of its vectors, where some have none (a missing picture); else None.
+    Attributes:
+        recipe: how it is searched.
+        rows: the products of its vectors, where some have none (a missing picture); else None.
     """
 
     index: Any
     encoder: str
+    recipe: Index
     rows: np.ndarray | None = None
 
     def on(self, runtime: Runtime) -> LiveIndex:
@@ -53,12 +61,17 @@ class LiveIndex:
         faiss.omp_set_num_threads(runtime.cpu_threads)
         return self
 
-    def search(self, queries: Embeddings, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: Embeddings, k: int, subset: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Q×k rows (int64, -1 padded) and scores (float32), best first.
 
         Args:
             queries: Q vectors, of the encoder that the index was built with.
             k: results of each query.
+            subset: N bool, the products that may be found; None for all. Of a narrow subset (FEW
+                products, or a SHARE of all) every product is scored; of a wide one the index is
+                searched with a filter.
 
         Returns:
             Rows and scores, each Q×k.
@@ -72,23 +85,32 @@ class LiveIndex:
                 f"but was asked with vectors of encoder {queries.encoder[:8]}"
             )
         vectors = np.ascontiguousarray(queries.vectors, dtype=np.float32)
-        rows, scores = self.nearest(vectors, min(k, self.index.ntotal))
+        if subset is not None and self.rows is not None:
+            subset = subset[self.rows]
+        rows, scores = self.nearest(vectors, min(k, self.index.ntotal), subset)
         if self.rows is not None:
             rows = np.where(rows >= 0, self.rows[rows], -1)
         asks = (vectors != 0).any(axis=1)[:, None]  # nothing is asked by a missing picture
         return np.where(asks, rows, -1), scores
 
-    def nearest(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def nearest(
+        self, vectors: np.ndarray, k: int, subset: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """As `search`, of plain vectors and a k that the index has.
 
         Args:
             vectors: Q×D float32.
             k: results of each query.
+            subset: bool by vector; None for all.
 
         Returns:
             Rows and scores, each Q×k.
         """
-        scores, rows = self.index.search(vectors, k)
+        selector, whole = None, False
+        if subset is not None:
+            selector, whole = selected(subset), is_narrow(subset)
+        parameters = self.recipe.parameters(self.index, k, selector, whole)
+        scores, rows = self.index.search(vectors, k, params=parameters)
         return rows, scores
 
     def compared(self, vectors: np.ndarray) -> np.ndarray:
@@ -105,10 +127,18 @@ class LiveIndex:
 
 @dataclass(frozen=True)
 class Index(Recipe):
-    """Base of indexes. `dimensions`: after the reduction."""
+    """Base of indexes. `dimensions`: after the reduction.
+
+    Class attributes:
+        searching: fields that only a search reads, and the value under which an index is built.
+        needs_refinement: its scores are too coarse to be anything but candidates (`refine`).
+    """
 
     reduction: str = setting("none", choices=REDUCTIONS)
     dimensions: int | None = setting(None, least=1)
+
+    searching: ClassVar[Mapping[str, Any]] = {}
+    needs_refinement: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -124,7 +154,24 @@ class Index(Recipe):
         Returns:
             The index as an artifact.
         """
-        return IndexArtifact(self, embeddings)
+        built = IndexArtifact(replace(self, **self.searching), embeddings)
+        return SearchedIndex(built, self) if self.searching else built
+
+    def parameters(self, index: Any, k: int, selector: Any, whole: bool) -> Any:
+        """How FAISS searches.
+
+        Args:
+            index: FAISS's, behind its transforms or not.
+            k: results of a query.
+            selector: of the vectors that may be found; None for all.
+            whole: look at every vector that may be found.
+
+        Returns:
+            FAISS's search parameters, or None for the usual ones.
+        """
+        import faiss
+
+        return None if selector is None else through(index, faiss.SearchParameters(sel=selector))
 
     def exported(self, embeddings: Artifact[Embeddings], data: Artifact[Dataset]) -> Exportable:
         """The FAISS file, with the ids of its vectors beside it.
@@ -178,7 +225,7 @@ class Index(Recipe):
         Returns:
             The index, ready to search.
         """
-        return LiveIndex(index, encoder, rows)
+        return LiveIndex(index, encoder, self, rows)
 
     def label(self) -> str:
         name = type(self).__name__
@@ -217,6 +264,75 @@ class IndexArtifact(Artifact[LiveIndex]):
         index = faiss.read_index(str(folder / "index.faiss"))
         rows = np.load(folder / "rows.npy") if (folder / "rows.npy").exists() else None
         return self.index.live(index, meta["encoder"], rows)
+
+
+@dataclass(frozen=True)
+class SearchedIndex(Artifact[LiveIndex]):
+    """An index as a recipe searches it; what is stored is the index as it was built."""
+
+    kind: ClassVar[str] = "index"
+    built: IndexArtifact
+    recipe: Index
+
+    def stored(self) -> Artifact[LiveIndex]:
+        return self.built
+
+    def load(self, folder: Path) -> LiveIndex:
+        live = self.built.load(folder)
+        return self.recipe.live(live.index, live.encoder, live.rows)
+
+
+FEW, SHARE = 20_000, 0.02  # of a subset, up to which every vector of it is scored
+
+
+def is_narrow(subset: np.ndarray) -> bool:
+    """Whether all vectors of a subset are scored: graphs and lists lose too much there.
+
+    Args:
+        subset: N bool.
+
+    Returns:
+        True for few vectors.
+    """
+    return int(subset.sum()) <= max(FEW, int(SHARE * len(subset)))
+
+
+def selected(subset: np.ndarray) -> Any:
+    """FAISS's selector of some vectors.
+
+    Args:
+        subset: N bool.
+
+    Returns:
+        A selector, which keeps what it points to.
+    """
+    import faiss
+
+    bits = np.packbits(subset, bitorder="little")
+    selector = faiss.IDSelectorBitmap(bits)
+    selector.kept = bits
+    return selector
+
+
+def through(index: Any, parameters: Any) -> Any:
+    """Search parameters for an index behind transforms.
+
+    Args:
+        index: FAISS's.
+        parameters: of the index behind the transforms.
+
+    Returns:
+        The same parameters, wrapped once for each transform.
+    """
+    import faiss
+
+    whole: Any = faiss.downcast_index(index)
+    if not isinstance(whole, faiss.IndexPreTransform):
+        return parameters
+    inner = through(whole.index, parameters)
+    wrapped = faiss.SearchParametersPreTransform(index_params=inner)
+    wrapped.kept = inner
+    return wrapped
 
 
 def reduced(recipe: Index, vectors: np.ndarray) -> Any:
@@ -270,9 +386,9 @@ def behind_reduction(index: Any, vectors: np.ndarray) -> tuple[Any, np.ndarray]:
     import faiss
 
     whole: Any = faiss.downcast_index(index)
-    if not isinstance(whole, faiss.IndexPreTransform):
-        return whole, vectors
-    chain: Any = whole.chain
-    for number in range(chain.size()):
-        vectors = faiss.downcast_VectorTransform(chain.at(number)).apply(vectors)
-    return faiss.downcast_index(whole.index), vectors
+    while isinstance(whole, faiss.IndexPreTransform):
+        chain: Any = whole.chain
+        for number in range(chain.size()):
+            vectors = faiss.downcast_VectorTransform(chain.at(number)).apply(vectors)
+        whole = faiss.downcast_index(whole.index)
+    return whole, vectors

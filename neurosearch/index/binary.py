@@ -7,14 +7,15 @@ the float query with the ±1 code, which costs no further bytes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
-from neurosearch.index.base import Index, LiveIndex
+from neurosearch.index.base import Index, LiveIndex, behind_reduction
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Binary(Index):
     """`oversample`: candidates a result; 1 leaves the order to Hamming distance's ties."""
 
     oversample: int = setting(4, least=1)
+
+    searching: ClassVar[Mapping[str, Any]] = {"oversample": 4}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,22 +45,24 @@ class Binary(Index):
         return index
 
     def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
-        return LiveBinary(index, encoder, rows, self.oversample)
+        return LiveBinary(index, encoder, self, rows)
 
 
 @dataclass(frozen=True)
 class LiveBinary(LiveIndex):
-    oversample: int = 1
+    recipe: Binary
 
-    def nearest(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def nearest(
+        self, vectors: np.ndarray, k: int, subset: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         import faiss
 
-        inner: Any = faiss.downcast_index(self.index)
-        if isinstance(inner, faiss.IndexPreTransform):
-            vectors = _through(inner, vectors)
-            inner = faiss.downcast_index(inner.index)
-        wanted = min(self.oversample * k, inner.ntotal)
-        _, rows = inner.search(vectors, wanted)
+        inner, vectors = behind_reduction(self.index, vectors)
+        if subset is None:
+            wanted = min(self.recipe.oversample * k, inner.ntotal)
+            _, rows = inner.search(vectors, wanted)
+        else:  # the codes take no selector: all of the subset is scored
+            rows = np.tile(np.flatnonzero(subset), (len(vectors), 1))
         codes = faiss.vector_to_array(inner.codes).reshape(inner.ntotal, -1)
         thresholds = faiss.vector_to_array(inner.thresholds)
         centred = vectors - thresholds
@@ -68,13 +73,8 @@ class LiveBinary(LiveIndex):
             ]
             scores[query] = (2.0 * bits - 1.0) @ centred[query]
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(rows, best, 1), np.take_along_axis(scores, best, 1)
-
-
-def _through(index: Any, vectors: np.ndarray) -> np.ndarray:
-    """The vectors after an index's transforms."""
-    import faiss
-
-    for number in range(index.chain.size()):
-        vectors = faiss.downcast_VectorTransform(index.chain.at(number)).apply(vectors)
-    return vectors
+        found = np.full((len(vectors), k), -1, dtype=np.int64)
+        given = np.full((len(vectors), k), -np.inf, dtype=np.float32)
+        found[:, : best.shape[1]] = np.take_along_axis(rows, best, 1)
+        given[:, : best.shape[1]] = np.take_along_axis(scores, best, 1)
+        return found, given

@@ -27,11 +27,13 @@ class LiveGpuFlat(LiveIndex):
 
         inner, _ = behind_reduction(self.index, np.empty((0, self.index.d), np.float32))
         held = ExactSearch(_vectors(inner), runtime.torch_devices())
-        return LiveGpuFlat(self.index, self.encoder, self.rows, held)
+        return LiveGpuFlat(self.index, self.encoder, self.recipe, self.rows, held)
 
-    def nearest(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        if self.search_on_devices is None:
-            return super().nearest(vectors, k)
+    def nearest(
+        self, vectors: np.ndarray, k: int, subset: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if self.search_on_devices is None or subset is not None:
+            return super().nearest(vectors, k, subset)
         _, asked = behind_reduction(self.index, vectors)
         found: tuple[np.ndarray, np.ndarray] = self.search_on_devices.search(asked, k)
         return found
@@ -40,7 +42,7 @@ class LiveGpuFlat(LiveIndex):
 @dataclass(frozen=True)
 class GpuFlat(Flat):
     def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
-        return LiveGpuFlat(index, encoder, rows)
+        return LiveGpuFlat(index, encoder, self, rows)
 
 
 def _vectors(index: Any) -> np.ndarray:

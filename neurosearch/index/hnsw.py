@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from neurosearch.core.bounds import setting
-from neurosearch.index.base import Index, LiveIndex
+from neurosearch.index.base import Index, LiveIndex, behind_reduction, is_narrow, through
 
 
 @dataclass(frozen=True)
 class LiveHNSW(LiveIndex):
+    def nearest(
+        self, vectors: np.ndarray, k: int, subset: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if subset is None or not is_narrow(subset):
+            return super().nearest(vectors, k, subset)
+        # Few nodes of a graph are hardly linked with each other; its vectors are kept as they are.
+        inner, asked = behind_reduction(self.index, vectors)
+        inside = np.flatnonzero(subset)
+        found = np.full((len(vectors), k), -1, dtype=np.int64)
+        scores = np.full((len(vectors), k), -np.inf, dtype=np.float32)
+        if len(inside):
+            all_scores = asked @ inner.storage.reconstruct_batch(inside).T
+            best = np.argsort(-all_scores, axis=1, kind="stable")[:, :k]
+            found[:, : best.shape[1]] = inside[best]
+            scores[:, : best.shape[1]] = np.take_along_axis(all_scores, best, axis=1)
+        return found, scores
+
     def compared(self, vectors: np.ndarray) -> np.ndarray:
         """Q int64: the distances that each search computes, as FAISS counts them."""
         import faiss
 
         counters: Any = faiss.cvar
         statistics = counters.hnsw_stats
+        parameters = self.recipe.parameters(self.index, 1, None, False)
         counts = np.empty(len(vectors), dtype=np.int64)
         for place in range(len(vectors)):
             statistics.reset()
-            self.index.search(vectors[place : place + 1], 1)
+            self.index.search(vectors[place : place + 1], 1, params=parameters)
             counts[place] = statistics.ndis
         return counts
 
@@ -31,12 +50,16 @@ class LiveHNSW(LiveIndex):
 class HNSW(Index):
     """Attributes:
     neighbours: of a node on every layer but the lowest, which has twice as many (M).
-    construction, search: nodes kept in sight (efConstruction, efSearch).
+    construction: nodes kept in sight while it is built (efConstruction).
+    search: nodes kept in sight while it is searched (efSearch); at least as many as products are
+        asked for, since a shorter list of candidates has a bad tail.
     """
 
     neighbours: int = setting(32, least=2)
     construction: int = setting(200, least=2)
     search: int = setting(64, least=2)
+
+    searching: ClassVar[Mapping[str, Any]] = {"search": 64}
 
     def train(self, vectors: np.ndarray) -> Any:
         import faiss
@@ -47,14 +70,14 @@ class HNSW(Index):
         index.add(vectors)
         return index
 
-    def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
+    def parameters(self, index: Any, k: int, selector: Any, whole: bool) -> Any:
         import faiss
 
-        inner = index
-        while hasattr(inner, "chain"):
-            inner = faiss.downcast_index(inner.index)
-        inner.hnsw.efSearch = self.search
-        return LiveHNSW(index, encoder, rows)
+        given = {} if selector is None else {"sel": selector}
+        return through(index, faiss.SearchParametersHNSW(efSearch=max(self.search, k), **given))
+
+    def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
+        return LiveHNSW(index, encoder, self, rows)
 
     def label(self) -> str:
         return f"{super().label()}{self.neighbours} ef {self.search}"

@@ -1,58 +1,101 @@
-"""Inverted lists (FAISS IVFFlat): the products of the `probes` nearest k-means cells are scored."""
+"""Inverted lists (FAISS IVF): the products of the `probes` nearest k-means cells are scored."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from neurosearch.core.bounds import setting
-from neurosearch.index.base import Index, LiveIndex, behind_reduction
+from neurosearch.index.base import Index, LiveIndex, behind_reduction, through
+
+CODES = ("float", "half", "sq8")  # how a vector is stored in its list
+LEAST = 39  # vectors of a cell, below which FAISS's k-means warns
 
 
 @dataclass(frozen=True)
 class LiveIVF(LiveIndex):
+    recipe: Lists
+
     def compared(self, vectors: np.ndarray) -> np.ndarray:
         """Q int64: the centroids, and what the probed lists hold."""
         inverted, vectors = behind_reduction(self.index, vectors)
-        _, cells = inverted.quantizer.search(vectors, inverted.nprobe)
+        probes = min(self.recipe.probes, inverted.nlist)
+        _, cells = inverted.quantizer.search(vectors, probes)
         sizes = np.array([inverted.invlists.list_size(i) for i in range(inverted.nlist)])
         probed: np.ndarray = np.where(cells >= 0, sizes[cells], 0).sum(axis=1)
         return probed + int(inverted.nlist)
 
 
 @dataclass(frozen=True)
-class IVF(Index):
-    """`cells`: of the k-means; at most one for 39 products are made."""
+class Lists(Index):
+    """Base of indexes with inverted lists.
+
+    Attributes:
+        cells: of the k-means; at most one for 39 products are made.
+        probes: cells whose products are scored.
+        seed: of the k-means.
+    """
 
     cells: int = setting(256, least=1)
-    probes: int = 16
+    probes: int = setting(16, least=1)
     seed: int = 0
+
+    searching: ClassVar[Mapping[str, Any]] = {"probes": 1}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.probes <= self.cells:
+        if self.probes > self.cells:
             raise self.error("probes", f"is {self.probes}: 1 to index.cells={self.cells}")
+
+    def made(self, count: int) -> int:
+        """Cells that are made of so many vectors.
+
+        Args:
+            count: vectors.
+
+        Returns:
+            At least 1.
+        """
+        return max(1, min(self.cells, count // LEAST))
+
+    def parameters(self, index: Any, k: int, selector: Any, whole: bool) -> Any:
+        import faiss
+
+        probes = 1 << 30 if whole else self.probes  # FAISS takes all cells there are
+        given = {} if selector is None else {"sel": selector}
+        return through(index, faiss.SearchParametersIVF(nprobe=probes, **given))
+
+    def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
+        return LiveIVF(index, encoder, self, rows)
+
+    def label(self) -> str:
+        return f"{super().label()}{self.cells} probes {self.probes}"
+
+
+@dataclass(frozen=True)
+class IVF(Lists):
+    """`code`: `float` (4 bytes a dimension), `half` (2) or `sq8` (1)."""
+
+    code: str = setting("float", choices=CODES)
 
     def train(self, vectors: np.ndarray) -> Any:
         import faiss
 
-        cells = max(1, min(self.cells, len(vectors) // 39))
-        width = vectors.shape[1]
-        index = faiss.IndexIVFFlat(
-            faiss.IndexFlatIP(width), width, cells, faiss.METRIC_INNER_PRODUCT
-        )
+        width, cells = vectors.shape[1], self.made(len(vectors))
+        coarse, metric = faiss.IndexFlatIP(width), faiss.METRIC_INNER_PRODUCT
+        if self.code == "float":
+            index: Any = faiss.IndexIVFFlat(coarse, width, cells, metric)
+        else:
+            kinds = {"half": faiss.ScalarQuantizer.QT_fp16, "sq8": faiss.ScalarQuantizer.QT_8bit}
+            kind = kinds[self.code]
+            index = faiss.IndexIVFScalarQuantizer(coarse, width, cells, kind, metric)
         index.cp.seed = self.seed + 1
         index.train(vectors)
         index.add(vectors)
         return index
 
-    def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
-        import faiss
-
-        faiss.extract_index_ivf(index).nprobe = self.probes
-        return LiveIVF(index, encoder, rows)
-
     def label(self) -> str:
-        return f"{super().label()}{self.cells} probes {self.probes}"
+        return super().label() + ("" if self.code == "float" else f" {self.code}")

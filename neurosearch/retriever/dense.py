@@ -33,6 +33,9 @@ from neurosearch.index.base import Index, LiveIndex
 from neurosearch.index.flat import Flat
 
 FLOOR = -1.0  # of a cosine
+EXACT = {"exact@10 %": 10, "exact@100 %": 100}  # of the nearest products, found by the index
+EXACT_BLOCK = 128  # queries that are compared with all products at a time
+TIED = 1e-6  # inner products that differ by less are equal
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class Dense(Retriever):
         if not isinstance(self.encoder, Encoder):
             kind = type(self.encoder).__name__
             raise self.error("encoder", f"is a {kind}, which gives no vector a text")
+        if self.index.needs_refinement:
+            name = type(self.index).__name__.lower()
+            how = f"index=refine index@retriever.index.coarse={name}"
+            raise self.error("index", f"gives candidates, not scores: {how}")
 
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         queries = self._queries(data, request)
@@ -61,8 +68,8 @@ class Dense(Retriever):
     ) -> Artifact[pl.DataFrame] | None:
         if request.pool == "judged":
             return None
-        queries = self._queries(data, request)
-        return ComparedShare(request.view(data), request, queries, self._index(data))
+        queries, products = self._queries(data, request), self.encoder.product_embeddings(data)
+        return ComparedShare(request.view(data), request, queries, self._index(data), products)
 
     def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
         return [self._index(data)]
@@ -121,26 +128,63 @@ class DenseRun(RunArtifact):
 
 @dataclass(frozen=True)
 class ComparedShare(Artifact[pl.DataFrame]):
-    """scored.parquet: `scored %`, vectors that a query is compared with per hundred products."""
+    """scored.parquet: `scored %`, vectors that a query is compared with per hundred products.
+
+    And how many of the nearest products by exact search the index finds, `exact@10 %` and
+    `exact@100 %`; one that scores like the last of them counts as well as it does.
+    """
 
     kind: ClassVar[str] = "scored"
     data: Artifact[Dataset]
     request: RetrievalRequest
     queries: Artifact[Embeddings]
     index: Artifact[LiveIndex]
+    products: Artifact[Embeddings]
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         data, queries = runtime.get(self.data), runtime.get(self.queries)
         vectors = np.ascontiguousarray(queries.vectors, dtype=np.float32)
-        counts = runtime.get(self.index).compared(vectors)
-        share = 100 * counts / len(data.catalogue)
-        ids = self.request.queries(data).ids
-        frame = pl.DataFrame({"query_id": ids, SCORED: share.astype(np.float64)})
+        live = runtime.get(self.index).on(runtime)
+        share = 100 * live.compared(vectors) / len(data.catalogue)
+        rows, _ = live.search(queries, self.request.depth)
+        shown = np.asarray(runtime.get(self.products).vectors)
+        found = found_of_exact(vectors, shown, rows)
+        columns = {SCORED: share, **{name: 100 * hits for name, hits in found.items()}}
+        columns = {name: values.astype(np.float64) for name, values in columns.items()}
+        frame = pl.DataFrame({"query_id": self.request.queries(data).ids, **columns})
         frame.write_parquet(folder / "scored.parquet")
-        return {SCORED: round(float(share.mean()), 3)}
+        return {name: round(float(values.mean()), 3) for name, values in columns.items()}
 
     def load(self, folder: Path) -> pl.DataFrame:
         return pl.read_parquet(folder / "scored.parquet", glob=False)
+
+
+def found_of_exact(
+    queries: np.ndarray, products: np.ndarray, rows: np.ndarray
+) -> dict[str, np.ndarray]:
+    """How many of the nearest products an index has found.
+
+    Args:
+        queries: Q×D float32.
+        products: N×D float32.
+        rows: Q×k of the index, best first, -1 padded.
+
+    Returns:
+        Shares of each query's ten and hundred nearest; those that k does not reach are left out.
+    """
+    wanted = {name: size for name, size in EXACT.items() if size <= rows.shape[1]}
+    found = {name: np.ones(len(queries)) for name in wanted}
+    for start in range(0, len(queries), EXACT_BLOCK):
+        part = slice(start, start + EXACT_BLOCK)
+        scores = queries[part] @ products.T
+        for name, size in wanted.items():
+            size = min(size, len(products))
+            last = np.partition(scores, -size, axis=1)[:, -size]
+            shown = rows[part, :size]
+            given = np.take_along_axis(scores, np.maximum(shown, 0), axis=1)
+            hits = (given >= last[:, None] - TIED) & (shown >= 0)
+            found[name][part] = hits.sum(axis=1) / size
+    return found
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from neurosearch.core.vectors import Embeddings
 from neurosearch.index.base import Index
 from neurosearch.index.binary import Binary
 from neurosearch.index.flat import Flat
-from neurosearch.index.sq8 import SQ8
+from neurosearch.index.sq import SQ
 from tests.index.test_flat import Drawn
 
 
@@ -44,19 +44,19 @@ def test_pca_is_scikit_learn_s(runtime: Runtime) -> None:
 
 
 def test_eight_bits_lose_little_and_take_a_quarter(runtime: Runtime) -> None:
-    vectors, rows, _ = found(runtime, SQ8(), count=3000)
+    vectors, rows, _ = found(runtime, SQ(), count=3000)
     exact = np.argsort(-(vectors[:20] @ vectors.T), axis=1)[:, :10]
     overlap = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows, exact, strict=True)])
     assert overlap > 0.95
     sizes = {}
-    for recipe in (Flat(), SQ8(), Binary()):
+    for recipe in (Flat(), SQ(), Binary()):
         artifact = recipe.build(Drawn(3000))
         runtime.get(artifact)
         sizes[type(recipe).__name__] = runtime.store.manifest(artifact)["details"][
             "bytes a product"
         ]
     assert sizes["Flat"] == pytest.approx(64, abs=1)
-    assert sizes["SQ8"] == pytest.approx(16, abs=1)
+    assert sizes["SQ"] == pytest.approx(16, abs=1)
     assert sizes["Binary"] == pytest.approx(2, abs=1)
 
 

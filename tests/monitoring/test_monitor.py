@@ -17,6 +17,7 @@ from neurosearch.core.types import PRODUCT_SCHEMA, Catalogue
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import LiveEncoder
 from neurosearch.index.base import LiveIndex
+from neurosearch.index.flat import Flat
 from neurosearch.monitoring import health
 from neurosearch.monitoring.health import ServedIndex
 from neurosearch.monitoring.traffic import SCHEMA, read_log
@@ -94,7 +95,7 @@ class Fixed(LiveEncoder):
 def served(vectors: np.ndarray, indexed: np.ndarray) -> ServedIndex:
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(indexed)
-    return ServedIndex(LiveIndex(index, "a"), Embeddings(vectors, "a"))
+    return ServedIndex(LiveIndex(index, "a", Flat()), Embeddings(vectors, "a"))
 
 
 def test_another_encoder_alarms() -> None:

@@ -1,0 +1,43 @@
+"""Product quantisation of 4 bits, scanned in registers (André et al. 2017; FAISS IVFPQFastScan).
+
+The fastest scan there is on a CPU, and the coarsest scores: of its candidates `refine` finds the
+nearest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from neurosearch.core.bounds import setting
+from neurosearch.index.ivf import Lists
+from neurosearch.index.ivfpq import check_parts
+
+
+@dataclass(frozen=True)
+class FastScan(Lists):
+    """`parts`: of a vector, half a byte each; `residual`: quantise what the cell leaves over."""
+
+    parts: int = setting(96, least=1)
+    residual: bool = True
+
+    needs_refinement: ClassVar[bool] = True
+
+    def train(self, vectors: np.ndarray) -> Any:
+        import faiss
+
+        width = vectors.shape[1]
+        check_parts(width, self.parts)
+        coarse, cells = faiss.IndexFlatIP(width), self.made(len(vectors))
+        metric = faiss.METRIC_INNER_PRODUCT
+        index = faiss.IndexIVFPQFastScan(coarse, width, cells, self.parts, 4, metric)
+        index.by_residual = self.residual
+        index.cp.seed = index.pq.cp.seed = self.seed + 1
+        index.train(vectors)
+        index.add(vectors)
+        return index
+
+    def label(self) -> str:
+        return f"IVF{self.cells},PQ{self.parts}x4fs probes {self.probes}"

@@ -1,0 +1,89 @@
+"""Inverted lists of product-quantised vectors (Jégou et al. 2011; FAISS IVFPQ), rotated or not.
+
+OPQ (Ge et al. 2013) rotates the vectors so that the parts carry equal shares of what matters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from neurosearch.core.bounds import setting
+from neurosearch.core.errors import InputError
+from neurosearch.index.ivf import Lists
+
+ROTATIONS = ("none", "opq", "random")
+
+
+@dataclass(frozen=True)
+class IVFPQ(Lists):
+    """Attributes:
+    parts: of a vector, each quantised on its own; the width is a multiple of it.
+    bits: of a part's code.
+    rotation: before the parts are cut: `none`, `opq` or `random`.
+    """
+
+    parts: int = setting(48, least=1)
+    bits: int = setting(8, least=4, most=12)
+    rotation: str = setting("none", choices=ROTATIONS)
+
+    def train(self, vectors: np.ndarray) -> Any:
+        import faiss
+
+        width = vectors.shape[1]
+        check_parts(width, self.parts)
+        coarse, cells = faiss.IndexFlatIP(width), self.made(len(vectors))
+        metric = faiss.METRIC_INNER_PRODUCT
+        inner = faiss.IndexIVFPQ(coarse, width, cells, self.parts, self.bits, metric)
+        inner.cp.seed = inner.pq.cp.seed = self.seed + 1
+        index = rotated(inner, self.rotation, self.parts, self.seed)
+        index.train(vectors)
+        index.add(vectors)
+        return index
+
+    def label(self) -> str:
+        turned = "" if self.rotation == "none" else f"{self.rotation.upper()} "
+        size = f"{self.parts}x{self.bits}"
+        return f"{turned}IVF{self.cells},PQ{size} probes {self.probes}"
+
+
+def check_parts(width: int, parts: int) -> None:
+    """Raise InputError where a vector can't be cut into equal parts.
+
+    Args:
+        width: of a vector.
+        parts: that are wanted.
+    """
+    if width % parts:
+        fit = [n for n in range(1, width + 1) if width % n == 0]
+        near = min(fit, key=lambda n: abs(n - parts))
+        raise InputError(f"index.parts={parts} does not divide {width} dimensions; {near} does")
+
+
+def rotated(inner: Any, rotation: str, parts: int, seed: int) -> Any:
+    """An index behind a rotation.
+
+    Args:
+        inner: FAISS's.
+        rotation: one of ROTATIONS.
+        parts: of a vector, which OPQ makes equal.
+        seed: of a random rotation.
+
+    Returns:
+        The index, to be trained with the rotation; `inner` itself for none.
+    """
+    import faiss
+
+    if rotation == "none":
+        return inner
+    turn: Any
+    if rotation == "opq":
+        turn = faiss.OPQMatrix(inner.d, parts)
+    else:
+        turn = faiss.RandomRotationMatrix(inner.d, inner.d)
+        turn.init(seed + 1)
+    index = faiss.IndexPreTransform(turn, inner)
+    index.kept = inner, turn
+    return index

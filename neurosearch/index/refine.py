@@ -1,0 +1,88 @@
+"""Candidates of a coarse index, scored again by finer vectors (FAISS IndexRefine)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
+from neurosearch.core.vectors import Embeddings
+from neurosearch.index.base import Index, IndexArtifact, LiveIndex, SearchedIndex, through
+from neurosearch.index.ivfpq import IVFPQ
+from neurosearch.index.sq import SQ
+
+CODES = {"float": 32, "half": 16, "sq8": 8}  # bits a dimension
+
+
+@dataclass(frozen=True)
+class LiveRefine(LiveIndex):
+    recipe: Refine
+
+    def compared(self, vectors: np.ndarray) -> np.ndarray:
+        """Q int64: what the coarse index compares, and the candidates again."""
+        import faiss
+
+        whole: Any = faiss.downcast_index(self.index)
+        coarse = self.recipe.coarse.live(whole.base_index, self.encoder)
+        return coarse.compared(vectors) + min(self.recipe.candidates, whole.ntotal)
+
+
+@dataclass(frozen=True)
+class Refine(Index):
+    """Attributes:
+    coarse: gives the candidates.
+    code: of the finer vectors: `float`, `half` or `sq8`.
+    candidates: that are scored again, at least as many as products are asked for. An absolute
+        number: the same for a list of ten and for one of two hundred.
+    """
+
+    coarse: Index = field(default_factory=IVFPQ)
+    code: str = setting("float", choices=tuple(CODES))
+    candidates: int = setting(100, least=1)
+
+    searching: ClassVar[Mapping[str, Any]] = {"candidates": 100}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.coarse, Refine) or self.coarse.reduction != "none":
+            raise self.error("coarse", "must be no refine, and without a reduction of its own")
+
+    def build(self, embeddings: Artifact[Embeddings]) -> Artifact[LiveIndex]:
+        coarse = replace(self.coarse, **self.coarse.searching)
+        plain = replace(self, coarse=coarse, **self.searching)
+        return SearchedIndex(IndexArtifact(plain, embeddings), self)
+
+    def train(self, vectors: np.ndarray) -> Any:
+        import faiss
+
+        base = self.coarse.train(vectors)
+        if self.code == "float":
+            finer: Any = faiss.IndexFlatIP(vectors.shape[1])
+            finer.add(vectors)
+        else:
+            finer = SQ(bits=CODES[self.code]).train(vectors)
+        index = faiss.IndexRefine(base, finer)
+        index.kept = base, finer
+        return index
+
+    def parameters(self, index: Any, k: int, selector: Any, whole: bool) -> Any:
+        import faiss
+
+        refined: Any = faiss.downcast_index(index)
+        while isinstance(refined, faiss.IndexPreTransform):
+            refined = faiss.downcast_index(refined.index)
+        candidates = max(k, min(self.candidates, refined.ntotal))
+        base = self.coarse.parameters(refined.base_index, candidates, selector, whole)
+        made = faiss.IndexRefineSearchParameters(k_factor=candidates / k, base_index_params=base)
+        made.kept = base
+        return through(index, made)
+
+    def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
+        return LiveRefine(index, encoder, self, rows)
+
+    def label(self) -> str:
+        return f"{self.coarse.label()}, {self.candidates} refined ({self.code})"

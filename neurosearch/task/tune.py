@@ -1,0 +1,307 @@
+"""`task=tune`: the cheapest index that finds enough of the nearest products, within a budget.
+
+Dev queries choose (text queries are not distributed as products are, so products never do); the
+test queries are asked once, at the end. Families are screened on an eighth of the catalogue, the
+best three and exact search are built whole, and what is accurate enough is timed in turns. What was
+built is an artifact: a run that was stopped resumes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from neurosearch.core.bounds import setting
+from neurosearch.core.errors import InputError
+from neurosearch.core.machine import git_commit, hardware, log
+from neurosearch.core.store import write_whole
+from neurosearch.core.types import SPLITS
+from neurosearch.index import tuning
+from neurosearch.index.base import Index, LiveIndex
+from neurosearch.index.flat import Flat
+from neurosearch.index.tuning import Exact, Seen
+from neurosearch.report.charts import library
+from neurosearch.retriever.dense import Dense
+from neurosearch.task.base import Job, Task
+
+SCREENED = 8  # of so many products, one is in the catalogue that families are screened on
+KEPT = 3  # families that are built whole
+MINIMISED = ("p50 ms", "bytes", "build s")
+FINALISTS = 8
+
+
+@dataclass(frozen=True)
+class Tune(Task):
+    """Attributes:
+    target: recall@k that the lower bound (95 %, one-sided) over dev queries must reach.
+    k: nearest products.
+    minimise: `p50 ms`, `bytes` (a product) or `build s`.
+    p99_ms, bytes_per_product: limits of what may be chosen; None for none.
+    families: that are tried.
+    budget_seconds: after which no further index is built.
+    queries: of dev, at most.
+    seed: of k-means, bootstrap and turns.
+    """
+
+    target: float = setting(0.95, above=0, most=1)
+    k: int = setting(10, least=1)
+    minimise: str = setting("p50 ms", choices=MINIMISED)
+    p99_ms: float | None = setting(None, above=0)
+    bytes_per_product: float | None = setting(None, above=0)
+    families: tuple[str, ...] = tuning.FAMILIES
+    budget_seconds: float = setting(900.0, above=0)
+    queries: int = setting(2_000, least=20)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        strange = [name for name in self.families if name not in tuning.FAMILIES]
+        if strange:
+            known = ", ".join(tuning.FAMILIES)
+            raise self.error("families", f"has {strange[0]!r}; known are {known}")
+
+    def run(self, job: Job) -> None:
+        dense = job.retriever
+        if not isinstance(dense, Dense):
+            raise InputError(f"task=tune needs retriever=dense, not {dense.label()}")
+        start = time.monotonic()
+        exact, test = self._asked(job, dense)
+        screened = self._screened(exact)
+        points: list[dict[str, Any]] = []
+        finalists: list[tuple[Seen, LiveIndex]] = []
+        embeddings = dense.encoder.product_embeddings(job.dataset)
+        for family, recipe in [("flat", Flat()), *screened]:
+            if time.monotonic() - start > self.budget_seconds and family != "flat":
+                log.info(
+                    "the budget of %.0f s is spent: %s is left out", self.budget_seconds, family
+                )
+                continue
+            artifact = recipe.build(embeddings)
+            live = job.runtime.get(artifact)
+            manifest = job.runtime.store.manifest(artifact)
+            assert manifest is not None
+            size = sum(entry[0] for entry in manifest["files"].values()) / len(exact.products)
+            facts = {"family": family, "bytes": size, "build s": manifest["seconds"]}
+            for ladder in tuning.efforts(recipe):
+                best, tried = tuning.least_effort(ladder, live, exact, self.target, self.seed)
+                points += [{**facts, **_described(one)} for one in tried]
+                if best is not None:
+                    searched = best.recipe.live(live.index, live.encoder, live.rows)
+                    finalists.append((best, searched))
+        chosen = self._chosen(job, exact, test, points, finalists)
+        seconds = time.monotonic() - start
+        self._report(job, chosen, points, seconds)
+
+    def _asked(self, job: Job, dense: Dense) -> tuple[Exact, Exact | None]:
+        """Exact answers of dev queries, and of test queries where there are any."""
+        data = job.runtime.get(job.dataset)
+        products = job.runtime.get(dense.encoder.product_embeddings(job.dataset)).vectors
+        found = []
+        for split in SPLITS[1:]:
+            if not data.has(split):
+                found.append(None)
+                continue
+            embedded = dense.encoder.query_embeddings(job.dataset, split, job.processing)
+            vectors = np.asarray(job.runtime.get(embedded).vectors, dtype=np.float32)
+            some = vectors[:: max(1, -(-len(vectors) // self.queries))]
+            found.append(Exact.of(some, products, min(self.k, len(products))))
+        if found[0] is None:
+            raise InputError("task=tune chooses by dev queries, and the data has none")
+        return found[0], found[1]
+
+    def _screened(self, exact: Exact) -> list[tuple[str, Index]]:
+        """The families to build, by what they compare on an eighth of the catalogue."""
+        rows = np.random.default_rng(self.seed).permutation(len(exact.products))
+        some = np.sort(rows[: max(1_000, len(rows) // SCREENED)])
+        small = Exact.of(exact.queries[::2], exact.products[some], exact.k)
+        count, width = len(exact.products), exact.products.shape[1]
+        best: dict[str, float] = {}
+        for family in self.families:
+            if family == "flat":
+                continue
+            for recipe in tuning.variants(family, len(some), width, self.seed)[:1]:
+                start = time.perf_counter()
+                live = recipe.live(recipe.train(small.products), "screen")
+                for ladder in tuning.efforts(recipe):
+                    found, _ = tuning.least_effort(ladder, live, small, self.target, self.seed)
+                    if found is None:
+                        continue
+                    one = found.recipe.live(live.index, "screen")
+                    timed = tuning.timings([one], small.queries[:210], exact.k, self.seed)[0]
+                    cost = {"p50 ms": timed["p50 ms"], "build s": time.perf_counter() - start}
+                    cost["bytes"] = _size(live) / len(some)
+                    best[family] = min(best.get(family, np.inf), cost[self.minimise])
+            log.info(
+                "screened %s: %s", family, f"{best[family]:.3g}" if family in best else "misses"
+            )
+        kept = sorted(best, key=lambda name: best[name])[:KEPT]
+        return [
+            (name, recipe)
+            for name in kept
+            for recipe in tuning.variants(name, count, width, self.seed)
+        ]
+
+    def _chosen(
+        self,
+        job: Job,
+        exact: Exact,
+        test: Exact | None,
+        points: list[dict[str, Any]],
+        finalists: list[tuple[Seen, LiveIndex]],
+    ) -> dict[str, Any]:
+        """Time the finalists, take the cheapest within the limits, ask the test queries once."""
+        cheap = sorted(finalists[1:], key=lambda pair: pair[0].compared)[: FINALISTS - 1]
+        taken = [*finalists[:1], *cheap]
+        timed = tuning.timings([live for _, live in taken], exact.queries, exact.k, self.seed)
+        rows = []
+        for (best, live), times in zip(taken, timed, strict=True):
+            place = next(p for p in points if p["index"] == overrides_of(best.recipe))
+            place |= times
+            held = None
+            if test is not None:
+                found, _ = live.nearest(test.queries, test.k)
+                held = float(test.recall(found).mean())
+            place["test recall"] = held
+            rows.append(place)
+        good = [
+            row
+            for row in rows
+            if (self.p99_ms is None or row["p99 ms"] <= self.p99_ms)
+            and (self.bytes_per_product is None or row["bytes"] <= self.bytes_per_product)
+        ]
+        if not good:
+            least = min(rows, key=lambda row: row["p99 ms"])
+            raise InputError(
+                f"no index keeps the limits: the fastest has p99 {least['p99 ms']:.3g} ms and "
+                f"{least['bytes']:.0f} bytes a product"
+            )
+        return min(good, key=lambda row: (row[self.minimise], row["bytes"]))
+
+    def _report(
+        self, job: Job, chosen: dict[str, Any], points: list[dict[str, Any]], seconds: float
+    ) -> None:
+        folder = job.folder / "tune"
+        folder.mkdir(parents=True, exist_ok=True)
+        frame = pl.DataFrame(points, infer_schema_length=None).sort("recall", descending=True)
+        write_whole(folder / "points.csv", frame.write_csv(float_precision=4).encode())
+        report = {"chosen": chosen, "target": self.target, "seconds": round(seconds, 1)}
+        report |= {"hardware": hardware(), "commit": git_commit(), "points": points}
+        write_whole(folder / "report.json", json.dumps(report, indent=1).encode())
+        write_whole(folder / "index.html", page(report, job.data.label(), self.k).encode())
+        timed = [row for row in points if "p50 ms" in row]
+        for row in sorted(timed, key=lambda row: row["p50 ms"]):
+            held = "" if row["test recall"] is None else f"  test {row['test recall']:.3f}"
+            print(
+                f"{row['p50 ms']:8.3f} ms  p99 {row['p99 ms']:7.3f}  recall {row['recall']:.3f} "
+                f"[{row['low']:.3f}{held}  {row['bytes']:7.0f} B  {row['index']}"
+            )
+        print(f"chosen: {chosen['index']}")
+        print(
+            f"{len(points)} points in {seconds:.0f} s; {chosen['times flat']:.1f} times exact search"
+        )
+        job.runtime.say(f"to look at: {folder / 'index.html'}")
+
+
+def _size(live: LiveIndex) -> int:
+    import faiss
+
+    return len(faiss.serialize_index(live.index))
+
+
+def _described(one: Seen) -> dict[str, Any]:
+    found = {"index": overrides_of(one.recipe), "recall": one.recall, "low": one.low}
+    return {**found, "compared": one.compared}
+
+
+def overrides_of(recipe: Index, place: str = "retriever.index") -> str:
+    """The words that compose an index on the command line.
+
+    Args:
+        recipe: of the index.
+        place: where it goes.
+
+    Returns:
+        Overrides; fields with their default values are left out.
+    """
+    name = type(recipe).__module__.rpartition(".")[2]
+    words = [f"index@{place}={name}"]
+    for spec in fields(recipe):
+        value = getattr(recipe, spec.name)
+        if isinstance(value, Index):
+            words.append(overrides_of(value, f"{place}.{spec.name}"))
+        elif value != spec.default and spec.name != "seed":
+            words.append(f"{place}.{spec.name}={value}")
+    return " ".join(words)
+
+
+def page(report: Mapping[str, Any], data: str, k: int) -> str:
+    """The points as a page with a chart.
+
+    Args:
+        report: see `Tune`.
+        data: its name.
+        k: of the recall.
+
+    Returns:
+        HTML that needs no network.
+    """
+    timed = [row for row in report["points"] if "p50 ms" in row]
+    shared = {"family": {"field": "family", "type": "nominal"}}
+
+    def chart(values: list[dict[str, Any]], field: str, title: str) -> dict[str, Any]:
+        return {
+            "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+            "width": "container",
+            "height": 300,
+            "description": f"recall@{k} against {title}",
+            "data": {"values": values},
+            "mark": {"type": "point", "filled": True, "size": 70, "tooltip": True},
+            "encoding": {
+                "x": {
+                    "field": field,
+                    "type": "quantitative",
+                    "title": title,
+                    "scale": {"type": "log"},
+                },
+                "y": {
+                    "field": "recall",
+                    "type": "quantitative",
+                    "title": f"recall@{k}",
+                    "scale": {"zero": False},
+                },
+                "color": shared["family"],
+                "shape": shared["family"],
+                "tooltip": [
+                    {"field": name, "type": "nominal"}
+                    for name in ("index", "recall", field, "bytes", "build s")
+                ],
+            },
+        }
+
+    charts = [
+        chart(report["points"], "compared", "vectors compared"),
+        chart(timed, "p50 ms", "milliseconds of a query (one thread)"),
+        chart(report["points"], "bytes", "bytes a product"),
+    ]
+    chosen = report["chosen"]
+    text = json.dumps(charts).replace("</", "<\\/")
+    draw = "charts.forEach((c, n) => vegaEmbed('#c' + n, c, {actions: false}))"
+    figures = "".join(f'<div id="c{n}" style="width:100%"></div>' for n in range(len(charts)))
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Index tuning: {data}</title>"
+        "<style>body{font:16px/1.5 system-ui;max-width:60rem;margin:auto;padding:1rem}"
+        "code{overflow-wrap:anywhere}</style>"
+        f"<h1>Index tuning: {data}</h1><p>Chosen: <code>{chosen['index']}</code></p>"
+        f"<p>Recall@{k} {chosen['recall']:.3f} on dev (lower bound {chosen['low']:.3f}), "
+        f"{chosen['p50 ms']:.3f} ms, {chosen['bytes']:.0f} bytes a product. "
+        f"{report['hardware']}.</p>"
+        f"{figures}<script>{library()}</script><script>const charts = {text};{draw}</script></html>"
+    )
