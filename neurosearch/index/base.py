@@ -171,7 +171,9 @@ class Index(Recipe):
         """
         import faiss
 
-        return None if selector is None else through(index, faiss.SearchParameters(sel=selector))
+        if selector is None:
+            return None
+        return through(index, made_of(faiss.SearchParameters, sel=selector))
 
     def exported(self, embeddings: Artifact[Embeddings], data: Artifact[Dataset]) -> Exportable:
         """The FAISS file, with the ids of its vectors beside it.
@@ -308,10 +310,22 @@ def selected(subset: np.ndarray) -> Any:
     """
     import faiss
 
-    bits = np.packbits(subset, bitorder="little")
-    selector = faiss.IDSelectorBitmap(bits)
-    selector.kept = bits
-    return selector
+    kind: Any = faiss.IDSelectorBitmap
+    return kind(np.packbits(subset, bitorder="little"))  # which keeps what it points to
+
+
+def made_of(kind: Any, **fields: Any) -> Any:
+    """Search parameters; a selector of None is left out.
+
+    Args:
+        kind: FAISS's class.
+        fields: of the parameters.
+
+    Returns:
+        An object of `kind`.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    return kind(**given)  # which keeps what it points to
 
 
 def through(index: Any, parameters: Any) -> Any:
@@ -330,9 +344,7 @@ def through(index: Any, parameters: Any) -> Any:
     if not isinstance(whole, faiss.IndexPreTransform):
         return parameters
     inner = through(whole.index, parameters)
-    wrapped = faiss.SearchParametersPreTransform(index_params=inner)
-    wrapped.kept = inner
-    return wrapped
+    return made_of(faiss.SearchParametersPreTransform, index_params=inner)
 
 
 def reduced(recipe: Index, vectors: np.ndarray) -> Any:
@@ -392,3 +404,20 @@ def behind_reduction(index: Any, vectors: np.ndarray) -> tuple[Any, np.ndarray]:
             vectors = faiss.downcast_VectorTransform(chain.at(number)).apply(vectors)
         whole = faiss.downcast_index(whole.index)
     return whole, vectors
+
+
+def innermost(index: Any) -> Any:
+    """The FAISS index behind all transforms.
+
+    Args:
+        index: a FAISS index.
+
+    Returns:
+        Itself, where there are none.
+    """
+    import faiss
+
+    whole: Any = faiss.downcast_index(index)
+    while isinstance(whole, faiss.IndexPreTransform):
+        whole = faiss.downcast_index(whole.index)
+    return whole

@@ -9,7 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.core.bounds import setting
-from neurosearch.index.base import Index, LiveIndex, behind_reduction, is_narrow, through
+from neurosearch.index.base import (
+    Index,
+    LiveIndex,
+    behind_reduction,
+    is_narrow,
+    made_of,
+    through,
+)
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,10 @@ class HNSW(Index):
     def parameters(self, index: Any, k: int, selector: Any, whole: bool) -> Any:
         import faiss
 
-        given = {} if selector is None else {"sel": selector}
-        return through(index, faiss.SearchParametersHNSW(efSearch=max(self.search, k), **given))
+        library: Any = faiss
+        effort = max(self.search, k)
+        made = made_of(library.SearchParametersHNSW, efSearch=effort, sel=selector)
+        return through(index, made)
 
     def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
         return LiveHNSW(index, encoder, self, rows)

@@ -9,7 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.core.bounds import setting
-from neurosearch.index.base import Index, LiveIndex, behind_reduction, through
+from neurosearch.index.base import (
+    Index,
+    LiveIndex,
+    behind_reduction,
+    innermost,
+    made_of,
+    through,
+)
 
 CODES = ("float", "half", "sq8")  # how a vector is stored in its list
 LEAST = 39  # vectors of a cell, below which FAISS's k-means warns
@@ -61,12 +68,25 @@ class Lists(Index):
         """
         return max(1, min(self.cells, count // LEAST))
 
+    def probed(self, index: Any, whole: bool) -> int:
+        """Cells that a search looks into.
+
+        Args:
+            index: FAISS's, behind its transforms or not.
+            whole: look into all of them.
+
+        Returns:
+            At most as many as there are.
+        """
+        cells = int(innermost(index).nlist)
+        return cells if whole else min(self.probes, cells)
+
     def parameters(self, index: Any, k: int, selector: Any, whole: bool) -> Any:
         import faiss
 
-        probes = 1 << 30 if whole else self.probes  # FAISS takes all cells there are
-        given = {} if selector is None else {"sel": selector}
-        return through(index, faiss.SearchParametersIVF(nprobe=probes, **given))
+        probes = self.probed(index, whole)
+        made = made_of(faiss.SearchParametersIVF, nprobe=probes, sel=selector)
+        return through(index, made)
 
     def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
         return LiveIVF(index, encoder, self, rows)

@@ -84,6 +84,4 @@ def rotated(inner: Any, rotation: str, parts: int, seed: int) -> Any:
     else:
         turn = faiss.RandomRotationMatrix(inner.d, inner.d)
         turn.init(seed + 1)
-    index = faiss.IndexPreTransform(turn, inner)
-    index.kept = inner, turn
-    return index
+    return faiss.IndexPreTransform(turn, inner)

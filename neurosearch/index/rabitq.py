@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.core.bounds import setting
-from neurosearch.index.base import through
+from neurosearch.index.base import made_of, through
 from neurosearch.index.ivf import Lists
 from neurosearch.index.ivfpq import rotated
 
@@ -46,9 +46,8 @@ class RaBitQ(Lists):
     def parameters(self, index: Any, k: int, selector: Any, whole: bool) -> Any:
         import faiss
 
-        probes = 1 << 30 if whole else self.probes
-        given = {} if selector is None else {"sel": selector}
-        made = faiss.IVFRaBitQSearchParameters(nprobe=probes, qb=self.query_bits, **given)
+        kind, probes = faiss.IVFRaBitQSearchParameters, self.probed(index, whole)
+        made = made_of(kind, nprobe=probes, qb=self.query_bits, sel=selector)
         return through(index, made)
 
     def label(self) -> str:

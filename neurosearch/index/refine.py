@@ -11,7 +11,15 @@ import numpy as np
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.vectors import Embeddings
-from neurosearch.index.base import Index, IndexArtifact, LiveIndex, SearchedIndex, through
+from neurosearch.index.base import (
+    Index,
+    IndexArtifact,
+    LiveIndex,
+    SearchedIndex,
+    innermost,
+    made_of,
+    through,
+)
 from neurosearch.index.ivfpq import IVFPQ
 from neurosearch.index.sq import SQ
 
@@ -28,7 +36,9 @@ class LiveRefine(LiveIndex):
 
         whole: Any = faiss.downcast_index(self.index)
         coarse = self.recipe.coarse.live(whole.base_index, self.encoder)
-        return coarse.compared(vectors) + min(self.recipe.candidates, whole.ntotal)
+        again = min(self.recipe.candidates, int(whole.ntotal))
+        counts: np.ndarray = coarse.compared(vectors) + again
+        return counts
 
 
 @dataclass(frozen=True)
@@ -65,20 +75,16 @@ class Refine(Index):
             finer.add(vectors)
         else:
             finer = SQ(bits=CODES[self.code]).train(vectors)
-        index = faiss.IndexRefine(base, finer)
-        index.kept = base, finer
-        return index
+        return faiss.IndexRefine(base, finer)
 
     def parameters(self, index: Any, k: int, selector: Any, whole: bool) -> Any:
         import faiss
 
-        refined: Any = faiss.downcast_index(index)
-        while isinstance(refined, faiss.IndexPreTransform):
-            refined = faiss.downcast_index(refined.index)
+        refined = innermost(index)
         candidates = max(k, min(self.candidates, refined.ntotal))
         base = self.coarse.parameters(refined.base_index, candidates, selector, whole)
-        made = faiss.IndexRefineSearchParameters(k_factor=candidates / k, base_index_params=base)
-        made.kept = base
+        kind = faiss.IndexRefineSearchParameters
+        made = made_of(kind, k_factor=candidates / k, base_index_params=base)
         return through(index, made)
 
     def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:

@@ -102,7 +102,7 @@ class Tune(Task):
         """Exact answers of dev queries, and of test queries where there are any."""
         data = job.runtime.get(job.dataset)
         products = job.runtime.get(dense.encoder.product_embeddings(job.dataset)).vectors
-        found = []
+        found: list[Exact | None] = []
         for split in SPLITS[1:]:
             if not data.has(split):
                 found.append(None)
@@ -202,9 +202,8 @@ class Tune(Task):
                 f"[{row['low']:.3f}{held}  {row['bytes']:7.0f} B  {row['index']}"
             )
         print(f"chosen: {chosen['index']}")
-        print(
-            f"{len(points)} points in {seconds:.0f} s; {chosen['times flat']:.1f} times exact search"
-        )
+        faster = f"{chosen['times flat']:.1f} times as fast as exact search"
+        print(f"{len(points)} points in {seconds:.0f} s; {faster}")
         job.runtime.say(f"to look at: {folder / 'index.html'}")
 
 
