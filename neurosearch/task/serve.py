@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,6 +61,8 @@ def composing(job: Job, systems: Mapping[str, str], name: str) -> Compose:
         if strange:
             known = ", ".join(named)
             raise InputError(f"no system {strange[0]!r} is served; there are {known}")
+        for overrides in further.values():
+            check_further(overrides)
         look_again()
         runtime: Runtime | None = None
         composed = {}
@@ -71,6 +73,25 @@ def composing(job: Job, systems: Mapping[str, str], name: str) -> Compose:
         return composed
 
     return compose
+
+
+REMADE = ("retriever", "query", "precision", "seed", "encoder", "index", "fusion", "reranker")
+
+
+def check_further(overrides: Sequence[str]) -> None:
+    """Raise InputError for overrides of a reload that reach beyond the system.
+
+    An administrator's key swaps systems; it must neither name Python code nor places on disk.
+
+    Args:
+        overrides: as they were sent.
+    """
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        root = key.partition("@")[0].partition(".")[0].partition("/")[0]
+        if root not in REMADE or "_target_" in override or "_partial_" in override:
+            known = ", ".join(REMADE)
+            raise InputError(f"a reload may set {known}, not {key}")
 
 
 def overrides_of(value: str) -> list[str]:
