@@ -1,7 +1,9 @@
 """Serving under load on this machine: capacity, latency by rate, shedding, hot swaps, memory.
 
 Run: python experiments/serving/serving.py data=home_depot   (writes results/<data>.csv and .md)
-     `minutes=10` of the memory's watch, `seconds=10` of each step; other words are overrides.
+     `minutes=10` of swaps and the memory's watch (0 for none), `seconds=10` of each step;
+     `uncached` leaves the cached rows out. Other words are overrides. A run replaces the rows that
+     it measures, and keeps the others.
 
 The server and its load share the machine's cores. Cached rows ask 200 queries by Zipf's law, all of
 which were asked before; uncached ones keep neither answers nor vectors.
@@ -154,7 +156,9 @@ def watched(
 def main() -> None:
     """Measure every system, and write the results."""
     words = dict(w.split("=", 1) for w in sys.argv[1:] if w.startswith(("minutes=", "seconds=")))
-    rest = [w for w in sys.argv[1:] if w.split("=", 1)[0] not in ("minutes", "seconds")]
+    own = ("minutes", "seconds", "uncached")
+    rest = [w for w in sys.argv[1:] if w.split("=", 1)[0] not in own]
+    kinds = (False,) if "uncached" in sys.argv else (False, True)
     minutes, seconds = float(words.get("minutes", 10)), float(words.get("seconds", 10))
     os.environ["BENCHMARK_ADMIN"] = KEY
     data = next((w.split("=")[1] for w in rest if w.startswith("data=")), "shop")
@@ -164,7 +168,7 @@ def main() -> None:
     for name, overrides in SYSTEMS.items():
         system = [*rest, *overrides]
         alone = directly(system, texts[:SINGLE])
-        for cached in (False, True):
+        for cached in kinds:
             asked = texts[:CACHED] if cached else texts
             options = [] if cached else UNCACHED
             options = [*options, "task.server.admin_keys=[BENCHMARK_ADMIN]"]
@@ -179,8 +183,9 @@ def main() -> None:
                 print(name, "cached" if cached else "uncached", alone, one, flush=True)
                 found = steps(url, requests, process, seconds)
                 more = {"system": name, "cached": cached, "searcher p50 ms": alone}
+                more |= {"hardware": hardware(), "commit": git_commit()}
                 lines += [{**more, "one caller p50 ms": one, **step} for step in found]
-                if name == "MiniLM, HNSW":
+                if name == "MiniLM, HNSW" and minutes:
                     half = found[1]["rate"]
                     if not cached:
                         seen = swapped(url, requests, half)
@@ -207,15 +212,32 @@ def queries(overrides: list[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def shed(step: dict[str, Any]) -> str:
+    """Shares that were refused at once, and that came too late."""
+    return f"{step['shed %']:.0f} %, {step['late %']:.0f} %"
+
+
 def write(lines: list[dict[str, Any]], notes: list[str], data: str) -> None:
     """results/<data>.csv has every step, results/<data>.md the table."""
     folder = Path(__file__).with_name("results")
     folder.mkdir(exist_ok=True)
-    frame = pl.DataFrame(lines)
-    frame.write_csv(folder / f"{data}.csv", float_precision=3)
+    frame, path, kept = pl.DataFrame(lines), folder / f"{data}.csv", folder / f"{data}.notes.txt"
+    if path.exists():
+        keys, before = ["system", "cached"], pl.read_csv(path)
+        frame = pl.concat([before.join(frame, on=keys, how="anti"), frame], how="vertical_relaxed")
+        frame = frame.sort(
+            pl.col("system").replace_strict(dict(zip(SYSTEMS, range(9), strict=False))),
+            "cached",
+            maintain_order=True,
+        )
+    frame.write_csv(path, float_precision=3)
+    if notes:
+        kept.write_text("\n".join(notes) + "\n", encoding="utf-8")
+    elif kept.exists():
+        notes = kept.read_text(encoding="utf-8").splitlines()
     columns = ["system", "answers kept", "one caller p50 ms", "over the searcher", "capacity/s"]
     columns += ["p50 at 50 %", "p99 at 50 %", "p99 at 90 %", "answered/s at 300 %"]
-    columns += ["shed at 300 %", "p99 at 300 %", "errors", "batch at 90 %", "memory MB"]
+    columns += ["shed, late at 300 %", "p99 at 300 %", "errors", "batch at 90 %", "memory MB"]
     rows = []
     for (name, cached), part in frame.group_by(["system", "cached"], maintain_order=True):
         step = {row["of capacity"]: row for row in part.to_dicts()}
@@ -226,7 +248,7 @@ def write(lines: list[dict[str, Any]], notes: list[str], data: str) -> None:
                 *(str(name), "yes" if cached else "no", f"{one:.2f}", ratio),
                 *(f"{step[1.0]['rate']:,.0f}", f"{step[0.5]['p50 ms']:.1f}"),
                 *(f"{step[0.5]['p99 ms']:.1f}", f"{step[0.9]['p99 ms']:.1f}"),
-                *(f"{step[3.0]['answered/s']:,.0f}", f"{step[3.0]['shed %']:.0f} %"),
+                *(f"{step[3.0]['answered/s']:,.0f}", shed(step[3.0])),
                 *(f"{step[3.0]['p99 ms']:.0f}", f"{sum(s['errors'] for s in step.values()):.0f}"),
                 *(f"{step[0.9]['batch']:.1f}", f"{step[1.0]['memory MB']:,.0f}"),
             ]
@@ -235,12 +257,12 @@ def write(lines: list[dict[str, Any]], notes: list[str], data: str) -> None:
         f"## serving: {data}\n\n| {' | '.join(columns)} |\n|:---|{'---:|' * (len(columns) - 1)}\n"
     )
     text += "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n\n"
-    text += (
-        "Milliseconds from the scheduled time, open loop, Poisson arrivals, over loopback; server "
-    )
-    text += "and load share the cores. Errors: 5xx but 503 and 504, and broken connections.\n\n"
+    text += "Milliseconds from the scheduled time, open loop, Poisson arrivals, over loopback; "
+    text += "server and load share the cores. The load has 512 connections: a wait for one counts. "
+    text += "Errors: 5xx but 503 and 504, and broken connections.\n\n"
     text += "\n\n".join(notes) + ("\n\n" if notes else "")
-    text += f"Hardware: {hardware()}. Commit: {git_commit()}. Command: python "
+    made = ", ".join(frame["commit"].unique(maintain_order=True).to_list())
+    text += f"Hardware: {'; '.join(frame['hardware'].unique())}. Commit: {made}. Command: python "
     text += f"experiments/serving/serving.py {' '.join(sys.argv[1:])}\n"
     (folder / f"{data}.md").write_text(text, encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Threads that search, behind a bounded queue: what finds it full is refused at once."""
+"""Threads that search, behind a bounded queue: what would come too late is refused at once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from neurosearch.serving.metrics import Metrics
 from neurosearch.serving.settings import Limits
 
 T = TypeVar("T")
+IN_TIME = 0.7  # of the deadline: searches that are expected to take longer are refused
 
 
 class OverloadError(Exception):
@@ -58,8 +59,13 @@ class Pool:
             OverloadError: the queue is full.
             DeadlineError: the deadline passed; work that has not begun is dropped.
         """
+        seconds = self._limits.deadline_ms / 1000
         with self._lock:
-            full = self._waiting >= self._limits.queue
+            # What would be answered after its deadline is refused at once: searching for it would
+            # take the time of requests that can still be answered.
+            answered_in = (self._waiting / self._limits.workers + 1) * self._seconds
+            late = self._waiting > 0 and answered_in > IN_TIME * seconds
+            full = self._waiting >= self._limits.queue or late
             if not full:
                 self._waiting += 1
         if full:
@@ -67,7 +73,6 @@ class Pool:
             self._metrics.shed.labels("queue").inc()
             raise OverloadError(self._waiting * self._seconds / self._limits.workers)
         self._metrics.queue.set(self._waiting)
-        seconds = self._limits.deadline_ms / 1000
         deadline = time.monotonic() + seconds
         future = self._threads.submit(self._timed, work, deadline, ended)
         try:
