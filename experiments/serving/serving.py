@@ -2,7 +2,7 @@
 
 Run: python experiments/serving/serving.py data=home_depot   (writes results/<data>.csv and .md)
      `minutes=10` of swaps and the memory's watch (0 for none), `seconds=10` of each step;
-     `uncached` leaves the cached rows out. Other words are overrides. A run replaces the rows that
+     `uncached` leaves the cached rows out, `only=Hybrid` other systems. Other words are overrides. A run replaces the rows that
      it measures, and keeps the others.
 
 The server and its load share the machine's cores. Cached rows ask 200 queries by Zipf's law, all of
@@ -29,7 +29,7 @@ from hydra import compose, initialize_config_module
 from neurosearch.core.machine import git_commit, hardware
 from neurosearch.serving.load import Connection, closed, host_and_port, offered, posted
 from neurosearch.task.base import Job
-from neurosearch.task.load import SHARES, counters, cpu_seconds, memory_mb, started
+from neurosearch.task.load import CALLERS, SHARES, counters, cpu_seconds, memory_mb, started
 from neurosearch.task.serve import composed_of
 
 HNSW = "index@retriever.index=hnsw"
@@ -86,7 +86,7 @@ def directly(overrides: list[str], texts: list[str]) -> float:
 
 def steps(url: str, requests: list[bytes], process: int, seconds: float) -> list[dict[str, float]]:
     """Loads from a quarter of the capacity to three times as much."""
-    capacity = asyncio.run(closed(url, requests, min(5.0, seconds), 64))
+    capacity = asyncio.run(closed(url, requests, min(5.0, seconds), CALLERS))
     found = []
     for number, share in enumerate(SHARES):
         rng = np.random.default_rng([0, number])
@@ -156,7 +156,8 @@ def watched(
 def main() -> None:
     """Measure every system, and write the results."""
     words = dict(w.split("=", 1) for w in sys.argv[1:] if w.startswith(("minutes=", "seconds=")))
-    own = ("minutes", "seconds", "uncached")
+    only = next((w.split("=")[1] for w in sys.argv[1:] if w.startswith("only=")), "")
+    own = ("minutes", "seconds", "uncached", "only")
     rest = [w for w in sys.argv[1:] if w.split("=", 1)[0] not in own]
     kinds = (False,) if "uncached" in sys.argv else (False, True)
     minutes, seconds = float(words.get("minutes", 10)), float(words.get("seconds", 10))
@@ -166,6 +167,8 @@ def main() -> None:
     lines: list[dict[str, Any]] = []
     notes: list[str] = []
     for name, overrides in SYSTEMS.items():
+        if only not in name:
+            continue
         system = [*rest, *overrides]
         alone = directly(system, texts[:SINGLE])
         for cached in kinds:

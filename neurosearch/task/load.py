@@ -32,7 +32,7 @@ from neurosearch.task.base import Job
 from neurosearch.task.serve import Serve, typed_overrides
 
 SHARES = (0.25, 0.5, 0.75, 0.9, 1.0, 1.2, 3.0)  # of the capacity
-CALLERS = 32  # that find the capacity
+CALLERS = 16  # that find the capacity: as many as there are threads, so that none is refused
 START = 600  # seconds that a server may take to build and to open
 
 
