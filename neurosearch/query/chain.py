@@ -9,6 +9,7 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.query import Query, QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
+from neurosearch.query.typos import Typos
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class Chain(QueryProcessor):
     ) -> QueryProcessor:
         ready: dict[str, QueryProcessor] = {}
         for name in self.order:
-            ready[name] = self.steps[name].fitted(data, (*before, *ready.values()))
+            # Planted errors are in what is asked, not in what is learnt from.
+            passed = [step for step in ready.values() if not isinstance(step, Typos)]
+            ready[name] = self.steps[name].fitted(data, (*before, *passed))
         return replace(self, steps=ready)
 
     def step(self, runtime: Runtime) -> Callable[[Query], Query]:

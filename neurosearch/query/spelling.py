@@ -54,9 +54,9 @@ class Spelling(LearningStep):
     """
 
     mode: str = setting("add", choices=("add", "replace"))
-    weight: float = setting(0.5, above=0)
+    weight: float = setting(0.75, above=0)
     fields: tuple[str, ...] = ("title", "brand")
-    shortest: int = setting(4, least=2)
+    shortest: int = setting(3, least=2)
     asked: int = setting(3, least=1)
     most: float = setting(2.3, above=0)
     most_short: float = setting(1.3, above=0)
