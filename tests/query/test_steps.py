@@ -352,10 +352,10 @@ def test_what_is_trained_sees_the_same_steps(shop, runtime: Runtime) -> None:
     assert learnt.fitted(fold).learnt.artifact_fingerprint != learnt.learnt.artifact_fingerprint
 
 
-def test_planted_errors_are_not_learnt(shop: Artifact[Dataset]) -> None:
+def test_planted_errors_are_not_learnt(shop) -> None:
     """What is asked has errors; a correction that learnt from such queries would keep them."""
     steps = {"typos": Typos(kind="transposition"), "spelling": Spelling()}
-    alone = Chain(("spelling",), {"spelling": Spelling()}).fitted(shop)
-    both = Chain(("typos", "spelling"), steps).fitted(shop)
+    alone = Chain(("spelling",), {"spelling": Spelling()}).fitted(shop.dataset())
+    both = Chain(("typos", "spelling"), steps).fitted(shop.dataset())
     assert isinstance(alone, Chain) and isinstance(both, Chain)
     assert alone.steps["spelling"].fingerprint == both.steps["spelling"].fingerprint
