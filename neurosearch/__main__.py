@@ -1,4 +1,4 @@
-"""`python -m neurosearch`: exits with 1 where any job failed, with 130 where it was stopped."""
+"""`python -m neurosearch`: exits with 1 where any job failed, 2 for an alarm, 130 where stopped."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main() -> None:
         print(f"stopped; this resumes it: {command_line(everything=True)}", file=sys.stderr)
         sys.stderr.flush()
         os._exit(130)  # threads that still work must not hold the process back
-    sys.exit(1 if callback.failed_jobs else 0)
+    sys.exit(1 if callback.failed_jobs else 2 if callback.alarms else 0)
 
 
 def _move_multirun() -> None:

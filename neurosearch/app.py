@@ -19,8 +19,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from neurosearch.core.errors import InputError
-from neurosearch.sweep.callback import count_failures
+from neurosearch.core.errors import AlarmError, InputError
+from neurosearch.sweep.callback import count_alarms, count_failures
 from neurosearch.sweep.pruning import Pruned
 from neurosearch.task.base import Job, Task, build
 
@@ -78,6 +78,9 @@ def main(config: DictConfig) -> float | None:
     except Pruned as error:
         _report(config, task, folder, number, overrides, str(error), None, "pruned")
         return error.value
+    except AlarmError as error:
+        log.error("%s", error)
+        count_alarms(1)
     except InputError as error:
         _report(config, task, folder, number, overrides, str(error), None)
     except Exception as error:

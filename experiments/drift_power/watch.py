@@ -78,7 +78,7 @@ class Traffic:
         rows = [
             (
                 *(self.texts[s][q], f"user {u}", day, len(self.texts[s][q].split()), 10),
-                *(float(self.scores[s][q]), None, "f", None),
+                *(float(self.scores[s][q]), None, "dense", "f", None),
             )
             for q, s, u in zip(queries, side, users, strict=True)
         ]

@@ -5,6 +5,10 @@ class InputError(Exception):
     """Bad input: the message names the file, row and column, or the config key."""
 
 
+class AlarmError(InputError):
+    """Nothing is wrong with the input, but something that is watched is past its limit."""
+
+
 class SealedError(InputError):
     """Something outside the evaluation asked for the judgments of the test split."""
 

@@ -21,6 +21,7 @@ SCHEMA: dict[str, Any] = {
     "products": pl.Int64(),  # of the first page
     "top_score": pl.Float64(),
     "category": pl.String(),  # of the first product
+    "system": pl.String(),
     "fingerprint": pl.String(),
     "ms": pl.Float64(),  # of all stages; null for an answer from the cache
 }
@@ -65,6 +66,8 @@ def read_log(folder: Path, system: str | None = None) -> pl.DataFrame:
 
 
 def _row(one: dict[str, Any]) -> tuple[Any, ...]:
+    if not isinstance(one["user_query"], str | None):
+        raise TypeError("user_query")
     attributes = one["query_attributes"]
     stages = attributes.get("stages_ms") or {}
     return (
@@ -75,6 +78,7 @@ def _row(one: dict[str, Any]) -> tuple[Any, ...]:
         len(one["query_response_hit_ids"]),
         attributes["top_score"],
         attributes["category"],
+        str(attributes.get("system", "")),
         str(attributes["fingerprint"]),
         float(sum(stages.values())) if stages else None,
     )
@@ -98,7 +102,8 @@ def asked_now(system: System, texts: list[str]) -> pl.DataFrame:
         first = shown[0].get("category") if shown else None
         score = float(scores[kept][0]) if kept.any() else None
         words, products = len(text.split()), int(kept.sum())
-        rows.append((text, None, "", words, products, score, first, system.fingerprint, None))
+        print_ = system.fingerprint
+        rows.append((text, None, "", words, products, score, first, system.name, print_, None))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 

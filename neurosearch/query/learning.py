@@ -102,6 +102,10 @@ class Learnt(Artifact[Any]):
     recipe: LearningStep
     before: tuple[QueryProcessor, ...]
 
+    def check(self, runtime: Runtime) -> None:
+        if self.recipe.needs_judgments:
+            runtime.get(self.data).queries("train")
+
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         read = Reader(one_after_another([step.step(runtime) for step in self.before]))
         return self.recipe.learn(runtime.get(self.data), read, folder, runtime)
@@ -129,4 +133,4 @@ class Fitted(QueryProcessor):
 def train_texts(data: Dataset) -> list[str]:
     """Texts of the train queries; none where the data set, or what is seen of it, has none."""
     there = data.parts is None or queries_of("train") in data.parts
-    return data.queries("train").texts if there else []
+    return data.queries("train").texts if there and data.has("train") else []

@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from neurosearch.core.errors import InputError
+from neurosearch.core.machine import log
 from neurosearch.serving.settings import Caching
+
+TELL_AGAIN = 60.0  # seconds until a fault of the cache is logged again
+
+
+class CacheError(Exception):
+    """The cache does not answer; the search goes on."""
 
 
 @dataclass(frozen=True)
@@ -111,16 +118,16 @@ class Valkey:
         except ValueError as error:
             raise InputError(f"task.server.cache.url={settings.url!r}: {error}") from None
         self._settings, self._random = settings, random.Random()
-        self.faults = 0
+        self._told = -TELL_AGAIN
 
     async def get(self, key: str) -> Kept | None:
         from valkey.exceptions import ValkeyError
 
         try:
             found = await self._client.get(f"neurosearch:{key}")
-        except (ValkeyError, OSError):
-            self.faults += 1
-            return None
+        except (ValkeyError, OSError) as error:
+            self._tell(error)
+            raise CacheError from None
         if found is None:
             return None
         facts, _, body = found.partition(b"\n")
@@ -133,8 +140,15 @@ class Valkey:
         content = json.dumps(kept.facts).encode() + b"\n" + kept.body
         try:
             await self._client.set(f"neurosearch:{key}", content, px=int(1000 * seconds))
-        except (ValkeyError, OSError):
-            self.faults += 1
+        except (ValkeyError, OSError) as error:
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        """Log a fault, once in a while."""
+        now = time.monotonic()
+        if now - self._told >= TELL_AGAIN:
+            self._told = now
+            log.error("the cache of answers: %s; searches go on without it", error)
 
     async def close(self) -> None:
         await self._client.aclose()

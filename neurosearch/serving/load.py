@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 FAILED = 0  # the status of a request whose connection broke
+GONE = 1  # of one whose caller gave up before it could be sent
 ZIPF = 1.0  # exponent of the queries' popularity
 
 
@@ -53,7 +54,7 @@ class Observed:
         points = np.percentile(good, [50, 95, 99]) if len(good) else [float("nan")] * 3
         total = max(1, len(self.status))
         shed = np.isin(self.status, (429, 503)).sum()
-        late = (self.status == 504).sum()
+        late = np.isin(self.status, (504, GONE)).sum()
         errors = ((self.status >= 500) & ~np.isin(self.status, (503, 504))).sum()
         return {
             "rate": self.rate,
@@ -174,6 +175,7 @@ async def offered(
     seconds: float,
     rng: np.random.Generator,
     connections: int = 512,
+    patience: float = 2.0,
 ) -> Observed:
     """Offer a load.
 
@@ -184,6 +186,8 @@ async def offered(
         seconds: for which requests are scheduled.
         rng: of moments and requests.
         connections: open at most; a request that finds none waits, and its wait counts.
+        patience: seconds that a request waits for a connection before its caller gives up
+            (status GONE).
 
     Returns:
         What became of them.
@@ -202,6 +206,9 @@ async def offered(
 
     async def one(number: int, due: float) -> None:
         async with room:
+            if loop.time() - due > patience:
+                taken[number], status[number] = loop.time() - due, GONE
+                return
             while idle and not idle[-1].is_open:
                 idle.pop()
             try:

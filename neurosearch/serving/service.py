@@ -19,7 +19,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.serving import tracing
 from neurosearch.serving.access import Keys, Rates
 from neurosearch.serving.answers import Asked, answered, key_of
-from neurosearch.serving.cache import Cache, Flights, Kept
+from neurosearch.serving.cache import Cache, CacheError, Flights, Kept
 from neurosearch.serving.cursors import Cursors
 from neurosearch.serving.encoding import Encoders
 from neurosearch.serving.guard import Guard
@@ -157,8 +157,12 @@ class Service:
     ) -> tuple[Kept, str]:
         """The answer, and whether the cache, this search or another one's gave it."""
         key = key_of(system, asked)
-        kept = await self.cache.get(key)
         outcome = "hit"
+        try:
+            kept = await self.cache.get(key)
+        except CacheError:
+            kept = None
+            self.metrics.cache.labels("answers", "error").inc()
         if kept is None:
 
             async def search() -> Kept:

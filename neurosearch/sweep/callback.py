@@ -33,6 +33,15 @@ def count_failures(number: int) -> None:
     failed_jobs += number
 
 
+alarms = 0  # of this process; `__main__` exits with 2 for them
+
+
+def count_alarms(number: int) -> None:
+    """Remember alarms for the exit status: a scheduler tells them from errors."""
+    global alarms
+    alarms += number
+
+
 running: Path | None = None  # the records' folder of this process's multirun
 
 

@@ -55,6 +55,11 @@ class Load(Serve):
     k: int = setting(10, least=1, most=100)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(rate <= 0 for rate in self.rates or ()):
+            raise self.error("rates", f"must all be above 0, not {list(self.rates or ())}")
+
     def run(self, job: Job) -> None:
         split = job.evaluation.split
         texts = job.runtime.get(job.dataset).queries(split).texts
@@ -90,7 +95,10 @@ class Load(Serve):
             One line a step, means over the repeats.
         """
         requests = [posted(f"{url}/v1/search", {"query": t, "k": self.k}) for t in texts]
-        capacity = asyncio.run(closed(url, requests, min(3.0, self.seconds), CALLERS))
+        try:
+            capacity = asyncio.run(closed(url, requests, min(3.0, self.seconds), CALLERS))
+        except OSError as error:
+            raise InputError(f"task.url={url}: {error.strerror or error}") from None
         job.runtime.say(f"capacity: {capacity:.0f} requests a second of {CALLERS} callers in turn")
         if capacity == 0:
             raise InputError(f"{url} answers no search with 200; does it need a key?")

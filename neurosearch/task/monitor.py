@@ -1,7 +1,7 @@
 """`task=monitor`: is the traffic, the catalogue, the encoder or the index another than before?
 
 Reads the query log of `task=serve` with the same overrides, and what that server says it serves.
-Writes report.json and a page; the exit status is 1 when something alarms, for schedulers.
+Writes report.json and a page; the exit status is 2 when something alarms, for schedulers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from neurosearch.core.bounds import setting
-from neurosearch.core.errors import InputError
+from neurosearch.core.errors import AlarmError, InputError
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.store import write_whole
 from neurosearch.detector.base import LEAST, Detector
@@ -62,7 +62,8 @@ class Limits(Recipe):
 class Monitor(Task):
     """Attributes:
     log: folder of the query log; None for that of `task=serve` with the same overrides.
-    system: whose queries; None for the first.
+    system: whose queries; needed where several are served. What is composed (`retriever=…`) is
+        that system, and `log` the folder that they share.
     window: the last queries of the log that are compared.
     reference: earlier queries of the log, the last ones before the window; where the log has fewer
         than LEAST of them, the data set's own queries are asked of the system instead.
@@ -86,6 +87,10 @@ class Monitor(Task):
     def run(self, job: Job) -> None:
         serving = job.folder / "serving"
         traffic = read_log(Path(self.log) if self.log else serving / "log", self.system)
+        served_systems = traffic["system"].unique(maintain_order=True).to_list()
+        if len(served_systems) > 1:
+            names = ", ".join(served_systems)
+            raise InputError(f"the log has several systems: say task.system=… ({names})")
         if traffic.height < LEAST:
             raise InputError(f"the log has {traffic.height} queries; {LEAST} are needed")
         window = traffic.tail(self.window)
@@ -186,7 +191,7 @@ class Monitor(Task):
             print(f"{mark:>6}  {check.name}: {check.value:.4g}  {check.note}")
         job.runtime.say(f"to look at: {folder / 'index.html'}")
         if alarms:
-            raise InputError(f"alarm: {'; '.join(alarms)}")
+            raise AlarmError(f"alarm: {'; '.join(alarms)}")
 
 
 def _finite(check: dict[str, Any]) -> dict[str, Any]:
@@ -239,6 +244,6 @@ def _metrics(url: str) -> str:
     try:
         with urlopen(f"{url.rstrip('/')}/metrics", timeout=10) as answer:
             content: bytes = answer.read()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"task.url={url}: {error}") from None
     return content.decode()

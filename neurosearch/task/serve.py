@@ -29,6 +29,13 @@ class Serve(Task):
     systems: Mapping[str, str] | None = None
     server: ServerSettings = field(default_factory=ServerSettings)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in (self.systems or {}).items():
+            if not isinstance(value, str) or not value.strip():
+                message = f"{name}: {value!r} is no choice of retriever, such as bm25"
+                raise self.error("systems", f"has {message}")
+
     def run(self, job: Job) -> None:
         title = f"{job.name}: {job.data.label()}"
         compose = composing(job, dict(self.systems or {}), default_name())
