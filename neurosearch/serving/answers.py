@@ -26,7 +26,8 @@ class Asked:
         text: of the query.
         k: products of the page; `offset`: before it.
         filters: by field.
-        facets: fields whose values are counted among the products of the whole list.
+        facets: fields whose values are counted among the products of the whole list that pass the
+            filters on other fields.
         why: explain each product.
         excluded: a product that is left out of the list, such as the one that others resemble.
     """
@@ -66,7 +67,7 @@ def key_of(system: System, asked: Asked) -> str:
     return digest([system.name, system.fingerprint, asked.offset, asked.described()])
 
 
-def listed(system: System, asked: Asked) -> tuple[np.ndarray, np.ndarray, bool]:
+def listed(system: System, asked: Asked) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
     """The system's list without what the filters leave out, as deep as the page needs.
 
     The list is what the system would answer without filters; a product is never moved by one. More
@@ -77,7 +78,7 @@ def listed(system: System, asked: Asked) -> tuple[np.ndarray, np.ndarray, bool]:
         asked: the request.
 
     Returns:
-        Rows and scores, best first, and whether the list may go on beyond them.
+        Rows and scores, best first; the rows without filters; and whether the list may go on.
     """
     # Facets count the list that the table measured, however short the page is.
     needed = max(asked.offset + asked.k, system.depth if asked.facets else 0)
@@ -91,7 +92,7 @@ def listed(system: System, asked: Asked) -> tuple[np.ndarray, np.ndarray, bool]:
         ended = len(rows) < k or bool((rows < 0).any()) or k >= total
         kept = there if mask is None else there & mask[rows]
         if ended or int(kept.sum()) >= needed:
-            return rows[kept], scores[kept], not ended
+            return rows[kept], scores[kept], rows[there], not ended
         k = min(total, WIDER * k)
 
 
@@ -109,7 +110,7 @@ def answered(system: System, asked: Asked) -> Kept:
         UnknownFieldError: a filter or facet that the catalogue lacks.
     """
     with timed() as clock:
-        rows, scores, goes_on = listed(system, asked)
+        rows, scores, everything, goes_on = listed(system, asked)
     page = slice(asked.offset, asked.offset + asked.k)
     shown, at = rows[page], scores[page]
     results = system.products.shown(shown)
@@ -120,11 +121,12 @@ def answered(system: System, asked: Asked) -> Kept:
             one["image"] = f"/v1/products/{one['product_id']}/image"
         if reasons:
             one["why"] = reasons[place].as_json()
-    counted = {
-        name: [{"value": value, "count": count} for value, count in counts]
-        for name in asked.facets
-        for counts in [system.products.counts(name, rows)]
-    }
+    counted = {}
+    for name in asked.facets:
+        others = system.products.without(name, asked.filters or {})
+        among = everything if others is None else everything[others[everything]]
+        counts = system.products.counts(name, among)
+        counted[name] = [{"value": value, "count": count} for value, count in counts]
     more = len(rows) > page.stop or goes_on
     notes = system.notes(asked.text)
     body = {

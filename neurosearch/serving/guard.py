@@ -15,9 +15,10 @@ from neurosearch.serving.access import Keys, Rates
 from neurosearch.serving.metrics import Metrics
 from neurosearch.serving.problems import problem
 from neurosearch.serving.querylog import new_id
+from neurosearch.serving.settings import Limits
 
 OPEN = ("/health", "/health/live", "/health/ready")  # without a key
-PAGE = ("/", "/page.css", "/page.js")
+PAGE = ("/", "/page.css", "/page.js", "/docs", "/docs.js", "/openapi.json")
 SAFE = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -32,10 +33,11 @@ class Guard:
     """Wraps the service."""
 
     def __init__(
-        self, app: ASGIApp, keys: Keys, admin: Keys, rates: Rates, metrics: Metrics
+        self, app: ASGIApp, keys: Keys, admin: Keys, limits: Limits, metrics: Metrics
     ) -> None:
         self._app, self._keys, self._admin = app, keys, admin
-        self._rates, self._metrics = rates, metrics
+        self._rates, self._metrics = Rates(limits), metrics
+        self._most, self._most_image = 1024 * limits.body_kb, 1_000_000 * limits.image_mb
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,7 +53,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 named = (b"x-request-id", request_id.encode())
-                message["headers"] = [*message["headers"], named, *self._safe(scope)]
+                message["headers"] = [*message["headers"], named, *SAFE]
             await send(message)
 
         try:
@@ -63,10 +65,6 @@ class Guard:
             template = getattr(route, "path", "other")
             taken = self._metrics.requests.labels(scope["method"], template, str(status))
             taken.observe(time.perf_counter() - start)
-
-    def _safe(self, scope: Scope) -> tuple[tuple[bytes, bytes], ...]:
-        # The OpenAPI page loads its scripts from elsewhere.
-        return SAFE[:2] if scope["path"] == "/docs" else SAFE
 
     def _refusal(self, scope: Scope) -> Any:
         """The error of a request that goes no further; None for one that does."""
@@ -82,6 +80,10 @@ class Guard:
             return None
         if self._keys and path not in PAGE and not self._keys.knows(given):
             return problem(request, 401, "send a key as Authorization: Bearer or X-API-Key")
+        length = request.headers.get("content-length", "0")
+        most = self._most_image if path == "/v1/search/image" else self._most
+        if length.isdecimal() and int(length) > most:
+            return problem(request, 413, f"the body may have {most:,} bytes")
         client = scope.get("client")
         caller = given if self._keys and given else (client[0] if client else "")
         wait = self._rates.wait(caller) if path.startswith("/v1/") else 0.0

@@ -105,7 +105,7 @@ def handle_problems(app: FastAPI) -> None:
 
     @app.exception_handler(UnknownFieldError)
     async def strange(request: Request, error: UnknownFieldError) -> JSONResponse:
-        return problem(request, 422, f"unknown field {error}")
+        return problem(request, 422, str(error))
 
     @app.exception_handler(CursorError)
     async def bad(request: Request, error: CursorError) -> JSONResponse:
@@ -131,5 +131,6 @@ def told(error: InputError) -> RefusedError:
         What the administrator is answered; the log has all of it.
     """
     log.error("reload refused: %s", error)
+    status = 409 if "not built" in str(error) else 400
     words = [word if "/" not in word else "…" for word in str(error).split(" ")]
-    return RefusedError(409, " ".join(words))
+    return RefusedError(status, " ".join(words))

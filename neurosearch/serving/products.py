@@ -122,7 +122,9 @@ class Products:
             UnknownFieldError: there is no such field.
         """
         if name not in self.fields:
-            raise UnknownFieldError(f"{name!r}; known are {', '.join(self.fields) or 'none'}")
+            raise UnknownFieldError(
+                f"unknown field {name!r}; known are {', '.join(self.fields) or 'none'}"
+            )
         with self._lock:
             if name not in self._columns:
                 self._columns[name] = coded(self._texts(name))
@@ -160,6 +162,18 @@ class Products:
                     self._masks.pop(next(iter(self._masks)))
                 self._masks[key] = passed
         return self._masks[key]
+
+    def without(self, name: str, filters: Filters) -> np.ndarray | None:
+        """Which products pass the filters on other fields: a facet offers more of its own.
+
+        Args:
+            name: of the facet's field.
+            filters: all of them.
+
+        Returns:
+            N bool, or None where there are no others.
+        """
+        return self.mask({key: wanted for key, wanted in filters.items() if key != name})
 
     def counts(self, name: str, rows: np.ndarray, most: int = 20) -> list[tuple[str, int]]:
         """How often each value of a field is there among some products.
@@ -208,6 +222,8 @@ def passing(name: str, column: Column, wanted: Sequence[str] | Range) -> np.ndar
     """
     if isinstance(wanted, Range):
         numbers = column.numbers
+        if np.isnan(numbers).all():
+            raise UnknownFieldError(f"{name!r} holds no numbers; name values instead of a range")
         good = ~np.isnan(numbers)
         good &= True if wanted.least is None else numbers >= wanted.least
         good &= True if wanted.most is None else numbers <= wanted.most

@@ -5,7 +5,14 @@ from __future__ import annotations
 import unicodedata
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 LONGEST_QUERY = 256  # characters after NFKC
 
@@ -35,19 +42,38 @@ class Strict(BaseModel):
 class Span(Strict):
     """Numbers from `least` to `most`, both included."""
 
-    least: float | None = None
-    most: float | None = None
+    least: float | None = Field(None, allow_inf_nan=False)
+    most: float | None = Field(None, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def limits(self) -> Span:
+        """One limit at least, in order."""
+        if self.least is None and self.most is None:
+            raise ValueError("a range has `least`, `most`, or both")
+        if self.least is not None and self.most is not None and self.least > self.most:
+            raise ValueError("`least` is above `most`")
+        return self
 
 
 class SearchBody(Strict):
     query: QueryText
-    k: int = Field(10, ge=1, le=100)
+    k: int = Field(10, ge=1, le=100, strict=True)
     cursor: str | None = Field(None, max_length=512)
     system: Name | None = None
     filters: dict[Name, list[Name] | Span] = Field(default_factory=dict, max_length=16)
     facets: list[Name] = Field(default_factory=list, max_length=16)
     explain: bool = False
     client_id: Name | None = None
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def readable(cls, value: Any) -> Any:
+        """Lists of values, or ranges; said before both are tried."""
+        for name, wanted in value.items() if isinstance(value, dict) else ():
+            if not isinstance(wanted, list | dict):
+                message = "a list of values, or a range such as {least: 10, most: 20}"
+                raise ValueError(f"{name}: must be {message}")
+        return value
 
     @field_validator("filters")
     @classmethod

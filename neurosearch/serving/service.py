@@ -17,7 +17,7 @@ from fastapi.responses import FileResponse, Response
 
 from neurosearch.core.errors import InputError
 from neurosearch.serving import tracing
-from neurosearch.serving.access import Keys, Rates
+from neurosearch.serving.access import Keys
 from neurosearch.serving.answers import Asked, answered, key_of
 from neurosearch.serving.cache import Cache, CacheError, Flights, Kept
 from neurosearch.serving.cursors import Cursors
@@ -26,7 +26,7 @@ from neurosearch.serving.guard import Guard
 from neurosearch.serving.metrics import Metrics
 from neurosearch.serving.pictures import picture_answer, readable
 from neurosearch.serving.pool import Pool
-from neurosearch.serving.problems import RefusedError, handle_problems, told
+from neurosearch.serving.problems import TITLES, RefusedError, handle_problems, told
 from neurosearch.serving.products import Range
 from neurosearch.serving.querylog import QueryLog
 from neurosearch.serving.schemas import (
@@ -304,12 +304,14 @@ def application(service: Service) -> Guard:
         service.log.close()
 
     problems: dict[int | str, dict[str, Any]] = {
-        status: {"model": Problem} for status in (400, 401, 404, 410, 422, 429, 503, 504)
+        status: {"model": Problem}
+        for status in (400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 503, 504)
     }
     app = FastAPI(
         title=service.title,
         version="1",
         lifespan=alive,
+        docs_url=None,  # which would load its scripts from elsewhere: see /docs below
         redoc_url=None,
         responses=problems,
         max_body_size=1024 * service.limits.body_kb,
@@ -320,7 +322,7 @@ def application(service: Service) -> Guard:
     _searching(app, service)
     _looking(app, service)
     _running(app, service)
-    return Guard(app, service.keys, service.admin, Rates(service.limits), service.metrics)
+    return Guard(app, service.keys, service.admin, service.limits, service.metrics)
 
 
 def _json(content: bytes) -> Response:
@@ -486,6 +488,8 @@ def _running(app: FastAPI, service: Service) -> None:
         ("/", "index.html", "text/html"),
         ("/page.css", "page.css", "text/css"),
         ("/page.js", "page.js", "text/javascript"),
+        ("/docs", "docs.html", "text/html"),
+        ("/docs.js", "docs.js", "text/javascript"),
     ):
         app.get(path, include_in_schema=False)(_file(PAGE / name, kind))
 

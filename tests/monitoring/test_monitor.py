@@ -206,6 +206,6 @@ def test_planted_drift_and_a_stale_index_alarm(tmp_path: Path) -> None:
     addresses = [f"data/{another.name}", f"index/{index.name}"]
     record.write_text(json.dumps({"systems": {"dense": {"artifacts": addresses}}}))
     alarmed = run(words, dict(os.environ))
-    assert alarmed.returncode == 1 and "Traceback" not in alarmed.stderr
+    assert alarmed.returncode == 2 and "Traceback" not in alarmed.stderr
     for name in ("words per query", "query vectors", "products that differ"):
         assert name in alarmed.stderr, alarmed.stderr

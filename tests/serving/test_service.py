@@ -133,6 +133,9 @@ def test_facets_count_the_list(client: TestClient) -> None:
     if len(shown) < 100:  # the whole list is on the page
         for value in set(shown) - {None}:
             assert counted[value] == shown.count(value)
+    # A facet's own filter takes none of its other values away: this brand, or that one.
+    chosen = asked(client, "red mixer", k=100, facets=["colour"], filters={"colour": ["red"]})
+    assert chosen["facets"]["colour"] == answer["facets"]["colour"]
     counts = [one["count"] for one in answer["facets"]["brand"]]
     assert counts == sorted(counts, reverse=True)
 
@@ -172,6 +175,10 @@ MALFORMED: list[tuple[str, str, Any]] = [
             *({"query": "a", "filters": {"brand": []}}, {"query": "a", "filters": {"brand": "x"}}),
             {"query": "a", "filters": {"brand": {"least": "low"}}},
             {"query": "a", "filters": {"brand": {"over": 1}}},
+            {"query": "a", "filters": {"brand": {"least": 1}}},
+            {"query": "a", "filters": {"brand": {}}},
+            {"query": "a", "filters": {"brand": {"least": 2, "most": 1}}},
+            *({"query": "a", "k": True}, {"query": "a", "k": "3"}),
             {"query": "a", "filters": {str(n): ["x"] for n in range(17)}},
             {"query": "a", "filters": {"brand": ["x"] * 65}},
             *({"query": "a", "facets": "brand"}, {"query": "a", "facets": ["strange"]}),
@@ -216,7 +223,7 @@ def test_malformed_requests_get_a_clear_4xx(client: TestClient) -> None:
 
 def test_a_body_may_not_be_large(client: TestClient) -> None:
     answer = client.post("/v1/search", json={"query": "a", "client_id": "x" * 100_000})
-    assert answer.status_code == 413
+    assert answer.status_code == 413 and answer.json()["status"] == 413
 
 
 def test_answers_are_kept_by_what_is_served(client: TestClient) -> None:
@@ -263,12 +270,12 @@ def test_swaps_under_load_lose_no_request(served: Served) -> None:
 
 def test_a_reload_refuses_what_is_not_built(client: TestClient) -> None:
     before = asked(client, "red mixer")["fingerprint"]
-    for change, reason in (
-        ({"systems": {"words": ["k1=-1"]}}, "k1"),
-        ({"systems": {"words": ["k1=1.7"]}}, "not built"),
+    for change, status, reason in (
+        ({"systems": {"words": ["k1=-1"]}}, 400, "k1"),
+        ({"systems": {"words": ["k1=1.7"]}}, 409, "not built"),
     ):
         answer = client.post("/admin/reload", json=change, headers=ADMIN)
-        assert answer.status_code == 409 and reason in answer.json()["detail"]
+        assert answer.status_code == status and reason in answer.json()["detail"]
     assert client.post("/admin/rollback", headers=ADMIN).status_code == 409
     assert asked(client, "red mixer")["fingerprint"] == before
 

@@ -46,8 +46,7 @@ async function begin() {
     $("right").prepend(el("option", { value: "" }, "nothing"));
     $("right").value = names[1] || "";
     $("beside").hidden = names.length < 2;
-    const asked = new URLSearchParams(location.search).get("q");
-    if (asked) { $("text").value = asked; search(); } else say("Type a query.");
+    if (recall()) search(false); else say("Type a query.");
   } catch (error) { say(error.message, true); }
 }
 
@@ -65,11 +64,30 @@ function request(system, cursor) {
   return body;
 }
 
-async function search() {
+function remember(pushes) {
+  const where = new URLSearchParams({ q: $("text").value, left: $("left").value, right: $("right").value });
+  for (const [field, values] of Object.entries(state.filters)) for (const value of values) where.append(`f.${field}`, value);
+  const url = `?${where}`;
+  if (url === location.search) return;
+  history[pushes ? "pushState" : "replaceState"](null, "", url);
+}
+
+function recall() {
+  const where = new URLSearchParams(location.search);
+  $("text").value = where.get("q") || "";
+  for (const side of ["left", "right"])
+    if (where.has(side) && [...$(side).options].some((o) => o.value === where.get(side))) $(side).value = where.get(side);
+  state.filters = {};
+  for (const [name, value] of where)
+    if (name.startsWith("f.")) (state.filters[name.slice(2)] = state.filters[name.slice(2)] || []).push(value);
+  return Boolean($("text").value);
+}
+
+async function search(pushes = true) {
   const turn = ++state.latest;
   if (!$("text").value.trim()) { say("Type a query."); return; }
   say("Searching…");
-  history.replaceState(null, "", `?q=${encodeURIComponent($("text").value)}`);
+  remember(pushes);
   try {
     const begun = performance.now();
     const answers = await Promise.all(shownSystems().map((name) => ask("/v1/search", request(name))));
@@ -199,9 +217,11 @@ function drawFacets() {
       }
   for (const [field, chosen] of Object.entries(state.filters))
     for (const value of chosen) { counts[field] = counts[field] || {}; counts[field][value] = counts[field][value] || 0; }
+  const active = document.activeElement;
+  const focused = active.dataset && active.dataset.field ? [active.dataset.field, active.dataset.value] : null;
   $("facets").replaceChildren(...Object.entries(counts).map(([field, values]) => {
     const lines = Object.entries(values).sort((a, b) => b[1] - a[1]).slice(0, 20).map(([value, count]) => {
-      const box = el("input", { type: "checkbox" });
+      const box = el("input", { type: "checkbox", "data-field": field, "data-value": value });
       box.checked = (state.filters[field] || []).includes(value);
       box.addEventListener("change", () => {
         const chosen = new Set(state.filters[field] || []);
@@ -213,6 +233,10 @@ function drawFacets() {
     });
     return el("fieldset", {}, el("legend", {}, field), ...lines);
   }));
+  if (focused) {
+    const again = [...$("facets").querySelectorAll("input")].find((b) => b.dataset.field === focused[0] && b.dataset.value === focused[1]);
+    if (again) again.focus();
+  }
 }
 
 $("form").addEventListener("submit", (event) => { event.preventDefault(); search(); });
@@ -230,4 +254,5 @@ document.addEventListener("keydown", (event) => {
     if (next) { event.preventDefault(); next.focus(); } else if (event.key === "ArrowUp") $("text").focus();
   }
 });
+window.addEventListener("popstate", () => { if (recall()) search(false); });
 begin();
