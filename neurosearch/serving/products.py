@@ -122,9 +122,8 @@ class Products:
             UnknownFieldError: there is no such field.
         """
         if name not in self.fields:
-            raise UnknownFieldError(
-                f"unknown field {name!r}; known are {', '.join(self.fields) or 'none'}"
-            )
+            known = ", ".join(self.fields) or "none"
+            raise UnknownFieldError(f"unknown field {name!r}; known are {known}")
         with self._lock:
             if name not in self._columns:
                 self._columns[name] = coded(self._texts(name))

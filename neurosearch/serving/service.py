@@ -303,10 +303,8 @@ def application(service: Service) -> Guard:
         await service.cache.close()
         service.log.close()
 
-    problems: dict[int | str, dict[str, Any]] = {
-        status: {"model": Problem}
-        for status in (400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 503, 504)
-    }
+    problems: dict[int | str, dict[str, Any]]
+    problems = {status: {"model": Problem} for status in TITLES if status not in (405, 500)}
     app = FastAPI(
         title=service.title,
         version="1",
