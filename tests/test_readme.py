@@ -89,6 +89,7 @@ def test_it_runs(command: str, published: Path, outputs: Path) -> None:
         asked_of_a_server([*words, *toy], places)
         if "task=serve" in command:
             return
+        toy += ["task.window=50"]
     toy += ["task.seconds=0.5", "task.rates=[20,50]"] if "task=load" in command else []
     if "task=table" in command:  # joins jobs that ran before
         assert run(["retriever=random", "debug=tiny"], places).returncode == 0
@@ -114,7 +115,7 @@ def asked_of_a_server(words: list[str], places: dict[str, str]) -> None:
                     break
             assert time.monotonic() < end
             time.sleep(0.1)
-        for number in range(60):
+        for number in range(110):
             body = {"query": ("red mixer", "blue kettle", "wooden shelf")[number % 3]}
             answer = httpx.post(f"http://127.0.0.1:{port}/v1/search", json=body)
             assert answer.status_code == 200, answer.text
