@@ -2,8 +2,8 @@
 
 Run: python experiments/serving/serving.py data=home_depot   (writes results/<data>.csv and .md)
      `minutes=10` of swaps and the memory's watch (0 for none), `seconds=10` of each step;
-     `uncached` leaves the cached rows out, `cached` the others, `only=Hybrid` other systems. Other words are
-     overrides. A run replaces the rows that it measures, and keeps the others.
+     `uncached` leaves the cached rows out, `cached` the others, `only=Hybrid` other systems.
+     Other words are overrides. A run replaces the rows that it measures, and keeps the others.
 
 The server and its load share the machine's cores. Cached rows ask 200 queries by Zipf's law, all of
 which were asked before; uncached ones keep neither answers nor vectors.
