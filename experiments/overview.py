@@ -23,6 +23,8 @@ BOUNDS = ("Random", "Oracle")
 def line(path: Path) -> str | None:
     """One row of the page; None for a table without the headline metric."""
     table = pl.read_csv(path, infer_schema_length=None)
+    if "protocol" not in table.columns:
+        return None  # no table of systems: a benchmark of its own
     first = table.row(0, named=True)
     metric = HEADLINE.get(first["protocol"], "nDCG@10")
     rows = table.filter((pl.col("metric") == metric) & ~pl.col("system").is_in(BOUNDS))
@@ -81,7 +83,7 @@ def page() -> str:
     """The whole page."""
     paths = sorted(HERE.glob("*/results/**/*.csv"))
     tables = [p for p in paths if p.parts[-3] != "speed" and p.with_suffix(".md").exists()]
-    lines = [found for path in tables if path.stem != "factors" for found in (line(path),) if found]
+    lines = [found for path in tables for found in (line(path),) if found]
     head = [
         "# What won",
         "",
