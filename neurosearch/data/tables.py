@@ -1,8 +1,10 @@
 """Your own data as two tables: products, and judgments of queries. CSV, TSV or parquet.
 
 A judgment is a row with a query text, a product and a grade. Without a column of product ids a
-product is its title, and equal titles are one product (the first row is kept). Without a column of
-query ids a query is its text. Without a column of splits, `data.splits` or `data.folds` make them.
+product is its title, and equal titles are one product (the first row is kept). Columns of products
+that have no place of their own, such as `price`, are their attributes (JSON): a server filters by
+them. Without a column of query ids a query is its text. Without a column of splits, `data.splits`
+or `data.folds` make them.
 """
 
 from __future__ import annotations
@@ -94,11 +96,13 @@ class TableFiles(base.Data):
             hint = "data.columns maps our names to yours"
             raise InputError(f"{path}: missing column {missing[0]!r} (it has {has}; {hint})")
         kept = {ours: name for ours, name in yours.items() if name in frame.columns}
+        columns = [pl.col(name).cast(pl.String).alias(ours) for ours, name in kept.items()]
+        rest = [c for c in frame.columns if c != "row" and c not in kept.values()]
+        if rest and wanted is PRODUCT_COLUMNS and "attributes" not in kept:
+            values = pl.struct(pl.col(name).cast(pl.String) for name in rest)
+            columns.append(values.struct.json_encode().alias("attributes"))
         try:
-            return frame.select(
-                pl.col("row").cast(pl.Int64),
-                *(pl.col(name).cast(pl.String).alias(ours) for ours, name in kept.items()),
-            )
+            return frame.select(pl.col("row").cast(pl.Int64), *columns)
         except pl.exceptions.PolarsError as error:
             raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
 

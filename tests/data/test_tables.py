@@ -12,6 +12,7 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.data.tables import TableFiles
 from neurosearch.evaluation.opened import opened
+from neurosearch.serving.products import Products, Range
 
 PRODUCTS = "sku,name,maker\n1,Red <b>mixer</b>,Acme\n2,Blue mug,\n3,Red mug,Acme\n"
 JUDGED = "".join(
@@ -90,3 +91,20 @@ def test_unknown_names_and_files_are_refused(tmp_path: Path) -> None:
         load(TableFiles(**files), tmp_path)
     with pytest.raises(InputError, match="no such file"):
         load(TableFiles(str(tmp_path / "none.csv"), files["judgments"]), tmp_path)
+
+
+def test_other_columns_are_attributes_that_can_be_filtered(tmp_path: Path) -> None:
+    products = "title,price,size\nRed mug,9.5,S\nBlue mug,20,\nGreen mug,11,L\n"
+    judged = "query,product_id,grade\n" + "".join(f"mug {n},Red mug,1\n" for n in range(10))
+    found = load(TableFiles(**write(tmp_path, products, judged)), tmp_path)
+    shown = Products(found.catalogue)
+    assert set(shown.fields) == {"price", "size"}
+    titles = found.catalogue.all_texts(("title",))
+    for filters, wanted in (
+        ({"price": Range(10, None)}, {"Blue mug", "Green mug"}),
+        ({"price": Range(None, 11), "size": ["L", "S"]}, {"Red mug", "Green mug"}),
+        ({"size": ["L"]}, {"Green mug"}),
+    ):
+        mask = shown.mask(filters)
+        assert mask is not None
+        assert {titles[row] for row in mask.nonzero()[0]} == wanted
