@@ -30,6 +30,8 @@ METRICS = (
 )
 TOY = ["debug=tiny", "runtime.threads=1", "runtime.progress=false"]
 FEW = "evaluation.resamples=200"  # the marks of a toy say nothing
+# Generators that saw few batches: another processor's rounding moves the tails of their lists.
+WIDE = {"generative": 0.1, "main": 0.1}
 UNTESTED = ("tokenizers", "mmq", "drift_power")  # tables without queries to test
 # What else makes an experiment a toy: fewer seeds, and a network of two small layers to train.
 SMALL = ["retriever.encoder.model=TINY", "retriever.encoder.batch_size=32"]
@@ -184,9 +186,8 @@ def test_toy_table(name: str, toy_outputs: Path, tiny_model: str, bought: str) -
     path = ROOT / "experiments" / name / "expected.yaml"
     if os.environ.get("UPDATE_EXPECTED"):
         header = f"# Toy size, simulated data: -m experiment={name} {' '.join(toy)}\n"
-        body = yaml.safe_dump(
-            {"tolerance": 0.05 if name in MORE else 0.02, "expected": got}, sort_keys=False
-        )
+        allowed = WIDE.get(name, 0.05 if name in MORE else 0.02)
+        body = yaml.safe_dump({"tolerance": allowed, "expected": got}, sort_keys=False)
         path.write_text(header + body)
     wanted = yaml.safe_load(path.read_text())
     assert got.keys() == wanted["expected"].keys()

@@ -11,7 +11,7 @@ import polars as pl
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log
-from neurosearch.detector.base import Detector, Finding, Sample
+from neurosearch.detector.base import LEAST, Detector, Finding, Sample
 from neurosearch.monitoring.traffic import numbered, units
 
 WORDS = 300  # most frequent words that are told apart; the others are one
@@ -110,6 +110,9 @@ def samples(
     for name, column in NUMBERS.items():
         kept = [side[column].is_not_null().to_numpy() for side in sides]
         values = [side[column].drop_nulls().to_numpy().astype(np.float64) for side in sides]
+        if min(map(len, values)) < LEAST:
+            log.info("%s is not compared: too few queries have one", name)
+            continue
         asked = [owner[there] for owner, there in zip(owners, kept, strict=True)]
         yield name, detectors.numbers, Sample.of(*values, *asked)
     empty = [(side["products"] == 0).to_numpy().astype(np.int64) for side in sides]
