@@ -13,11 +13,10 @@ from neurosearch.core.query import QueryProcessor
 from neurosearch.core.recipe import look_again
 from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.types import SPLITS
 from neurosearch.data.base import Data
 from neurosearch.query.analyzer import check_stemmers
 from neurosearch.query.none import NoProcessing
-from neurosearch.serving.answer import answer
+from neurosearch.serving.answer import answer, last_split
 
 if TYPE_CHECKING:
     import polars as pl
@@ -115,8 +114,7 @@ def serve(
         own = Runtime(runtime.outputs, device=runtime.device, threads=runtime.threads)
         check_stemmers(data, query, *named.values())
         dataset = data.bound(own)
-        there = own.get(dataset)
-        split = next(one for one in reversed(SPLITS) if there.has(one))
+        split = last_split(own.get(dataset))
         request = RetrievalRequest((query or NoProcessing()).fitted(dataset), split, depth)
         return {one: Composed(system, dataset, request, own) for one, system in named.items()}
 

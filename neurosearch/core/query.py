@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.recipe import Recipe
@@ -152,7 +152,13 @@ class QueryProcessor(Recipe):
 
     A rewrite must be idempotent and never empty a query. One that needs no data has `process`; one
     that learns from a data set has `fitted` and `step`.
+
+    Class attributes:
+        planted: it puts errors into what is asked, to measure what they cost; later steps learn
+            from queries without them.
     """
+
+    planted: ClassVar[bool] = False
 
     def process(self, texts: list[str]) -> list[str]:
         """The rewritten texts, in order.

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-STAGES = ("process", "encode", "words", "index", "generate", "fuse", "rerank")
 _CLOCK: ContextVar[Clock | None] = ContextVar("stages", default=None)
 
 
@@ -23,7 +22,7 @@ class Clock:
         """Add the time of a block to a stage.
 
         Args:
-            name: one of STAGES.
+            name: such as `process`, `encode`, `words`, `index`, `generate`, `fuse`, `rerank`.
 
         Returns:
             A context.
@@ -60,7 +59,7 @@ def stage(name: str) -> Iterator[None]:
     """A stage of a search. Costs nothing where nobody times.
 
     Args:
-        name: one of STAGES.
+        name: such as `process`, `encode`, `words`, `index`, `generate`, `fuse`, `rerank`.
 
     Returns:
         A context.

@@ -9,7 +9,6 @@ from neurosearch.core.artifact import Artifact
 from neurosearch.core.query import Query, QueryProcessor
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
-from neurosearch.query.typos import Typos
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Chain(QueryProcessor):
         ready: dict[str, QueryProcessor] = {}
         for name in self.order:
             # Planted errors are in what is asked, not in what is learnt from.
-            passed = [step for step in ready.values() if not isinstance(step, Typos)]
+            passed = [step for step in ready.values() if not step.planted]
             ready[name] = self.steps[name].fitted(data, (*before, *passed))
         return replace(self, steps=ready)
 

@@ -26,13 +26,12 @@ class QueryChanges(Artifact[pl.DataFrame]):
     kind: ClassVar[str] = "query_changes"
     data: Artifact[Dataset]
     split: str
-    query: QueryProcessor | Mapping[str, QueryProcessor]  # by the values of `column`
+    processing: Mapping[str, QueryProcessor]  # see `Retriever.processing`
     column: str | None = None
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         queries = runtime.get(self.data).queries(self.split)
-        by_value = self.query if isinstance(self.query, Mapping) else {"": self.query}
-        readers = {value: one.reader(runtime) for value, one in by_value.items()}
+        readers = {value: one.reader(runtime) for value, one in self.processing.items()}
         named = queries.frame[self.column].to_list() if self.column else [""] * len(queries)
         start = time.perf_counter()
         read = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,6 +32,8 @@ class Typos(QueryProcessor):
     kind: str = setting("any", choices=(*KINDS, "any"))
     shortest: int = setting(4, least=2)
     seed: int = 0
+
+    planted: ClassVar[bool] = True
 
     def process(self, texts: list[str]) -> list[str]:
         return [self._one(text) for text in texts]

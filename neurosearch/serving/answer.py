@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+def last_split(dataset: Dataset) -> str:
+    """A split whose queries exist: the last one; a live search reads none of them.
+
+    Args:
+        dataset: that is searched.
+
+    Returns:
+        Its name.
+    """
+    return next(name for name in reversed(SPLITS) if dataset.has(name))
+
+
 def live_request(dataset: Dataset, query: QueryProcessor, k: int) -> RetrievalRequest:
     """What a live system is opened with to answer a typed query.
 
@@ -26,10 +38,9 @@ def live_request(dataset: Dataset, query: QueryProcessor, k: int) -> RetrievalRe
         k: products that are wanted.
 
     Returns:
-        A request that names a split whose queries exist; a live search reads none of them.
+        The request.
     """
-    split = next(name for name in reversed(SPLITS) if dataset.has(name))
-    return RetrievalRequest(query, split, depth=max(k, 100))
+    return RetrievalRequest(query, last_split(dataset), depth=max(k, 100))
 
 
 def changes(query: QueryProcessor, text: str, runtime: Runtime) -> list[str]:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from neurosearch.core.digests import digest
+from neurosearch.core.errors import InputError
 from neurosearch.core.query import Note
-from neurosearch.core.stages import timed
+from neurosearch.core.stages import Clock, timed
 from neurosearch.serving.cache import Kept
+from neurosearch.serving.problems import RefusedError
 from neurosearch.serving.products import Filters, Range
 from neurosearch.serving.systems import System
 
@@ -104,7 +106,7 @@ def answered(system: System, asked: Asked) -> Kept:
         asked: the request.
 
     Returns:
-        The answer as JSON without its last brace, and what the log says of it.
+        The answer and its facts.
 
     Raises:
         UnknownFieldError: a filter or facet that the catalogue lacks.
@@ -113,35 +115,98 @@ def answered(system: System, asked: Asked) -> Kept:
         rows, scores, everything, goes_on = listed(system, asked)
     page = slice(asked.offset, asked.offset + asked.k)
     shown, at = rows[page], scores[page]
-    results = system.products.shown(shown)
+    results = results_of(system, shown, at, asked.offset)
     reasons = system.explain(asked.text, shown, at) if asked.why and len(shown) else []
-    for place, (one, score) in enumerate(zip(results, at, strict=True)):
-        one |= {"rank": asked.offset + place + 1, "score": float(score)}
-        if system.products.pictured:
-            one["image"] = f"/v1/products/{one['product_id']}/image"
-        if reasons:
-            one["why"] = reasons[place].as_json()
+    for one, reason in zip(results, reasons, strict=False):
+        one["why"] = reason.as_json()
     counted = {}
     for name in asked.facets:
         others = system.products.without(name, asked.filters or {})
         among = everything if others is None else everything[others[everything]]
         counts = system.products.counts(name, among)
         counted[name] = [{"value": value, "count": count} for value, count in counts]
-    more = len(rows) > page.stop or goes_on
     notes = system.notes(asked.text)
+    query = {"text": asked.text, "read": read_text(asked.text, notes), "steps": steps(notes)}
+    more = (len(rows) > page.stop or goes_on) and len(shown) == asked.k
+    return written(system, query, results, counted, bool(more), clock)
+
+
+def picture_answer(system: System, picture: bytes, k: int) -> Kept:
+    """Search by a picture, and write the answer.
+
+    Args:
+        system: that answers.
+        picture: PNG or JPEG.
+        k: products.
+
+    Returns:
+        The answer and its facts.
+
+    Raises:
+        RefusedError: the system's index holds no vectors of pictures.
+    """
+    if system.by_picture is None:
+        raise RefusedError(422, "this system's products were not encoded by their pictures")
+    with timed() as clock:
+        try:
+            rows, scores = system.by_picture.search(picture, k)
+        except InputError as error:
+            raise RefusedError(415, str(error)) from None
+    query = {"text": "", "read": "", "steps": []}
+    return written(system, query, results_of(system, rows, scores), {}, False, clock)
+
+
+def results_of(
+    system: System, rows: np.ndarray, scores: np.ndarray, before: int = 0
+) -> list[dict[str, Any]]:
+    """Products of a page as an answer has them.
+
+    Args:
+        system: that answers.
+        rows, scores: of the products, best first.
+        before: products on the pages before.
+
+    Returns:
+        One dictionary a product.
+    """
+    results = system.products.shown(rows)
+    for rank, (one, score) in enumerate(zip(results, scores, strict=True), before + 1):
+        one |= {"rank": rank, "score": float(score)}
+        if system.products.pictured:
+            one["image"] = f"/v1/products/{one['product_id']}/image"
+    return results
+
+
+def written(
+    system: System,
+    query: dict[str, Any],
+    results: list[dict[str, Any]],
+    facets: dict[str, list[dict[str, Any]]],
+    more: bool,
+    clock: Clock,
+) -> Kept:
+    """An answer, ready to be kept.
+
+    Args:
+        system: that answers.
+        query: as it was read.
+        results: of the page.
+        facets: values and counts by field.
+        more: whether there is a further page.
+        clock: of the search.
+
+    Returns:
+        The answer as JSON without its last brace, and what the log says of it.
+    """
     body = {
-        "system": system.name,
-        "label": system.label,
-        "fingerprint": system.fingerprint,
-        "query": {"text": asked.text, "read": read_text(asked.text, notes), "steps": steps(notes)},
-        "results": results,
-        "facets": counted,
+        **{"system": system.name, "label": system.label, "fingerprint": system.fingerprint},
+        **{"query": query, "results": results, "facets": facets},
     }
     facts = {
         "hits": [one["product_id"] for one in results],
-        "top_score": float(at[0]) if len(at) else None,
+        "top_score": results[0]["score"] if results else None,
         "category": results[0].get("category") if results else None,
-        "more": bool(more and len(shown) == asked.k),
+        "more": more,
         "stages": {name: round(1000 * s, 3) for name, s in clock.seconds.items()},
     }
     return Kept(json.dumps(body, ensure_ascii=False)[:-1].encode(), facts)

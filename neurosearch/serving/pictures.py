@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import io
-import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from neurosearch.core.errors import InputError
 from neurosearch.core.retrieval import Retriever
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.stages import stage, timed
+from neurosearch.core.stages import stage
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.clip import ClipText
 from neurosearch.encoder.image import ImageEncoder
 from neurosearch.retriever.dense import Dense
-from neurosearch.serving.cache import Kept
 from neurosearch.serving.problems import RefusedError
-
-if TYPE_CHECKING:
-    from neurosearch.serving.systems import System
 
 KINDS = ("PNG", "JPEG")
 LONGEST_SIDE = 4096  # pixels
@@ -97,40 +91,3 @@ class PictureSearcher:
             rows, scores = self._index.search(Embeddings(vectors, self._identity), k)
         kept = rows[0] >= 0
         return rows[0][kept], scores[0][kept]
-
-
-def picture_answer(system: System, picture: bytes, k: int) -> Kept:
-    """Search by a picture, and write the answer as `answers.answered` does.
-
-    Args:
-        system: that answers.
-        picture: PNG or JPEG.
-        k: products.
-
-    Returns:
-        The answer and its facts.
-
-    Raises:
-        RefusedError: the system's index holds no vectors of pictures.
-    """
-    if system.by_picture is None:
-        raise RefusedError(422, "this system's products were not encoded by their pictures")
-    with timed() as clock:
-        try:
-            rows, scores = system.by_picture.search(picture, k)
-        except InputError as error:
-            raise RefusedError(415, str(error)) from None
-    results = system.products.shown(rows)
-    for place, (one, score) in enumerate(zip(results, scores, strict=True), 1):
-        one |= {"rank": place, "score": float(score)}
-        one["image"] = f"/v1/products/{one['product_id']}/image"
-    body = {
-        "system": system.name,
-        "label": system.label,
-        "fingerprint": system.fingerprint,
-        "query": {"text": "", "read": "", "steps": []},
-        "results": results,
-        "facets": {},
-    }
-    stages = {name: round(1000 * s, 3) for name, s in clock.seconds.items()}
-    return Kept(json.dumps(body)[:-1].encode(), {"more": False, "stages": stages})

@@ -100,11 +100,6 @@ class Pool:
         finally:
             ended()
 
-    @property
-    def waiting(self) -> int:
-        """Searches that no thread has taken up yet."""
-        return self._waiting
-
     def close(self) -> None:
         """End the threads; what waits is dropped."""
         self._threads.shutdown(wait=True, cancel_futures=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
@@ -17,6 +17,9 @@ from neurosearch.core.machine import log
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.store import write_whole
 from neurosearch.serving.settings import Batching, Caching, Limits, Logging
+
+if TYPE_CHECKING:
+    from neurosearch.serving.systems import Compose
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -50,7 +53,7 @@ class ServerSettings(Recipe):
 
 @contextmanager
 def opened_service(
-    settings: ServerSettings, compose: Callable[..., Any], title: str, folder: Path
+    settings: ServerSettings, compose: Compose, title: str, folder: Path
 ) -> Iterator[Any]:
     """Everything that answers requests, warm.
 
@@ -74,7 +77,8 @@ def opened_service(
     from neurosearch.serving.metrics import Metrics
     from neurosearch.serving.pool import Pool
     from neurosearch.serving.querylog import QueryLog
-    from neurosearch.serving.service import Service, application
+    from neurosearch.serving.routes import application
+    from neurosearch.serving.service import Service
     from neurosearch.serving.systems import Generation, Generations, checked_names
 
     keys = Keys(settings.keys, "task.server.keys")
@@ -86,8 +90,7 @@ def opened_service(
     composed = compose({})
     checked_names(list(composed))
     first = Generation.open(composed, encoders.scope(), builds=True)
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder / "served", ignore_errors=True)
+    try:
         service = Service(
             generations=Generations(first),
             pool=Pool(settings.limits, metrics),
@@ -110,6 +113,8 @@ def opened_service(
             headers = ("authorization", "content-type", "x-api-key")
             app = CORSMiddleware(app, settings.origins, ("GET", "POST"), headers)
         yield app
+    finally:
+        shutil.rmtree(folder / "served", ignore_errors=True)
 
 
 def keep(folder: Path, generation: Any) -> None:
@@ -135,7 +140,7 @@ def keep(folder: Path, generation: Any) -> None:
     write_whole(before, json.dumps(record, indent=1).encode())
 
 
-def serve(settings: ServerSettings, compose: Callable[..., Any], title: str, folder: Path) -> None:
+def serve(settings: ServerSettings, compose: Compose, title: str, folder: Path) -> None:
     """Serve until SIGINT or SIGTERM; requests in flight are answered first.
 
     Args:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class Composed:
     request: RetrievalRequest
     runtime: Runtime
 
-    @property
+    @cached_property
     def artifacts(self) -> list[Artifact[Any]]:
         """What answering needs."""
         return [view.products(self.data), *self.retriever.serving(self.data, self.request)]
@@ -63,6 +64,10 @@ class Composed:
         store = self.runtime.store
         gone = [a for a in self.artifacts if store.manifest(a) is None]
         return [f"{a.stored().kind} {a.stored().artifact_fingerprint[:8]}" for a in gone]
+
+
+# Overrides by system, to the systems by name as they are configured and lie on disk now.
+Compose = Callable[[Mapping[str, list[str]]], dict[str, Composed]]
 
 
 class System:
@@ -264,15 +269,20 @@ class Generations:
         self.previous: Generation | None = None
         self._lock = threading.Lock()
 
-    def take(self) -> Generation:
-        """The current generation, with one user more: call its `leave` once.
+    @contextmanager
+    def used(self) -> Iterator[Generation]:
+        """The current generation, which is not closed while it is used.
 
         Returns:
-            The generation; it is not closed before.
+            A context that yields it.
         """
         with self._lock:
-            self.current.enter()
-            return self.current
+            generation = self.current
+            generation.enter()
+        try:
+            yield generation
+        finally:
+            generation.leave()
 
     def swap(self, new: Generation) -> None:
         """Serve another generation from now on; the one before the last is retired.

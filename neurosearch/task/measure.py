@@ -100,8 +100,8 @@ def measured(
     changes = None
     if not isinstance(query, NoProcessing):
         asked = view.with_queries(data, evaluation.split)
-        readers, column = retriever.processing(data, query), retriever.reads_by
-        listed = QueryChanges(asked, evaluation.split, readers if column else query, column)
+        processing = retriever.processing(data, query)
+        listed = QueryChanges(asked, evaluation.split, processing, retriever.reads_by)
         changes = runtime.store.ensure(listed) / FILE
         pl.read_parquet(changes, glob=False).write_csv(folder / "queries.csv")
     latency = evaluation.latency_of(retriever, data, query)

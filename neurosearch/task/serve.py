@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,12 +10,10 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import look_again
 from neurosearch.core.retrieval import RetrievalRequest
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.types import SPLITS
+from neurosearch.serving.answer import last_split
 from neurosearch.serving.server import ServerSettings, serve
-from neurosearch.serving.systems import Composed
+from neurosearch.serving.systems import Compose, Composed
 from neurosearch.task.base import Job, Task
-
-Compose = Callable[[Mapping[str, list[str]]], dict[str, Composed]]
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,7 @@ def composed_of(job: Job, runtime: Runtime) -> Composed:
     """
     data = job.data.bound(runtime)
     dataset, split = runtime.get(data), job.evaluation.split
-    if not dataset.has(split):
-        split = next(one for one in reversed(SPLITS) if dataset.has(one))
+    split = split if dataset.has(split) else last_split(dataset)
     request = RetrievalRequest(job.query.fitted(data), split, job.evaluation.depth)
     return Composed(job.retriever, data, request, runtime)
 

@@ -234,7 +234,7 @@ def test_weighted_terms_add_their_share_of_a_score(engine: str, shop, runtime: R
     run = runtime.get(system.run(data, request)).frame
     first = run.filter(pl.col("query_id") == f"q{len(TRAIN)}")
     assert sorted(first["score"].to_list()) == pytest.approx(sorted(half.values()), rel=1e-6)
-    table = runtime.get(QueryChanges(view.with_queries(data, "test"), "test", request.query))
+    table = runtime.get(QueryChanges(view.with_queries(data, "test"), "test", {"": request.query}))
     assert table["read"].to_list() == ["chainsaw", "clean words here"]
     assert table["terms"].to_list() == ["chainsaw^0.5", ""]
 
