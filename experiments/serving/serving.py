@@ -29,7 +29,7 @@ from hydra import compose, initialize_config_module
 from neurosearch.core.machine import git_commit, hardware
 from neurosearch.serving.load import Connection, closed, host_and_port, offered, posted
 from neurosearch.task.base import Job
-from neurosearch.task.load import CALLERS, SHARES, counters, cpu_seconds, memory_mb, started
+from neurosearch.task.load import CALLERS, SHARES, memory_mb, started, step
 from neurosearch.task.serve import composed_of
 
 HNSW = "index@retriever.index=hnsw"
@@ -90,20 +90,9 @@ def steps(url: str, requests: list[bytes], process: int, seconds: float) -> list
     found = []
     for number, share in enumerate(SHARES):
         rng = np.random.default_rng([0, number])
-        before, used, start = counters(url), cpu_seconds(process), time.monotonic()
-        seen = asyncio.run(offered(url, requests, share * capacity, seconds, rng))
-        spent, after = time.monotonic() - start, counters(url)
-        encoded = after.get("encoded", 0.0) - before.get("encoded", 0.0)
-        batches = after.get("batches", 0.0) - before.get("batches", 0.0)
-        found.append(
-            {
-                "of capacity": share,
-                **seen.summary(),
-                "batch": encoded / batches if batches else 0.0,
-                "cores": (cpu_seconds(process) - used) / spent,
-                "memory MB": memory_mb(process),
-            }
-        )
+        line = step(url, requests, share * capacity, seconds, rng, process)
+        del line["hits %"]  # all or nothing here
+        found.append({"of capacity": share, **line})
         print({name: round(value, 2) for name, value in found[-1].items()}, flush=True)
     return found
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from neurosearch.core.runtime import Runtime
-from neurosearch.index.base import LiveIndex, behind_reduction
+from neurosearch.index.base import LiveIndex
 from neurosearch.index.flat import Flat
+from neurosearch.index.parameters import behind_reduction
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.core.bounds import setting
-from neurosearch.index.base import (
-    Index,
-    LiveIndex,
-    behind_reduction,
-    is_narrow,
-    made_of,
-    through,
-)
+from neurosearch.index.base import Index, LiveIndex
+from neurosearch.index.parameters import behind_reduction, is_narrow, made_of, through
 
 
 @dataclass(frozen=True)

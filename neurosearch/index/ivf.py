@@ -9,14 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.core.bounds import setting
-from neurosearch.index.base import (
-    Index,
-    LiveIndex,
-    behind_reduction,
-    innermost,
-    made_of,
-    through,
-)
+from neurosearch.index.base import Index, LiveIndex
+from neurosearch.index.parameters import behind_reduction, innermost, made_of, through
 
 CODES = ("float", "half", "sq8")  # how a vector is stored in its list
 LEAST = 39  # vectors of a cell, below which FAISS's k-means warns

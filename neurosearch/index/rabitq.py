@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.core.bounds import setting
-from neurosearch.index.base import made_of, through
 from neurosearch.index.ivf import Lists
 from neurosearch.index.ivfpq import rotated
+from neurosearch.index.parameters import made_of, through
 
 
 @dataclass(frozen=True)

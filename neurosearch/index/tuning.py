@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from neurosearch.index.base import Index, LiveIndex
+from neurosearch.index.exact import Exact
 from neurosearch.index.fastscan import FastScan
 from neurosearch.index.flat import Flat
 from neurosearch.index.hnsw import HNSW
@@ -27,59 +28,7 @@ FAMILIES = ("flat", "sq", "ivf", "hnsw", "opq", "fastscan", "rabitq")
 CANDIDATES = (50, 100, 200, 400)
 EFFORTS = (16, 32, 64, 128, 256, 512, 1024)  # of HNSW
 RESAMPLES = 1_000
-TIED = 1e-6  # inner products that differ by less are equal
 BLOCKS = 7  # of a timing; systems take turns, in another order each time
-
-
-@dataclass(frozen=True)
-class Exact:
-    """The queries, and the score of each one's k-th nearest product.
-
-    Attributes:
-        queries: Q×D float32.
-        products: N×D float32.
-        last: Q float32.
-        k: products that are wanted.
-    """
-
-    queries: np.ndarray
-    products: np.ndarray
-    last: np.ndarray
-    k: int
-
-    @classmethod
-    def of(cls, queries: np.ndarray, products: np.ndarray, k: int) -> Exact:
-        """Exact search, a block of queries at a time.
-
-        Args:
-            queries: Q×D.
-            products: N×D.
-            k: products that are wanted; at most N.
-
-        Returns:
-            What recall is counted against.
-        """
-        shown = np.asarray(products, dtype=np.float32)
-        last = np.empty(len(queries), dtype=np.float32)
-        for start in range(0, len(queries), 128):
-            part = slice(start, start + 128)
-            last[part] = np.partition(queries[part] @ shown.T, -k, axis=1)[:, -k]
-        return cls(np.asarray(queries, dtype=np.float32), shown, last, k)
-
-    def recall(self, rows: np.ndarray) -> np.ndarray:
-        """Share of each query's k nearest that were found.
-
-        Args:
-            rows: Q×k, -1 for none.
-
-        Returns:
-            Q float64. A product that scores like the last one counts as well as it does.
-        """
-        shown = self.products[np.maximum(rows, 0)]
-        scores = np.einsum("qd,qkd->qk", self.queries, shown)
-        hits = (scores >= self.last[:, None] - TIED) & (rows >= 0)
-        found: np.ndarray = hits.sum(axis=1) / self.k
-        return found
 
 
 def variants(family: str, count: int, width: int, seed: int) -> list[Index]:

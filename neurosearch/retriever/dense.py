@@ -30,12 +30,11 @@ from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import Encoder, LiveEncoder
 from neurosearch.encoder.sentence import Sentence
 from neurosearch.index.base import Index, LiveIndex
+from neurosearch.index.exact import Exact
 from neurosearch.index.flat import Flat
 
 FLOOR = -1.0  # of a cosine
 EXACT = {"exact@10 %": 10, "exact@100 %": 100}  # of the nearest products, found by the index
-EXACT_BLOCK = 128  # queries that are compared with all products at a time
-TIED = 1e-6  # inner products that differ by less are equal
 
 
 @dataclass(frozen=True)
@@ -148,8 +147,11 @@ class ComparedShare(Artifact[pl.DataFrame]):
         share = 100 * live.compared(vectors) / len(data.catalogue)
         rows, _ = live.search(queries, self.request.depth)
         shown = np.asarray(runtime.get(self.products).vectors)
-        found = found_of_exact(vectors, shown, rows)
-        columns = {SCORED: share, **{name: 100 * hits for name, hits in found.items()}}
+        columns = {SCORED: share}
+        for name, size in EXACT.items():
+            if size <= rows.shape[1]:
+                exact = Exact.of(vectors, shown, min(size, len(shown)))
+                columns[name] = 100 * exact.recall(rows[:, : exact.k])
         columns = {name: values.astype(np.float64) for name, values in columns.items()}
         frame = pl.DataFrame({"query_id": self.request.queries(data).ids, **columns})
         frame.write_parquet(folder / "scored.parquet")
@@ -157,34 +159,6 @@ class ComparedShare(Artifact[pl.DataFrame]):
 
     def load(self, folder: Path) -> pl.DataFrame:
         return pl.read_parquet(folder / "scored.parquet", glob=False)
-
-
-def found_of_exact(
-    queries: np.ndarray, products: np.ndarray, rows: np.ndarray
-) -> dict[str, np.ndarray]:
-    """How many of the nearest products an index has found.
-
-    Args:
-        queries: Q×D float32.
-        products: N×D float32.
-        rows: Q×k of the index, best first, -1 padded.
-
-    Returns:
-        Shares of each query's ten and hundred nearest; those that k does not reach are left out.
-    """
-    wanted = {name: size for name, size in EXACT.items() if size <= rows.shape[1]}
-    found = {name: np.ones(len(queries)) for name in wanted}
-    for start in range(0, len(queries), EXACT_BLOCK):
-        part = slice(start, start + EXACT_BLOCK)
-        scores = queries[part] @ products.T
-        for name, size in wanted.items():
-            size = min(size, len(products))
-            last = np.partition(scores, -size, axis=1)[:, -size]
-            shown = rows[part, :size]
-            given = np.take_along_axis(scores, np.maximum(shown, 0), axis=1)
-            hits = (given >= last[:, None] - TIED) & (shown >= 0)
-            found[name][part] = hits.sum(axis=1) / size
-    return found
 
 
 @dataclass(frozen=True)

@@ -109,36 +109,50 @@ class Load(Serve):
                 lines = []
                 for repeat in range(self.repeats):
                     rng = np.random.default_rng([self.seed, number, repeat])
-                    lines.append(self._step(url, requests, rate, rng, process))
+                    lines.append(step(url, requests, rate, self.seconds, rng, process))
                     advance(1)
                 mean = {name: float(np.mean([line[name] for line in lines])) for name in lines[0]}
                 steps.append({**mean, "of capacity": rate / capacity})
         return steps
 
-    def _step(
-        self,
-        url: str,
-        requests: list[bytes],
-        rate: float,
-        rng: np.random.Generator,
-        process: int | None,
-    ) -> dict[str, float]:
-        before, used = counters(url), cpu_seconds(process)
-        start = time.monotonic()
-        found = asyncio.run(offered(url, requests, rate, self.seconds, rng))
-        spent = time.monotonic() - start
-        after = counters(url)
-        gained = {name: after.get(name, 0.0) - before.get(name, 0.0) for name in after}
-        hits, lookups = gained.get("hits", 0.0), gained.get("lookups", 0.0)
-        batches = gained.get("batches", 0.0)
-        cores = (cpu_seconds(process) - used) / spent
-        return {
-            **found.summary(),
-            "hits %": 100 * hits / lookups if lookups else 0.0,
-            "batch": gained.get("encoded", 0.0) / batches if batches else 0.0,
-            "cores": cores,
-            "memory MB": memory_mb(process),
-        }
+
+def step(
+    url: str,
+    requests: list[bytes],
+    rate: float,
+    seconds: float,
+    rng: np.random.Generator,
+    process: int | None,
+) -> dict[str, float]:
+    """Offer a load, and say what became of it and of the server.
+
+    Args:
+        url: of the server.
+        requests: that are drawn from.
+        rate: requests a second.
+        seconds: of the step.
+        rng: of moments and requests.
+        process: of the server; None where it is not ours to look at.
+
+    Returns:
+        Rates, latencies and shares (`Observed.summary`), hits, batches, cores and memory.
+    """
+    before, used = counters(url), cpu_seconds(process)
+    start = time.monotonic()
+    found = asyncio.run(offered(url, requests, rate, seconds, rng))
+    spent = time.monotonic() - start
+    after = counters(url)
+    gained = {name: after.get(name, 0.0) - before.get(name, 0.0) for name in after}
+    hits, lookups = gained.get("hits", 0.0), gained.get("lookups", 0.0)
+    batches = gained.get("batches", 0.0)
+    cores = (cpu_seconds(process) - used) / spent
+    return {
+        **found.summary(),
+        "hits %": 100 * hits / lookups if lookups else 0.0,
+        "batch": gained.get("encoded", 0.0) / batches if batches else 0.0,
+        "cores": cores,
+        "memory MB": memory_mb(process),
+    }
 
 
 def typed_settings() -> list[str]:

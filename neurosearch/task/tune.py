@@ -24,8 +24,9 @@ from neurosearch.core.store import write_whole
 from neurosearch.core.types import SPLITS
 from neurosearch.index import tuning
 from neurosearch.index.base import Index, LiveIndex
+from neurosearch.index.exact import Exact
 from neurosearch.index.flat import Flat
-from neurosearch.index.tuning import Exact, Seen
+from neurosearch.index.tuning import Seen
 from neurosearch.report.charts import library
 from neurosearch.retriever.dense import Dense
 from neurosearch.task.base import Job, Task

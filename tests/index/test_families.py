@@ -106,7 +106,7 @@ def test_filters_let_only_the_subset_through(
 def test_wide_subsets_of_large_catalogues_are_searched_with_a_filter(
     lives: dict[str, LiveIndex], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neurosearch.index.base.FEW", 10)
+    monkeypatch.setattr("neurosearch.index.parameters.FEW", 10)
     subset = np.random.default_rng(2).random(N) < 0.5
     for name in ("ivf", "hnsw", "opq", "refined pq", "refined fastscan", "refined rabitq"):
         rows, _ = lives[name].nearest(QUERIES, 10, subset)

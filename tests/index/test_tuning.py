@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_module
 
 from neurosearch.index import tuning
 from neurosearch.index.base import Index
+from neurosearch.index.exact import Exact
 from neurosearch.index.fastscan import FastScan
 from neurosearch.index.flat import Flat
 from neurosearch.index.hnsw import HNSW
@@ -30,7 +31,7 @@ QUERIES = PRODUCTS[:90] + RNG.normal(scale=0.1, size=(90, 24)).astype(np.float32
 
 def test_recall_is_that_of_brute_force_and_ties_count() -> None:
     twice = np.concatenate([PRODUCTS, PRODUCTS[:50]])  # equal vectors: either one counts
-    exact = tuning.Exact.of(QUERIES, twice, 10)
+    exact = Exact.of(QUERIES, twice, 10)
     rows = np.argsort(-(QUERIES @ PRODUCTS.T), axis=1)[:, :10]
     best = np.sort(QUERIES @ twice.T, axis=1)[:, ::-1][:, :10]
     shown = np.take_along_axis(QUERIES @ PRODUCTS.T, rows, axis=1)
@@ -46,7 +47,7 @@ def test_the_least_effort_is_what_trying_all_finds(target: float) -> None:
     faiss.omp_set_num_threads(1)
     recipe = IVF(cells=32, probes=1)
     live = recipe.live(recipe.train(PRODUCTS), "encoder")
-    exact = tuning.Exact.of(QUERIES, PRODUCTS, 10)
+    exact = Exact.of(QUERIES, PRODUCTS, 10)
     (ladder,) = tuning.efforts(recipe)
     best, tried = tuning.least_effort(ladder, live, exact, target, 0)
     all_seen = [tuning.seen(one, live, exact, 0) for one in ladder]
@@ -58,7 +59,7 @@ def test_the_least_effort_is_what_trying_all_finds(target: float) -> None:
 def test_a_target_that_is_out_of_reach_is_given_up() -> None:
     recipe = SQ(bits=4)
     live = recipe.live(recipe.train(PRODUCTS), "encoder")
-    exact = tuning.Exact.of(QUERIES, PRODUCTS, 10)
+    exact = Exact.of(QUERIES, PRODUCTS, 10)
     best, tried = tuning.least_effort([recipe], live, exact, 0.999, 0)
     assert best is None and len(tried) == 1
 
