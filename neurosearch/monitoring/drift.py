@@ -106,7 +106,7 @@ def samples(
         Names, detectors and samples of the features.
     """
     sides = reference, window
-    owners = numbered(*(units(side) for side in sides))
+    owners = numbered(units(reference, "reference"), units(window, "window"))
     for name, column in NUMBERS.items():
         kept = [side[column].is_not_null().to_numpy() for side in sides]
         values = [side[column].drop_nulls().to_numpy().astype(np.float64) for side in sides]

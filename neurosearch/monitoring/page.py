@@ -8,6 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from neurosearch.report.pages import rendered
+
 TEMPLATE = Path(__file__).with_name("monitor.html.j2")
 SHOWN = 15  # frequent queries
 LEAST_CALLERS = 5  # a query is shown only if so many callers asked it, or the log names none
@@ -23,13 +25,10 @@ def page(report: dict[str, Any], window: pl.DataFrame) -> str:
     Returns:
         The page.
     """
-    from jinja2 import Environment
-
-    template = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     drift = [{**one, "bar": _bar(one["finding"])} for one in report["drift"]]
     hours = _hours(window)
     frequent = _frequent(window)
-    return template.render(**{**report, "drift": drift}, hours=hours, frequent=frequent)
+    return rendered(TEMPLATE, **{**report, "drift": drift}, hours=hours, frequent=frequent)
 
 
 def _bar(finding: dict[str, float]) -> dict[str, float]:

@@ -107,17 +107,18 @@ def asked_now(system: System, texts: list[str]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def units(frame: pl.DataFrame) -> list[str]:
+def units(frame: pl.DataFrame, side: str) -> list[str]:
     """Who asked each query: its caller on its day, or nobody else where it has no name.
 
     Args:
         frame: of `read_log` or `asked_now`.
+        side: tells unnamed callers of two frames apart.
 
     Returns:
         One name a query.
     """
     return [
-        f"{time[:10]} {client}" if client is not None else f"query {number} {id(frame)}"
+        f"{time[:10]} {client}" if client is not None else f"{side} query {number}"
         for number, (client, time) in enumerate(frame.select("client", "time").iter_rows())
     ]
 

@@ -23,6 +23,7 @@ from neurosearch.report.formatting import (
     places,
     shown,
 )
+from neurosearch.report.pages import rendered
 from neurosearch.report.per_query import HEADLINE, evidence
 from neurosearch.report.provenance import making
 from neurosearch.report.table import Table
@@ -33,7 +34,6 @@ QUERIES = 400  # whose lists are in the page
 
 def write(table: Table, columns: Sequence[str]) -> str:
     """The page."""
-    from jinja2 import Environment
     from markupsafe import Markup
 
     names = shown(table, columns)
@@ -61,8 +61,8 @@ def write(table: Table, columns: Sequence[str]) -> str:
     }
     # Nothing in a script element may look like a tag.
     data = json.dumps(facts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    template = Environment(autoescape=True).from_string(_read("table.html.j2"))
-    return template.render(
+    return rendered(
+        HERE / "table.html.j2",
         table=table,
         names=[(name, name in LOWER_IS_BETTER) for name in names],
         rows=rows,

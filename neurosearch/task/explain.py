@@ -13,6 +13,7 @@ from neurosearch.core.store import write_whole
 from neurosearch.explainer.base import Explainer, Explanation, Part, Scene
 from neurosearch.explainer.extractive import Extractive
 from neurosearch.report import pictures
+from neurosearch.report.pages import rendered
 from neurosearch.serving.answer import changes, live_request
 from neurosearch.task.base import Job, Task
 
@@ -109,15 +110,12 @@ def page(found: dict[str, Any], job: Job) -> str:
     Returns:
         HTML.
     """
-    from jinja2 import Environment
-
-    template = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     products = [
         {**product, "rows": list(_rows(product["why"])), "exact": product["why"].is_exact}
         for product in found["products"]
     ]
     title = f"{job.retriever.label()} on {job.data.label()}"
-    return template.render(**{**found, "products": products}, title=title)
+    return rendered(TEMPLATE, **{**found, "products": products}, title=title)
 
 
 def _rows(why: Explanation, depth: int = 0) -> Iterator[dict[str, Any]]:

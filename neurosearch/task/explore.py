@@ -16,6 +16,7 @@ from neurosearch.core.store import write_whole
 from neurosearch.data.profile import profile
 from neurosearch.evaluation.opened import opened
 from neurosearch.report import pictures
+from neurosearch.report.pages import rendered
 from neurosearch.task.base import Job, Task
 from neurosearch.task.tokenize import tokenizer_of
 from neurosearch.tokenizer.health import health_of
@@ -47,7 +48,6 @@ class Explore(Task):
             raise self.error("projections", f"has {unknown or 'none'}; known are {PROJECTIONS}")
 
     def run(self, job: Job) -> None:
-        from jinja2 import Environment
 
         folder = job.folder / "explore"
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,8 +62,7 @@ class Explore(Task):
         for name, content in files.items():
             write_whole(folder / name, content)
         shown = {name: base64.b64encode(content).decode() for name, content in files.items()}
-        template = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
-        write_whole(folder / "index.html", template.render(**page, pictures=shown).encode())
+        write_whole(folder / "index.html", rendered(TEMPLATE, **page, pictures=shown).encode())
         runtime.say(f"to look at: {folder / 'index.html'}")
 
     def _semantic(self, job: Job, files: dict[str, bytes]) -> dict[str, Any]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.machine import log, peak_memory_mb
+from neurosearch.core.machine import log
 from neurosearch.core.store import write_whole
-from neurosearch.task.base import Job, Task, build, resolved
+from neurosearch.task.base import Job, Task, build
+from neurosearch.task.untested import recorded
 from neurosearch.tokenizer.atomic import Atomic
 from neurosearch.tokenizer.base import SemanticTokenizer
 from neurosearch.tokenizer.export import as_csv, as_index
@@ -27,36 +27,26 @@ class Tokenize(Task):
     tabulated: ClassVar[bool] = True
 
     def run(self, job: Job) -> None:
-        start = time.perf_counter()
-        tokenizer = tokenizer_of(job)
-        identity = self._identity(job, tokenizer)
-        job.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(job.folder / "config.yaml", resolved(job.config).encode())
-        runtime = job.runtime
-        with build(job.config, "tracking").job(job, identity) as tracker:
-            health = health_of(tokenizer, job.dataset)
-            report = runtime.get(health)
-            write_whole(
-                job.folder / "health.json",
-                (runtime.store.folder(health) / "health.json").read_bytes(),
-            )
+        from hydra.core.hydra_config import HydraConfig
+
+        tokenizer, runtime = tokenizer_of(job), job.runtime
+        label = HydraConfig.get().runtime.choices["tokenizer"]
+        health = health_of(tokenizer, job.dataset)
+
+        def measured() -> tuple[dict[str, float], str]:
+            summary = runtime.get(health)["summary"]
+            source = runtime.store.folder(health) / "health.json"
+            write_whole(job.folder / "health.json", source.read_bytes())
             self._export(job, tokenizer)
-            means = {name: value for name, value in report["summary"].items() if value is not None}
-            tracker.log(means)
-            job.record(
-                **identity,
-                status="done",
-                seconds=round(time.perf_counter() - start, 2),
-                peak_memory_mb=round(peak_memory_mb(), 1),
-                means=means,
-                metrics=None,
-                run=tokenizer.semantic_ids(job.dataset).artifact_fingerprint,
-                latency=None,
-                artifacts=list(runtime.store.events),
-                flags=runtime.store.flags(),
-            )
+            means = {name: value for name, value in summary.items() if value is not None}
+            return means, tokenizer.semantic_ids(job.dataset).artifact_fingerprint
+
+        reference = isinstance(tokenizer, FLOORS)
+        about = {"label": label, "protocol": "tokenizer", "is_reference": reference}
+        recorded(job, about, measured)
+        report = runtime.get(health)
         why = f" ({'; '.join(report['reasons'])})" if report["reasons"] else ""
-        log.info("%s: %s%s", identity["label"], report["verdict"], why)
+        log.info("%s: %s%s", label, report["verdict"], why)
         log.info("%s: ids.csv, index.json, health.json", job.folder)
 
     def _export(self, job: Job, tokenizer: SemanticTokenizer) -> None:
@@ -68,23 +58,6 @@ class Tokenize(Task):
 
     def targets(self, job: Job) -> list[Artifact[Any]]:
         return [health_of(tokenizer_of(job), job.dataset)]
-
-    def _identity(self, job: Job, tokenizer: SemanticTokenizer) -> dict[str, Any]:
-        from hydra.core.hydra_config import HydraConfig
-
-        return {
-            **job.identity(),
-            "label": HydraConfig.get().runtime.choices["tokenizer"],
-            "is_reference": isinstance(tokenizer, FLOORS),
-            "protocol": "tokenizer",
-            "split": "",
-            "gain": "",
-            "gain_fingerprint": "",
-            "gain_choice": "",
-            "baseline": "",
-            "resamples": 0,
-            "statistics_seed": 0,
-        }
 
 
 def tokenizer_of(job: Job) -> SemanticTokenizer:

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,13 @@ from neurosearch.index.base import Index, LiveIndex
 from neurosearch.index.exact import Exact
 from neurosearch.index.flat import Flat
 from neurosearch.index.tuning import Seen
+from neurosearch.report import charts as vega
 from neurosearch.report.charts import library
+from neurosearch.report.pages import rendered
 from neurosearch.retriever.dense import Dense
 from neurosearch.task.base import Job, Task
 
+TEMPLATE = Path(vega.__file__).with_name("tune.html.j2")
 SCREENED = 8  # of so many products, one is in the catalogue that families are screened on
 KEPT = 3  # families that are built whole
 MINIMISED = ("p50 ms", "bytes", "build s")
@@ -241,7 +245,7 @@ def overrides_of(recipe: Index, place: str = "retriever.index") -> str:
 
 
 def page(report: Mapping[str, Any], data: str, k: int) -> str:
-    """The points as a page with a chart.
+    """The points as a page with charts.
 
     Args:
         report: see `Tune`.
@@ -251,57 +255,47 @@ def page(report: Mapping[str, Any], data: str, k: int) -> str:
     Returns:
         HTML that needs no network.
     """
-    timed = [row for row in report["points"] if "p50 ms" in row]
-    shared = {"family": {"field": "family", "type": "nominal"}}
-
-    def chart(values: list[dict[str, Any]], field: str, title: str) -> dict[str, Any]:
-        return {
-            "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-            "width": "container",
-            "height": 300,
-            "description": f"recall@{k} against {title}",
-            "data": {"values": values},
-            "mark": {"type": "point", "filled": True, "size": 70, "tooltip": True},
-            "encoding": {
-                "x": {
-                    "field": field,
-                    "type": "quantitative",
-                    "title": title,
-                    "scale": {"type": "log"},
-                },
-                "y": {
-                    "field": "recall",
-                    "type": "quantitative",
-                    "title": f"recall@{k}",
-                    "scale": {"zero": False},
-                },
-                "color": shared["family"],
-                "shape": shared["family"],
-                "tooltip": [
-                    {"field": name, "type": "nominal"}
-                    for name in ("index", "recall", field, "bytes", "build s")
-                ],
-            },
-        }
-
+    points = report["points"]
+    timed = [row for row in points if "p50 ms" in row]
     charts = [
-        chart(report["points"], "compared", "vectors compared"),
-        chart(timed, "p50 ms", "milliseconds of a query (one thread)"),
-        chart(report["points"], "bytes", "bytes a product"),
+        chart(points, "compared", "vectors compared", k),
+        chart(timed, "p50 ms", "milliseconds of a query (one thread)", k),
+        chart(points, "bytes", "bytes a product", k),
     ]
-    chosen = report["chosen"]
-    text = json.dumps(charts).replace("</", "<\\/")
-    draw = "charts.forEach((c, n) => vegaEmbed('#c' + n, c, {actions: false}))"
-    figures = "".join(f'<div id="c{n}" style="width:100%"></div>' for n in range(len(charts)))
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Index tuning: {data}</title>"
-        "<style>body{font:16px/1.5 system-ui;max-width:60rem;margin:auto;padding:1rem}"
-        "code{overflow-wrap:anywhere}</style>"
-        f"<h1>Index tuning: {data}</h1><p>Chosen: <code>{chosen['index']}</code></p>"
-        f"<p>Recall@{k} {chosen['recall']:.3f} on dev (lower bound {chosen['low']:.3f}), "
-        f"{chosen['p50 ms']:.3f} ms, {chosen['bytes']:.0f} bytes a product. "
-        f"{report['hardware']}.</p>"
-        f"{figures}<script>{library()}</script><script>const charts = {text};{draw}</script></html>"
-    )
+    # Nothing in a script element may look like a tag.
+    drawn = json.dumps(charts).replace("<", "\\u003c")
+    facts = {"chosen": report["chosen"], "hardware": report["hardware"]}
+    return rendered(TEMPLATE, **facts, data=data, k=k, charts=drawn, library=library())
+
+
+def chart(values: list[dict[str, Any]], field: str, title: str, k: int) -> dict[str, Any]:
+    """Recall against a cost, as a Vega-Lite specification.
+
+    Args:
+        values: points.
+        field: of the cost.
+        title: of its axis.
+        k: of the recall.
+
+    Returns:
+        The specification.
+    """
+    family = {"field": "family", "type": "nominal"}
+    cost = {"field": field, "type": "quantitative", "title": title, "scale": {"type": "log"}}
+    recall = {"field": "recall", "type": "quantitative", "title": f"recall@{k}"}
+    shown = ("index", "recall", field, "bytes", "build s")
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "width": "container",
+        "height": 300,
+        "description": f"recall@{k} against {title}",
+        "data": {"values": values},
+        "mark": {"type": "point", "filled": True, "size": 70, "tooltip": True},
+        "encoding": {
+            "x": cost,
+            "y": {**recall, "scale": {"zero": False}},
+            "color": family,
+            "shape": family,
+            "tooltip": [{"field": name, "type": "nominal"} for name in dict.fromkeys(shown)],
+        },
+    }
