@@ -6,16 +6,14 @@ import os
 import random
 import re
 import shlex
-import socket
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
+from neurosearch.task.load import started
 from tests.commands import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,7 +86,7 @@ def test_it_runs(command: str, published: Path, outputs: Path) -> None:
     if "task=monitor" in command:
         words.append("name=watched")  # a log of its own
     if "task=serve" in command or "task=monitor" in command:
-        asked_of_a_server([*words, *toy], places)
+        asked_of_a_server([*words, *toy], places, outputs)
         if "task=serve" in command:
             return
         toy += ["task.window=50"]
@@ -99,31 +97,14 @@ def test_it_runs(command: str, published: Path, outputs: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def asked_of_a_server(words: list[str], places: dict[str, str]) -> None:
-    """Serve the system of a command, ask it 60 queries, and stop it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def asked_of_a_server(words: list[str], places: dict[str, str], folder: Path) -> None:
+    """Serve the system of a command, ask it 110 queries, and stop it."""
     kept = [word for word in words if not word.startswith("task=")]
-    line = [sys.executable, "-W", "ignore", "-m", "neurosearch", *kept, "task=serve"]
-    line += [f"task.server.port={port}"]
-    process = subprocess.Popen(line, env={**os.environ, **places}, stderr=subprocess.PIPE)
-    try:
-        end = time.monotonic() + 120
-        while True:
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            with suppress(httpx.TransportError):
-                if httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200:
-                    break
-            assert time.monotonic() < end
-            time.sleep(0.1)
+    with started(kept, folder, places) as (url, process):
         for number in range(110):
             body = {"query": ("red mixer", "blue kettle", "wooden shelf")[number % 3]}
-            answer = httpx.post(f"http://127.0.0.1:{port}/v1/search", json=body)
+            answer = httpx.post(f"{url}/v1/search", json=body)
             assert answer.status_code == 200, answer.text
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
     assert process.returncode == 0
 
 

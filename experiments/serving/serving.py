@@ -175,7 +175,7 @@ def main() -> None:
                     single(url, [request])
                 one = single(url, requests[:SINGLE])
                 print(name, "cached" if cached else "uncached", alone, one, flush=True)
-                found = steps(url, requests, process, seconds)
+                found = steps(url, requests, process.pid, seconds)
                 more = {"system": name, "cached": cached, "searcher p50 ms": alone}
                 more |= {"hardware": hardware(), "commit": git_commit()}
                 lines += [{**more, "one caller p50 ms": one, **step} for step in found]
@@ -187,7 +187,9 @@ def main() -> None:
                         notes.append(
                             f"Hot swaps of {name}, uncached, at half the capacity: {told}."
                         )
-                    memory = watched(url, requests, process, half, minutes if not cached else 0.5)
+                    memory = watched(
+                        url, requests, process.pid, half, minutes if not cached else 0.5
+                    )
                     told = ", ".join(f"{value:,.0f}" for value in memory)
                     kind = "cached" if cached else "uncached"
                     notes.append(

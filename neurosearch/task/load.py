@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +69,7 @@ class Load(Serve):
             steps = self.measured(self.url.rstrip("/"), texts, None, job)
         else:
             with started([*typed_overrides(), *typed_settings()], folder) as (url, process):
-                steps = self.measured(url, texts, process, job)
+                steps = self.measured(url, texts, process.pid, job)
         frame = pl.DataFrame(steps)
         write_whole(folder / "steps.csv", frame.write_csv(float_precision=2).encode())
         facts = {"system": job.retriever.label(), "data": job.data.label(), "split": split}
@@ -189,15 +189,18 @@ def shown(value: float) -> str:
 
 
 @contextmanager
-def started(overrides: Sequence[str], folder: Path) -> Iterator[tuple[str, int]]:
+def started(
+    overrides: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A server in a process of its own.
 
     Args:
         overrides: of its system, and `task.server.…` of itself.
-        folder: for its output.
+        folder: for its output, server.log.
+        environment: added to this process's.
 
     Returns:
-        A context that yields its URL and process id; the server is stopped at its end.
+        A context that yields its URL and process; the server is stopped at its end.
 
     Raises:
         InputError: it did not start; the message is its own.
@@ -209,11 +212,12 @@ def started(overrides: Sequence[str], folder: Path) -> Iterator[tuple[str, int]]
     log = folder / "server.log"
     with log.open("wb") as handle:
         options = [f"task.server.port={port}"]
-        process = subprocess.Popen([*command, *options], stdout=handle, stderr=handle)
+        told = {**os.environ, **(environment or {})}
+        process = subprocess.Popen([*command, *options], stdout=handle, stderr=handle, env=told)
     url = f"http://127.0.0.1:{port}"
     try:
         wait_for(url, process, log)
-        yield url, process.pid
+        yield url, process
     finally:
         process.terminate()
         try:

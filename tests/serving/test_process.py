@@ -6,12 +6,11 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import polars as pl
 import pytest
 
 from neurosearch.monitoring.traffic import read_log
+from neurosearch.task.load import started
 from tests.commands import run
 from tests.report.test_page import BROWSERS
 
@@ -49,32 +49,16 @@ class Server:
         return folder
 
 
-def started(outputs: Path, *words: str) -> Server:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    line = [sys.executable, "-W", "ignore", "-m", "neurosearch", "task=serve", *words]
-    line += [f"task.server.port={port}", f"paths.outputs={outputs}"]
-    with (outputs / "server.log").open("wb") as handle:
-        process = subprocess.Popen(line, stdout=handle, stderr=handle)
-    server = Server(process, f"http://127.0.0.1:{port}", outputs)
-    end = time.monotonic() + 120
-    while time.monotonic() < end:
-        assert process.poll() is None, (outputs / "server.log").read_text()
-        try:
-            if httpx.get(f"{server.url}/health/ready").status_code == 200:
-                return server
-        except httpx.TransportError:
-            time.sleep(0.1)
-    raise AssertionError("the server was not ready")
+@contextmanager
+def served(outputs: Path, *words: str) -> Iterator[Server]:
+    with started([*words, f"paths.outputs={outputs}"], outputs) as (url, process):
+        yield Server(process, url, outputs)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    made = started(tmp_path_factory.mktemp("served"), *BASE, WORDS)
-    yield made
-    made.process.kill()
-    made.process.wait()
+    with served(tmp_path_factory.mktemp("served"), *BASE, WORDS) as made:
+        yield made
 
 
 BROWSER = next((path for name in BROWSERS if (path := shutil.which(name))), None)
@@ -176,15 +160,15 @@ def test_kill_9_loses_no_more_of_the_log_than_its_buffer(server: Server) -> None
 
 
 def test_sigterm_ends_it_in_order(tmp_path: Path) -> None:
-    server = started(tmp_path, *SHOP)
-    assert list(tmp_path.glob("jobs/adhoc/*/serving/served/now/record.json"))
-    busy = [f"task.server.port={server.url.rpartition(':')[2]}", f"paths.outputs={tmp_path}"]
-    refused = run(["task=serve", *SHOP, *busy], dict(os.environ))
-    assert refused.returncode == 1 and "Address already in use" in refused.stderr
-    assert "Traceback" not in refused.stderr
-    httpx.post(f"{server.url}/v1/search", json={"query": "red mixer"})
-    server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(timeout=20) == 0, (tmp_path / "server.log").read_text()
+    with served(tmp_path, *SHOP) as server:
+        assert list(tmp_path.glob("jobs/adhoc/*/serving/served/now/record.json"))
+        busy = [f"task.server.port={server.url.rpartition(':')[2]}", f"paths.outputs={tmp_path}"]
+        refused = run(["task=serve", *SHOP, *busy], dict(os.environ))
+        assert refused.returncode == 1 and "Address already in use" in refused.stderr
+        assert "Traceback" not in refused.stderr
+        httpx.post(f"{server.url}/v1/search", json={"query": "red mixer"})
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=20) == 0, (tmp_path / "server.log").read_text()
     assert "Traceback" not in (tmp_path / "server.log").read_text()
     assert read_log(server.log).height == 1
     assert not list(tmp_path.glob("jobs/adhoc/*/serving/served"))
