@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from neurosearch.core.runtime import Runtime
 
 T = TypeVar("T")
+MANIFEST = "manifest.json"  # of a complete artifact's folder
 NO_IDENTITY = {"identity": False}  # metadata of a field that an artifact's result doesn't depend on
 
 

@@ -34,6 +34,7 @@ class Runtime:
         java_memory: heap of the Lucene process.
         devices: processes that build what can be shared (`Artifact.spreads`), one a device.
         profile: write where a job's time goes beside its record.
+        remote: address of a store that machines share (`remote.Remote`); None for none.
         encoders: what a server puts in front of live encoders (`serving.encoding`); None for
             nothing.
         pruner: ends trainings of a search that are behind (`pruning.Pruner`); None for none.
@@ -49,6 +50,7 @@ class Runtime:
     devices: int = 1
     profile: bool = False
     pruner: Any = None
+    remote: str | None = None
     encoders: Any = None
     _store: Store | None = field(default=None, init=False, repr=False)
 

@@ -10,17 +10,19 @@ import shutil
 import socket
 import time
 import zlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from neurosearch.core.artifact import Artifact
+from neurosearch.core.artifact import MANIFEST, Artifact
 from neurosearch.core.digests import file_digest
 from neurosearch.core.distributed import build_together
 from neurosearch.core.errors import InputError, SealedError
 from neurosearch.core.fingerprint import edited_since_start, releases
 from neurosearch.core.machine import git_commit, hardware, is_running, log, peak_memory_mb
+from neurosearch.core.remote import Remote
 from neurosearch.core.seal import check_seal, is_evaluation, opens_test
 from neurosearch.core.stopping import check_stopped
 
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from neurosearch.core.runtime import Runtime
 
 T = TypeVar("T")
-MANIFEST = "manifest.json"
 ATTEMPTS = (
     "attempts.json"  # in the folder of a resumable build: seconds spent by earlier, killed attempts
 )
@@ -72,7 +73,23 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         The manifest, or None.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        content = (folder / MANIFEST).read_bytes()
+    except OSError:
+        return None
+    return parsed_manifest(content)
+
+
+def parsed_manifest(content: bytes) -> dict[str, Any] | None:
+    """A manifest; None where it is malformed.
+
+    Args:
+        content: of the file.
+
+    Returns:
+        The manifest, or None.
+    """
+    try:
+        manifest = json.loads(content)
         sound = (
             isinstance(manifest["fingerprint"], str)
             and isinstance(manifest["details"], dict)
@@ -87,7 +104,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
             and float(manifest["seconds"]) >= 0
             and datetime.fromisoformat(manifest["created"]).tzinfo is not None
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return manifest if sound else None
 
@@ -110,10 +127,12 @@ class Store:
         self.runtime = runtime
         self.events: list[dict[str, Any]] = []
         self.builds = True
+        self.remote = None if runtime.remote is None else Remote(runtime.remote)
         self._loaded: dict[str, Any] = {}
         self._verified: set[str] = set()
         self._checked: set[str] = set()
         self._building: list[Artifact[Any]] = []
+        self._shared: set[str] = set()  # what was compared with the remote store
 
     def folder(self, artifact: Artifact[Any]) -> Path:
         """Where an artifact is kept, whether or not it is there.
@@ -169,11 +188,26 @@ class Store:
         """
         artifact = artifact.stored()
         folder = self.folder(artifact)
-        if self._usable(artifact, folder):
+        if self._usable(artifact, folder) or self._pulled(artifact, folder):
             return folder
         self.check(artifact, unusable=True)
         for source in artifact.inputs():
             self.ensure(source)
+        with self._locked(artifact, folder):
+            if self._usable(artifact, folder, tell=True):
+                return folder
+            if self.remote is None or not self.builds:
+                self._build(artifact, folder)
+                return folder
+            with self.remote.claimed(artifact.address):
+                if not self._fetched(artifact, folder):
+                    self._build(artifact, folder)
+                    self._push(artifact, folder)
+        return folder
+
+    @contextlib.contextmanager
+    def _locked(self, artifact: Artifact[Any], folder: Path) -> Iterator[None]:
+        """One process of this machine at a time."""
         from filelock import FileLock, Timeout
 
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -184,11 +218,45 @@ class Store:
             log.info("waiting: another process is building %s %s", artifact.kind, folder.name[:8])
             lock.acquire()
         try:
-            if not self._usable(artifact, folder, tell=True):
-                self._build(artifact, folder)
+            yield
         finally:
             lock.release()
-        return folder
+
+    def _pulled(self, artifact: Artifact[Any], folder: Path) -> bool:
+        """Whether the remote store had it, and it is here now."""
+        if self.remote is None or not self.builds:
+            return False
+        if self.remote.manifest(artifact.address) is None:
+            return False
+        with self._locked(artifact, folder):
+            return self._usable(artifact, folder, tell=True) or self._fetched(artifact, folder)
+
+    def _fetched(self, artifact: Artifact[Any], folder: Path) -> bool:
+        """As `_pulled`, of who holds the lock."""
+        assert self.remote is not None
+        content = self.remote.manifest(artifact.address)
+        if content is None:
+            return False
+        listed = parsed_manifest(content)
+        if listed is None or listed["fingerprint"] != artifact.artifact_fingerprint:
+            fault = "its manifest is damaged"
+        else:
+            fault = self.remote.pull(artifact.address, listed, folder)
+        if fault or listed is None:
+            message = "%s at %s is damaged (%s): building it again"
+            log.warning(message, artifact.address, self.remote.address, fault)
+            return False
+        self._verified.add(artifact.address)
+        self._shared.add(artifact.address)
+        self._note("pulled", artifact, listed)
+        return True
+
+    def _push(self, artifact: Artifact[Any], folder: Path) -> None:
+        """Send a complete artifact to the remote store."""
+        manifest = read_manifest(folder)
+        assert self.remote is not None and manifest is not None
+        self._shared.add(artifact.address)
+        self.remote.push(artifact.address, manifest, folder)
 
     def check(self, artifact: Artifact[Any], unusable: bool = False) -> None:
         """Check every artifact that is still to be built; each raises for what it lacks.
@@ -205,7 +273,9 @@ class Store:
         if key in self._checked:
             return
         self._checked.add(key)
-        if unusable or self.manifest(artifact) is None:
+        if unusable or not (
+            self.manifest(artifact) or self._pulled(artifact, self.folder(artifact))
+        ):
             check_seal(artifact)
             for source in artifact.inputs():
                 source.check_view(artifact)
@@ -230,6 +300,11 @@ class Store:
         with contextlib.suppress(OSError):  # another user's store
             os.utime(folder)  # in use: not to be pruned
         self._note("reused", artifact, manifest)
+        if self.remote is not None and self.builds and key not in self._shared:
+            # Built before there was a remote store, or its sending was cut off.
+            if self.remote.manifest(key) is None:
+                self._push(artifact, folder)
+            self._shared.add(key)
         return True
 
     def _build(self, artifact: Artifact[Any], folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
 from neurosearch.core.digests import digest
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
@@ -19,7 +21,7 @@ from neurosearch.core.exportable import Exportable
 from neurosearch.core.query import QueryProcessor
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.shards import SHARD, Shards
+from neurosearch.core.shards import BLOCK, SHARD, STORED, Shards, blocks_of
 from neurosearch.core.types import Dataset, check_fields
 from neurosearch.core.vectors import Embeddings
 
@@ -79,18 +81,23 @@ class Encoder(Recipe):
         fields: of a product, joined by `separator` into the text that is encoded.
         query_prefix, product_prefix: before every text; None for the prompts that the model's
             folder names, if any.
+        stored: numbers of products' vectors: `float` (4 bytes) or `half` (2). Queries are floats.
     """
 
     fields: tuple[str, ...] = ("title",)
     separator: str = " "
     query_prefix: str | None = None
     product_prefix: str | None = None
+    stored: str = setting("float", choices=tuple(STORED))
 
+    keeps_half: ClassVar[bool] = True  # it can store half-precision vectors
     has_network: ClassVar[bool] = False  # that a generator can read with (see `tower`)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fields("encoder.fields", self.fields)
+        if self.stored != "float" and not self.keeps_half:
+            raise self.error("stored", f"must be float for {type(self).__name__}")
 
     @property
     def reads_words(self) -> bool:
@@ -344,12 +351,11 @@ class ProductEmbeddings(EmbeddingsArtifact):
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         encoder, catalogue = self.encoder, runtime.get(self.data).catalogue
-        texts: list[str] = []
-        for batch in catalogue.texts(encoder.fields, encoder.separator):
-            texts.extend(batch)
         live = self.live(runtime).for_products()
+        texts = catalogue.texts(encoder.fields, encoder.separator)
+        whole = Texts(len(catalogue), blocks_of_texts(texts), encoder.stored)
         return encode_resumably(
-            live, encoder.identity(self.data), texts, folder, runtime, "products"
+            live, encoder.identity(self.data), whole, folder, runtime, "products"
         )
 
 
@@ -363,21 +369,56 @@ class QueryEmbeddings(EmbeddingsArtifact):
         texts = runtime.get(self.data).queries(self.split).texts
         texts = self.query.reader(runtime).texts(texts)
         identity = self.encoder.identity(self.data)
-        return encode_resumably(self.live(runtime), identity, texts, folder, runtime, "queries")
+        whole = Texts(len(texts), [texts])
+        return encode_resumably(self.live(runtime), identity, whole, folder, runtime, "queries")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A collection to be encoded.
+
+    Attributes:
+        count: of its texts.
+        blocks: of them, in order; one is in memory at a time.
+        stored: how the vectors are kept (`shards.STORED`).
+    """
+
+    count: int
+    blocks: Iterable[list[str]]
+    stored: str = "float"
+
+
+def blocks_of_texts(batches: Iterable[list[str]]) -> Iterator[list[str]]:
+    """Batches put together until they hold BLOCK texts.
+
+    Args:
+        batches: lists of texts.
+
+    Returns:
+        An iterator of longer lists.
+    """
+    block: list[str] = []
+    for batch in batches:
+        block += batch
+        if len(block) >= BLOCK:
+            yield block
+            block = []
+    if block:
+        yield block
 
 
 def encode_resumably(
-    live: LiveEncoder, identity: str, texts: list[str], folder: Path, runtime: Runtime, what: str
+    live: LiveEncoder, identity: str, whole: Texts, folder: Path, runtime: Runtime, what: str
 ) -> dict[str, Any]:
     """Write N×D vectors into `folder`, shard by shard; shards that are there are kept.
 
-    Texts are sorted by length over the whole collection, so a shard's texts are about as long as
-    each other and hardly anything is padded.
+    Texts are sorted by length within a block, so a shard's texts are about as long as each other
+    and hardly anything is padded.
 
     Args:
         live: the encoder, for this side.
         identity: that names its vector space.
-        texts: N.
+        whole: N texts.
         folder: of the artifact.
         what: is encoded, for the progress: `products` or `queries`.
         runtime: devices, threads, progress and the store of artifacts.
@@ -386,29 +427,43 @@ def encode_resumably(
         The shape and how many vectors were there before, for the manifest.
 
     Raises:
-        InputError: all vectors are zeros.
+        InputError: all vectors are zeros, or some are not finite.
     """
-    order = np.argsort(live.lengths(texts), kind="stable")[::-1]
-    rows = [order[start : start + SHARD] for start in range(0, len(texts), SHARD)]
-    shape = (len(texts), live.dimensions)
-    shards = Shards(folder, shape, rows)
+    shape = (whole.count, live.dimensions)
+    shards = Shards(folder, shape, whole.stored)
     rank, processes = world()
-    kept = sum(len(rows[number]) for number in shards.done)
-    if kept:
-        runtime.say(f"resumed: {kept:,} of {len(texts):,} {what} were already encoded")
-    with runtime.progressing(f"encoding {what}", len(texts)) as advance:
-        advance(kept)
-        todo = [n for n in range(rank, len(rows), processes) if n not in shards.done]
-        encoded = live.stream([texts[row] for row in rows[n]] for n in todo)
-        for number, vectors in zip(todo, encoded, strict=True):
-            shards.write(number, vectors)
-            advance(len(rows[number]))
+    todo: deque[tuple[int, np.ndarray]] = deque()  # what has been handed to the encoder
+    kept, name = 0, type(live).__name__
+
+    def handed() -> Iterator[list[str]]:
+        nonlocal kept
+        number = start = 0
+        for texts in whole.blocks:
+            order = np.argsort(live.lengths(texts), kind="stable")[::-1]
+            for first in range(0, len(texts), SHARD):
+                some = order[first : first + SHARD]
+                if shards.has(number, start + some):
+                    kept += len(some)
+                    advance(len(some))
+                elif number % processes == rank:
+                    todo.append((number, start + some))
+                    yield [texts[row] for row in some]
+                number += 1
+            start += len(texts)
+
+    with runtime.progressing(f"encoding {what}", whole.count) as advance:
+        for vectors in live.stream(handed()):
+            number, rows = todo.popleft()
+            if not np.isfinite(vectors).all():
+                broken = "are not finite; are its weights damaged?"
+                raise InputError(f"{name}: some vectors of {what} {broken}")
+            shards.write(number, rows, vectors)
+            advance(len(rows))
     shards.close()
-    if not np.isfinite(shards.vectors).all():
-        name = type(live).__name__
-        raise InputError(f"{name}: some vectors of {what} are not finite; are its weights damaged?")
-    if len(texts) and not shards.vectors.any():
-        raise InputError(f"{type(live).__name__}: all vectors of {what} are zeros")
+    if kept:
+        runtime.say(f"resumed: {kept:,} of {whole.count:,} {what} were already encoded")
+    if whole.count and not any(block.any() for block in blocks_of(shards.vectors)):
+        raise InputError(f"{name}: all vectors of {what} are zeros")
     if rank:
         return {}
     meta = {"encoder": identity}

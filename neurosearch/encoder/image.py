@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -49,6 +49,8 @@ class ImageEncoder(Encoder):
     model: str = content(network_digest, default=CARRIED)
     side: int = setting(128, least=64, most=1024)
     precision: str = setting("fp32", choices=PRECISIONS)
+
+    keeps_half: ClassVar[bool] = False
 
     @property
     def reads_words(self) -> bool:
@@ -91,15 +93,14 @@ class PictureEmbeddings(EmbeddingsArtifact):
         live = LivePictures(encoder.model, encoder.side, encoder.precision, runtime)
         rows = [np.arange(n, min(n + SHARD, total)) for n in range(0, total, SHARD)]
         shape, missing = (total, live.dimensions), 0
-        written = Shards(folder, shape, rows)
-        if written.done:
-            kept = sum(len(rows[number]) for number in written.done)
-            runtime.say(f"resumed: {kept:,} of {total:,} pictures were already encoded")
+        written, kept = Shards(folder, shape), 0
         with runtime.progressing("encoding pictures", total) as advance:
             for number, shard in enumerate(shards):
                 missing += sum(not data for data in shard)
-                if number not in written.done:
-                    written.write(number, live.encode(shard))
+                if written.has(number, rows[number]):
+                    kept += len(shard)
+                else:
+                    written.write(number, rows[number], live.encode(shard))
                 advance(len(shard))
         written.close()
         meta = {"encoder": self.encoder.identity(self.data)}
@@ -108,7 +109,7 @@ class PictureEmbeddings(EmbeddingsArtifact):
             raise InputError(
                 f"{self.encoder.label()}: none of the {total:,} has a picture; set data.images=true"
             )
-        return {"shape": list(shape), "missing": missing}
+        return {"shape": list(shape), "missing": missing, "resumed": kept}
 
 
 @dataclass(frozen=True)

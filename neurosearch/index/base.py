@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,12 +27,14 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.exportable import Exportable
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.runtime import Runtime
+from neurosearch.core.shards import BLOCK, blocks_of, forgotten
 from neurosearch.core.store import write_whole
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
 from neurosearch.index.parameters import is_narrow, made_of, selected, through
 
 REDUCTIONS = ("none", "truncate", "pca")
+SAMPLE = 65_536  # vectors that ranges, rotations and codebooks are learnt from
 
 
 @dataclass(frozen=True)
@@ -206,16 +209,90 @@ class Index(Recipe):
         label = f"Index: {self.label()}"
         return Exportable(label, "faiss", "", lines, write, is_trained=False)
 
-    def train(self, vectors: np.ndarray) -> Any:
-        """A FAISS index holding `vectors` (N×D float32), inner product.
+    def trained(self, sample: np.ndarray, count: int) -> Any:
+        """An empty FAISS index, ready for `count` vectors like the sample's; inner product.
 
         Args:
-            vectors: N×D float32.
+            sample: S×D float32, of the vectors.
+            count: vectors that it will hold.
 
         Returns:
             A FAISS index.
         """
         raise TypeError(f"{type(self).__name__} does not say how it is built")
+
+    def sampled(self, count: int) -> int:
+        """Vectors that are enough to learn from.
+
+        Args:
+            count: vectors that there are.
+
+        Returns:
+            A number, which may be larger than `count`.
+        """
+        return SAMPLE
+
+    def bytes_a_vector(self, count: int, width: int) -> float:
+        """Bytes of the file by formula, for each vector.
+
+        Args:
+            count: vectors.
+            width: dimensions, before any reduction.
+
+        Returns:
+            Bytes; what does not grow with the catalogue is counted where it matters.
+        """
+        if self.dimensions is None:
+            return self.coded(count, width)
+        numbers = self.dimensions + (width if self.reduction == "pca" else 0)  # and all components
+        turn = 4.0 * width * numbers / count
+        return self.coded(count, self.dimensions) + turn
+
+    def coded(self, count: int, width: int) -> float:
+        """As `bytes_a_vector`, of vectors that have been reduced.
+
+        Args:
+            count: vectors.
+            width: dimensions.
+
+        Returns:
+            Bytes.
+        """
+        raise TypeError(f"{type(self).__name__} does not say how large it is")
+
+    def filled(self, vectors: np.ndarray, runtime: Runtime | None = None) -> Any:
+        """A FAISS index holding `vectors`: learnt from a sample, then filled block by block.
+
+        Args:
+            vectors: N×D, of any float type; a mapped file's memory is given back.
+            runtime: for the progress; None for none.
+
+        Returns:
+            A FAISS index, inner product.
+
+        Raises:
+            InputError: some are not finite, or the recipe does not fit them.
+        """
+        count = len(vectors)
+        rows = np.arange(count)
+        if count > self.sampled(count):  # catalogues are sorted: a sample is drawn
+            drawn = np.random.default_rng(0).permutation(count)[: self.sampled(count)]
+            rows = np.sort(drawn)
+        parts = [rows[n : n + BLOCK] for n in range(0, len(rows), BLOCK)]
+        sample = np.empty((len(rows), vectors.shape[1]), dtype=np.float32)
+        for number, part in enumerate(parts):
+            sample[number * BLOCK : number * BLOCK + len(part)] = vectors[part]
+            forgotten(vectors)
+        index = reduced(self, sample, count)
+        del sample
+        quiet = nullcontext(lambda done: None)
+        with runtime.progressing("adding products", count) if runtime else quiet as advance:
+            for block in blocks_of(vectors):
+                if not np.isfinite(block).all():  # some indexes lose such a row without a word
+                    raise InputError("some vectors are not finite")
+                index.add(block)
+                advance(len(block))
+        return index
 
     def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
         """The loaded index.
@@ -248,12 +325,12 @@ class IndexArtifact(Artifact[LiveIndex]):
 
         faiss.omp_set_num_threads(runtime.cpu_threads)
         embeddings = runtime.get(self.embeddings)
-        vectors = np.asarray(embeddings.vectors, dtype=np.float32)
-        there = (vectors != 0).any(axis=1)
+        vectors = embeddings.vectors
+        there = np.concatenate([block.any(axis=1) for block in blocks_of(vectors)])
         if not there.all():
             np.save(folder / "rows.npy", np.flatnonzero(there))
             vectors = vectors[there]
-        built = reduced(self.index, vectors)
+        built = self.index.filled(vectors, runtime)
         faiss.write_index(built, str(folder / "index.faiss"))
         meta = {"encoder": embeddings.encoder}
         (folder / "index.json").write_text(json.dumps(meta), encoding="utf-8")
@@ -285,12 +362,13 @@ class SearchedIndex(Artifact[LiveIndex]):
         return self.recipe.live(live.index, live.encoder, live.rows)
 
 
-def reduced(recipe: Index, vectors: np.ndarray) -> Any:
-    """The recipe's FAISS index behind its reduction.
+def reduced(recipe: Index, sample: np.ndarray, count: int) -> Any:
+    """The recipe's empty FAISS index behind its reduction.
 
     Args:
         recipe: of the index.
-        vectors: N×D float32.
+        sample: S×D float32.
+        count: vectors that it will hold.
 
     Returns:
         A FAISS index that takes unreduced vectors.
@@ -301,23 +379,22 @@ def reduced(recipe: Index, vectors: np.ndarray) -> Any:
     import faiss
 
     if recipe.reduction == "none":
-        return recipe.train(np.ascontiguousarray(vectors))
-    width, kept = vectors.shape[1], recipe.dimensions
+        return recipe.trained(sample, count)
+    width, kept = sample.shape[1], recipe.dimensions
     assert kept is not None
     if kept > width:
         raise InputError(f"index.dimensions is {kept}, the vectors have {width}")
     transform: Any
     if recipe.reduction == "pca":
         transform = faiss.PCAMatrix(width, kept)
-        transform.train(vectors)
+        transform.train(sample)
     else:
         transform = faiss.LinearTransform(width, kept, False)
         faiss.copy_array_to_vector(np.eye(kept, width, dtype=np.float32).ravel(), transform.A)
         transform.is_trained = True
     unit = faiss.NormalizationTransform(kept, 2.0)
-    inner = recipe.train(unit.apply(transform.apply(vectors)))
+    inner = recipe.trained(unit.apply(transform.apply(sample)), count)
     index = faiss.IndexPreTransform(inner)
     index.prepend_transform(unit)
     index.prepend_transform(transform)
-    index.ntotal = inner.ntotal
     return index

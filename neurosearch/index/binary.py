@@ -33,17 +33,19 @@ class Binary(Index):
             message = f"index.dimensions={self.dimensions}"
             raise InputError(f"{message}: index=binary needs a multiple of 8")
 
-    def train(self, vectors: np.ndarray) -> Any:
+    def trained(self, sample: np.ndarray, count: int) -> Any:
         import faiss
 
-        width = vectors.shape[1]
+        width = sample.shape[1]
         if width % 8:
             raise InputError(f"index=binary needs a multiple of 8 dimensions, not {width}")
         # LSH without rotation and with trained thresholds (medians) is exactly the sign code.
         index = faiss.IndexLSH(width, width, False, True)
-        index.train(np.ascontiguousarray(vectors))
-        index.add(np.ascontiguousarray(vectors))
+        index.train(sample)
         return index
+
+    def coded(self, count: int, width: int) -> float:
+        return width / 8
 
     def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
         return LiveBinary(index, encoder, self, rows)

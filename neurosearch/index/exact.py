@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BLOCK = 128  # queries that are compared with all products at a time
+from neurosearch.core.shards import blocks_of, forgotten
+
+ASKED = 128  # queries that are compared with all products at a time
 TIED = 1e-6  # inner products that differ by less are equal
 
 
@@ -16,7 +18,7 @@ class Exact:
 
     Attributes:
         queries: Q×D float32.
-        products: N×D float32.
+        products: N×D, of any float type.
         last: Q float32.
         k: products that are wanted.
     """
@@ -28,7 +30,7 @@ class Exact:
 
     @classmethod
     def of(cls, queries: np.ndarray, products: np.ndarray, k: int) -> Exact:
-        """Exact search, a block of queries at a time.
+        """Exact search, a block of products and of queries at a time.
 
         Args:
             queries: Q×D.
@@ -38,12 +40,14 @@ class Exact:
         Returns:
             What recall is counted against.
         """
-        shown = np.asarray(products, dtype=np.float32)
-        last = np.empty(len(queries), dtype=np.float32)
-        for start in range(0, len(queries), BLOCK):
-            part = slice(start, start + BLOCK)
-            last[part] = np.partition(queries[part] @ shown.T, -k, axis=1)[:, -k]
-        return cls(np.asarray(queries, dtype=np.float32), shown, last, k)
+        asked = np.asarray(queries, dtype=np.float32)
+        best = np.full((len(asked), k), -np.inf, dtype=np.float32)
+        for block in blocks_of(products):
+            for start in range(0, len(asked), ASKED):
+                part = slice(start, start + ASKED)
+                scores = np.hstack([best[part], asked[part] @ block.T])
+                best[part] = np.partition(scores, -k, axis=1)[:, -k:]
+        return cls(asked, products, best.min(axis=1), k)
 
     def recall(self, rows: np.ndarray) -> np.ndarray:
         """Share of each query's k nearest that were found.
@@ -54,8 +58,12 @@ class Exact:
         Returns:
             Q float64. A product that scores like the last one counts as well as it does.
         """
-        shown = self.products[np.maximum(rows, 0)]
-        scores = np.einsum("qd,qkd->qk", self.queries, shown)
+        scores = np.empty(rows.shape, dtype=np.float32)
+        for start in range(0, len(rows), ASKED):
+            part = slice(start, start + ASKED)
+            shown = np.asarray(self.products[np.maximum(rows[part], 0)], dtype=np.float32)
+            scores[part] = np.einsum("qd,qkd->qk", self.queries[part], shown)
+        forgotten(self.products)
         hits = (scores >= self.last[:, None] - TIED) & (rows >= 0)
         found: np.ndarray = hits.sum(axis=1) / self.k
         return found

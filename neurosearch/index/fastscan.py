@@ -25,19 +25,23 @@ class FastScan(Lists):
 
     needs_refinement: ClassVar[bool] = True
 
-    def train(self, vectors: np.ndarray) -> Any:
+    def trained(self, sample: np.ndarray, count: int) -> Any:
         import faiss
 
-        width = vectors.shape[1]
+        width = sample.shape[1]
         check_parts(width, self.parts)
-        coarse, cells = faiss.IndexFlatIP(width), self.made(len(vectors))
+        coarse, cells = faiss.IndexFlatIP(width), self.made(count)
         metric = faiss.METRIC_INNER_PRODUCT
         index = faiss.IndexIVFPQFastScan(coarse, width, cells, self.parts, 4, metric)
         index.by_residual = self.residual
         index.cp.seed = index.pq.cp.seed = self.seed + 1
-        index.train(vectors)
-        index.add(vectors)
+        index.train(sample)
         return index
+
+    def coded(self, count: int, width: int) -> float:
+        # Lists are padded to blocks of 32 codes, on average by half a block.
+        padded = 7.75 * self.parts * self.made(count) / count
+        return self.parts / 2 + self.listed(count, width) + 64.0 * width / count + padded
 
     def label(self) -> str:
         return f"IVF{self.cells},PQ{self.parts}x4fs probes {self.probes}"

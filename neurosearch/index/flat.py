@@ -12,9 +12,10 @@ from neurosearch.index.base import Index
 
 @dataclass(frozen=True)
 class Flat(Index):
-    def train(self, vectors: np.ndarray) -> Any:
+    def trained(self, sample: np.ndarray, count: int) -> Any:
         import faiss
 
-        index = faiss.IndexFlatIP(vectors.shape[1])
-        index.add(np.ascontiguousarray(vectors, dtype=np.float32))
-        return index
+        return faiss.IndexFlatIP(sample.shape[1])
+
+    def coded(self, count: int, width: int) -> float:
+        return 4.0 * width

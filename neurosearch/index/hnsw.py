@@ -62,13 +62,12 @@ class HNSW(Index):
 
     searching: ClassVar[Mapping[str, Any]] = {"search": 64}
 
-    def train(self, vectors: np.ndarray) -> Any:
+    def trained(self, sample: np.ndarray, count: int) -> Any:
         import faiss
 
-        width = vectors.shape[1]
+        width = sample.shape[1]
         index = faiss.IndexHNSWFlat(width, self.neighbours, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = self.construction
-        index.add(vectors)
         return index
 
     def parameters(self, index: Any, k: int, selector: Any, whole: bool) -> Any:
@@ -81,6 +80,10 @@ class HNSW(Index):
 
     def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
         return LiveHNSW(index, encoder, self, rows)
+
+    def coded(self, count: int, width: int) -> float:
+        m = self.neighbours
+        return 4.0 * width + 8 * m + 4 * m / (m - 1) + 12
 
     def label(self) -> str:
         return f"{super().label()}{self.neighbours} ef {self.search}"

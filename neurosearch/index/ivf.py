@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.core.bounds import setting
-from neurosearch.index.base import Index, LiveIndex
+from neurosearch.index.base import SAMPLE, Index, LiveIndex
 from neurosearch.index.parameters import behind_reduction, innermost, made_of, through
 
 CODES = ("float", "half", "sq8")  # how a vector is stored in its list
 LEAST = 39  # vectors of a cell, below which FAISS's k-means warns
+SAMPLE_OF_CELL = 64  # vectors that k-means learns from, for each of its cells
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,13 @@ class Lists(Index):
         """
         return max(1, min(self.cells, count // LEAST))
 
+    def sampled(self, count: int) -> int:
+        return max(SAMPLE, SAMPLE_OF_CELL * self.made(count))
+
+    def listed(self, count: int, width: int) -> float:
+        """Bytes a vector of the ids and the centroids."""
+        return 8 + 4.0 * width * self.made(count) / count
+
     def probed(self, index: Any, whole: bool) -> int:
         """Cells that a search looks into.
 
@@ -95,10 +103,10 @@ class IVF(Lists):
 
     code: str = setting("float", choices=CODES)
 
-    def train(self, vectors: np.ndarray) -> Any:
+    def trained(self, sample: np.ndarray, count: int) -> Any:
         import faiss
 
-        width, cells = vectors.shape[1], self.made(len(vectors))
+        width, cells = sample.shape[1], self.made(count)
         coarse, metric = faiss.IndexFlatIP(width), faiss.METRIC_INNER_PRODUCT
         if self.code == "float":
             index: Any = faiss.IndexIVFFlat(coarse, width, cells, metric)
@@ -107,9 +115,13 @@ class IVF(Lists):
             kind = kinds[self.code]
             index = faiss.IndexIVFScalarQuantizer(coarse, width, cells, kind, metric)
         index.cp.seed = self.seed + 1
-        index.train(vectors)
-        index.add(vectors)
+        index.train(sample)
         return index
+
+    def coded(self, count: int, width: int) -> float:
+        size = {"float": 4, "half": 2, "sq8": 1}[self.code]
+        ranges = 8.0 * width / count if self.code == "sq8" else 0.0
+        return size * width + ranges + self.listed(count, width)
 
     def label(self) -> str:
         return super().label() + ("" if self.code == "float" else f" {self.code}")

@@ -29,19 +29,23 @@ class IVFPQ(Lists):
     bits: int = setting(8, least=4, most=12)
     rotation: str = setting("none", choices=ROTATIONS)
 
-    def train(self, vectors: np.ndarray) -> Any:
+    def trained(self, sample: np.ndarray, count: int) -> Any:
         import faiss
 
-        width = vectors.shape[1]
+        width = sample.shape[1]
         check_parts(width, self.parts)
-        coarse, cells = faiss.IndexFlatIP(width), self.made(len(vectors))
+        coarse, cells = faiss.IndexFlatIP(width), self.made(count)
         metric = faiss.METRIC_INNER_PRODUCT
         inner = faiss.IndexIVFPQ(coarse, width, cells, self.parts, self.bits, metric)
         inner.cp.seed = inner.pq.cp.seed = self.seed + 1
         index = rotated(inner, self.rotation, self.parts, self.seed)
-        index.train(vectors)
-        index.add(vectors)
+        index.train(sample)
         return index
+
+    def coded(self, count: int, width: int) -> float:
+        codebooks = 4.0 * width * (1 << self.bits) / count
+        turn = 0.0 if self.rotation == "none" else 4.0 * width * width / count
+        return self.parts * self.bits / 8 + self.listed(count, width) + codebooks + turn
 
     def label(self) -> str:
         turned = "" if self.rotation == "none" else f"{self.rotation.upper()} "

@@ -31,16 +31,15 @@ class RaBitQ(Lists):
     searching: ClassVar[Mapping[str, Any]] = {"probes": 1, "query_bits": 4}
     needs_refinement: ClassVar[bool] = True
 
-    def train(self, vectors: np.ndarray) -> Any:
+    def trained(self, sample: np.ndarray, count: int) -> Any:
         import faiss
 
-        width, cells = vectors.shape[1], self.made(len(vectors))
+        width, cells = sample.shape[1], self.made(count)
         coarse, metric = faiss.IndexFlatIP(width), faiss.METRIC_INNER_PRODUCT
         inner = faiss.IndexIVFRaBitQ(coarse, width, cells, metric, True, self.bits)
         inner.cp.seed = self.seed + 1
         index = rotated(inner, "random", 1, self.seed)
-        index.train(vectors)
-        index.add(vectors)
+        index.train(sample)
         return index
 
     def parameters(self, index: Any, k: int, selector: Any, whole: bool) -> Any:
@@ -49,6 +48,10 @@ class RaBitQ(Lists):
         kind, probes = faiss.IVFRaBitQSearchParameters, self.probed(index, whole)
         made = made_of(kind, nprobe=probes, qb=self.query_bits, sel=selector)
         return through(index, made)
+
+    def coded(self, count: int, width: int) -> float:
+        code = width / 8 + 8 if self.bits == 1 else self.bits * width / 8 + 20
+        return code + self.listed(count, width) + 4.0 * width * width / count
 
     def label(self) -> str:
         return f"IVF{self.cells},RaBitQ{self.bits} probes {self.probes}"

@@ -59,16 +59,18 @@ class Refine(Index):
         plain = replace(self, coarse=coarse, **self.searching)
         return SearchedIndex(IndexArtifact(plain, embeddings), self)
 
-    def train(self, vectors: np.ndarray) -> Any:
+    def trained(self, sample: np.ndarray, count: int) -> Any:
         import faiss
 
-        base = self.coarse.train(vectors)
+        base = self.coarse.trained(sample, count)
         if self.code == "float":
-            finer: Any = faiss.IndexFlatIP(vectors.shape[1])
-            finer.add(vectors)
+            finer: Any = faiss.IndexFlatIP(sample.shape[1])
         else:
-            finer = SQ(bits=CODES[self.code]).train(vectors)
+            finer = SQ(bits=CODES[self.code]).trained(sample, count)
         return faiss.IndexRefine(base, finer)
+
+    def sampled(self, count: int) -> int:
+        return self.coarse.sampled(count)
 
     def parameters(self, index: Any, k: int, selector: Any, whole: bool) -> Any:
         import faiss
@@ -82,6 +84,10 @@ class Refine(Index):
 
     def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
         return LiveRefine(index, encoder, self, rows)
+
+    def coded(self, count: int, width: int) -> float:
+        finer = CODES[self.code] / 8 * width
+        return self.coarse.coded(count, width) + finer
 
     def label(self) -> str:
         return f"{self.coarse.label()}, {self.candidates} refined ({self.code})"

@@ -26,15 +26,18 @@ class SQ(Index):
         if self.bits not in BITS:
             raise self.error("bits", f"must be one of {', '.join(map(str, BITS))}, not {self.bits}")
 
-    def train(self, vectors: np.ndarray) -> Any:
+    def trained(self, sample: np.ndarray, count: int) -> Any:
         import faiss
 
         kinds = faiss.ScalarQuantizer
         kind = {16: kinds.QT_fp16, 8: kinds.QT_8bit, 6: kinds.QT_6bit, 4: kinds.QT_4bit}[self.bits]
-        index = faiss.IndexScalarQuantizer(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
-        index.train(vectors)
-        index.add(np.ascontiguousarray(vectors))
+        index = faiss.IndexScalarQuantizer(sample.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+        index.train(sample)
         return index
+
+    def coded(self, count: int, width: int) -> float:
+        ranges = 0.0 if self.bits == 16 else 8.0 * width / count
+        return self.bits / 8 * width + ranges
 
     def label(self) -> str:
         return f"{super().label().replace('SQ', f'SQ{self.bits}', 1)}"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from neurosearch.core.store import MANIFEST
+from neurosearch.core.artifact import MANIFEST
 from neurosearch.core.types import Dataset
 from neurosearch.evaluation.base import JUDGED
 from neurosearch.report.aggregation import Row

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from neurosearch.core.store import MANIFEST
+from neurosearch.core.artifact import MANIFEST
 from neurosearch.report.aggregation import Row
 from neurosearch.report.formatting import number
 from neurosearch.report.per_query import folders_of

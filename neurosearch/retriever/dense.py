@@ -146,7 +146,7 @@ class ComparedShare(Artifact[pl.DataFrame]):
         live = runtime.get(self.index).on(runtime)
         share = 100 * live.compared(vectors) / len(data.catalogue)
         rows, _ = live.search(queries, self.request.depth)
-        shown = np.asarray(runtime.get(self.products).vectors)
+        shown = runtime.get(self.products).vectors
         columns = {SCORED: share}
         for name, size in EXACT.items():
             if size <= rows.shape[1]:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neurosearch.core.artifact import MANIFEST
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log
-from neurosearch.core.store import MANIFEST
 from neurosearch.task.base import RECORD, Job, Task
 
 Key = tuple[str, str]  # kind and fingerprint

@@ -132,7 +132,7 @@ class Tune(Task):
                 continue
             for recipe in tuning.variants(family, len(some), width, self.seed)[:1]:
                 start = time.perf_counter()
-                live = recipe.live(recipe.train(small.products), "screen")
+                live = recipe.live(recipe.filled(small.products), "screen")
                 for ladder in tuning.efforts(recipe):
                     found, _ = tuning.least_effort(ladder, live, small, self.target, self.seed)
                     if found is None:

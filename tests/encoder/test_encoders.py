@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.encoder import base
-from neurosearch.encoder.base import Encoder, encode_resumably
+from neurosearch.encoder.base import Encoder, Texts, encode_resumably
 from neurosearch.encoder.hashing import Hashing
 from neurosearch.encoder.sentence import Sentence
 from neurosearch.nn.pretrained import local_folder, weights_digest
@@ -125,6 +125,11 @@ class Failing(Encoder):
         return Live()
 
 
+def whole_of(texts: list[str]) -> Texts:
+    """A collection that is in memory."""
+    return Texts(len(texts), [texts])
+
+
 def test_a_killed_encoding_goes_on_where_it_was(
     runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,12 +138,14 @@ def test_a_killed_encoding_goes_on_where_it_was(
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
-    encode_resumably(Failing().live(runtime), "e", texts, whole, runtime, "texts")
+    encode_resumably(Failing().live(runtime), "e", whole_of(texts), whole, runtime, "texts")
     with pytest.raises(KeyboardInterrupt):
-        encode_resumably(Failing(after=3).live(runtime), "e", texts, cut, runtime, "texts")
+        encode_resumably(
+            Failing(after=3).live(runtime), "e", whole_of(texts), cut, runtime, "texts"
+        )
     assert not (cut / "embeddings.json").exists()
     second = Failing().live(runtime)
-    details = encode_resumably(second, "e", texts, cut, runtime, "texts")
+    details = encode_resumably(second, "e", whole_of(texts), cut, runtime, "texts")
     assert details["resumed"] == 30
     assert second.encoded == [10, 5]
     assert np.array_equal(np.load(whole / "vectors.npy"), np.load(cut / "vectors.npy"))
@@ -149,7 +156,10 @@ def test_a_torn_file_is_started_again(runtime: Runtime, tmp_path: Path) -> None:
     (tmp_path / "vectors.npy").write_bytes(b"\x93NUM")
     (tmp_path / "journal.txt").write_text("0 1.5\n")
     live = Hashing(dimensions=8).live(runtime)
-    assert encode_resumably(live, "e", ["a", "b"], tmp_path, runtime, "texts")["resumed"] == 0
+    assert (
+        encode_resumably(live, "e", whole_of(["a", "b"]), tmp_path, runtime, "texts")["resumed"]
+        == 0
+    )
 
 
 def test_a_model_that_nobody_has_is_named(runtime: Runtime, monkeypatch) -> None:
@@ -199,7 +209,9 @@ def test_a_bit_that_flips_between_attempts_is_noticed(
     monkeypatch.setattr(base, "SHARD", 10)
     texts = [f"text number {n}" for n in range(45)]
     with pytest.raises(KeyboardInterrupt):
-        encode_resumably(Failing(after=3).live(runtime), "e", texts, tmp_path, runtime, "texts")
+        encode_resumably(
+            Failing(after=3).live(runtime), "e", whole_of(texts), tmp_path, runtime, "texts"
+        )
     path = tmp_path / "vectors.npy"
     content = bytearray(path.read_bytes())
     written = np.load(path)
@@ -207,7 +219,7 @@ def test_a_bit_that_flips_between_attempts_is_noticed(
     content[len(content) - written[row:].nbytes + 3] ^= 64
     path.write_bytes(content)
     second = Failing().live(runtime)
-    details = encode_resumably(second, "e", texts, tmp_path, runtime, "texts")
+    details = encode_resumably(second, "e", whole_of(texts), tmp_path, runtime, "texts")
     assert details["resumed"] == 20 and "is damaged: encoding it again" in caplog.text
     whole = Failing().live(runtime).encode(texts)
     assert np.array_equal(np.load(path), whole)

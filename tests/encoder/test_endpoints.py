@@ -16,7 +16,7 @@ import pytest
 from neurosearch.core import endpoint
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
-from neurosearch.encoder.base import encode_resumably
+from neurosearch.encoder.base import Texts, encode_resumably
 from neurosearch.encoder.endpoint import Endpoint
 from neurosearch.reranker.endpoint import Endpoint as EndpointReranker
 
@@ -210,7 +210,7 @@ def test_a_collection_is_counted_before_any_of_it_is_sent(service: Any, runtime:
     before = len(kind.calls)
     texts = [f"lamp {number}" for number in range(6_000)]  # three shards
     with pytest.raises(InputError, match="6,000 questions are new"):
-        encode_resumably(live, "", texts, runtime.outputs, runtime, "products")
+        encode_resumably(live, "", Texts(len(texts), [texts]), runtime.outputs, runtime, "products")
     assert len(kind.calls) == before
 
 

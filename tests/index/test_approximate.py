@@ -17,7 +17,7 @@ QUERIES = VECTORS[:20] + RNG.normal(scale=0.1, size=(20, 16)).astype(np.float32)
 
 
 def live(recipe):
-    return recipe.live(recipe.train(VECTORS), "encoder")
+    return recipe.live(recipe.filled(VECTORS), "encoder")
 
 
 def test_at_full_effort_both_are_exact() -> None:
@@ -38,7 +38,7 @@ def test_less_effort_compares_less() -> None:
 
 
 def test_small_catalogues_have_fewer_cells() -> None:
-    assert IVF(cells=256).train(VECTORS[:100]).nlist == 2
+    assert IVF(cells=256).filled(VECTORS[:100]).nlist == 2
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -46,7 +46,7 @@ def test_recall_is_that_of_brute_force_and_ties_count() -> None:
 def test_the_least_effort_is_what_trying_all_finds(target: float) -> None:
     faiss.omp_set_num_threads(1)
     recipe = IVF(cells=32, probes=1)
-    live = recipe.live(recipe.train(PRODUCTS), "encoder")
+    live = recipe.live(recipe.filled(PRODUCTS), "encoder")
     exact = Exact.of(QUERIES, PRODUCTS, 10)
     (ladder,) = tuning.efforts(recipe)
     best, tried = tuning.least_effort(ladder, live, exact, target, 0)
@@ -58,7 +58,7 @@ def test_the_least_effort_is_what_trying_all_finds(target: float) -> None:
 
 def test_a_target_that_is_out_of_reach_is_given_up() -> None:
     recipe = SQ(bits=4)
-    live = recipe.live(recipe.train(PRODUCTS), "encoder")
+    live = recipe.live(recipe.filled(PRODUCTS), "encoder")
     exact = Exact.of(QUERIES, PRODUCTS, 10)
     best, tried = tuning.least_effort([recipe], live, exact, 0.999, 0)
     assert best is None and len(tried) == 1
@@ -86,14 +86,14 @@ def test_the_words_compose_the_index(recipe: Index) -> None:
 def test_variants_fit_the_catalogue() -> None:
     for family in tuning.FAMILIES:
         for recipe in tuning.variants(family, 2_000, 24, 0):
-            assert recipe.train(PRODUCTS[:2_000]).ntotal == 2_000
+            assert recipe.filled(PRODUCTS[:2_000]).ntotal == 2_000
             for ladder in tuning.efforts(recipe):
                 if not isinstance(recipe, Refine):  # whose coarse index has fields of its own
                     assert len({replace(one, **one.searching) for one in ladder}) == 1
 
 
 def test_timings_are_in_turns_and_against_the_first() -> None:
-    live = Flat().live(Flat().train(PRODUCTS), "encoder")
+    live = Flat().live(Flat().filled(PRODUCTS), "encoder")
     found = tuning.timings([live, replace(live)], QUERIES, 10, 0)
     assert found[0]["times flat"] == 1.0 and found[1]["times flat"] > 0
     assert all(one["p50 ms"] <= one["p99 ms"] for one in found)

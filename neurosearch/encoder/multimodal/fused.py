@@ -48,6 +48,8 @@ class Fused(Encoder):
     text_share: float = setting(0.5, least=0, most=1)
     centred: bool = True
 
+    keeps_half: ClassVar[bool] = False
+
     def views(self, data: Artifact[Dataset]) -> tuple[Artifact[Embeddings], Artifact[Embeddings]]:
         """Vectors of the products' words and pictures, as they are before they are joined."""
         return self.text.product_embeddings(data), self.image.product_embeddings(data)

@@ -93,6 +93,7 @@ class Headed(Encoder):
     positive_share: float = 0.66
     query: QueryProcessor = field(default_factory=NoProcessing)
 
+    keeps_half: ClassVar[bool] = False
     gated: ClassVar[bool]
 
     def __post_init__(self) -> None:
