@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,13 @@ from transformers import (
 
 from neurosearch import app  # noqa: F401  (registers the resolvers of the config)
 from neurosearch.core.semantic_ids import SemanticIds
-from neurosearch.generator.beam import grown
+from neurosearch.generator.beam import beam_search, grown
 from neurosearch.generator.decoder import CodeDecoder, take_t5
 from neurosearch.generator.decoder_config import Shape
-from neurosearch.generator.network import CodeModel, T5Reader, search
+from neurosearch.generator.graphs import Graphs
+from neurosearch.generator.network import CodeModel, Seq2SeqReader, search
 from neurosearch.generator.trie import Trie
+from neurosearch.nn.text_encoder import Batch, padded
 from neurosearch.nn.tokens import Tokens
 from neurosearch.task.base import build
 
@@ -68,7 +71,7 @@ def models(device: torch.device) -> tuple[T5ForConditionalGeneration, CodeModel]
             decoder.heads[level].weight.copy_(theirs.lm_head.weight[rows])
             if level + 1 < LEVELS:
                 decoder.embeddings[level].weight.copy_(theirs.shared.weight[rows])
-    ours = CodeModel(T5Reader(theirs.encoder, None), decoder).eval()
+    ours = CodeModel(Seq2SeqReader(theirs.encoder, None), decoder).eval()
     return theirs.to(device), ours.to(device)
 
 
@@ -143,8 +146,10 @@ def main() -> None:
                 with torch.inference_mode():
                     return theirs.generate(**inputs, **options, prefix_allowed_tokens_fn=rule)
 
-            def own(trie: Any = trie, beams: int = beams) -> Any:
-                return search(ours, tokens, trie, beams, device)
+            graphs = Graphs() if device.type == "cuda" else None
+
+            def own(trie: Any = trie, beams: int = beams, graphs: Any = graphs) -> Any:
+                return search(ours, tokens, trie, beams, device, graphs=graphs)
 
             # Their softmax is over all tokens; with ours both find the same IDs.
             masks = PrefixConstrainedLogitsProcessor(follow, beams)
@@ -157,6 +162,8 @@ def main() -> None:
             assert agreement > 0.95, f"only {agreement:.2f} of the best five IDs agree"
             mine = timed(own, device, repeats)
             case = f"{count:,} IDs, {beams} beams, {device.type}"
+            if graphs is not None:
+                rows += captured(ours, tokens, trie, beams, device, case)
             for peer, rule in (("generate, constrained", follow), ("generate, free", None)):
                 value = timed(lambda rule=rule: generate(rule), device, repeats)
                 label = f"transformers {peer}"
@@ -166,6 +173,55 @@ def main() -> None:
             rows.append(step(trie, codes, follow, beams, case, device, repeats, rng))
             print(rows[-1], flush=True)
     write("decoding.csv", rows)
+
+
+def captured(
+    model: CodeModel, tokens: Tokens, trie: Trie, beams: int, device: torch.device, case: str
+) -> list[Row]:
+    """A captured graph beside plain calls and beside torch.compile, for 32 queries and for one."""
+
+    def compiled(some: Tokens) -> Callable[[], Any]:
+        def work(ids: torch.Tensor, mask: torch.Tensor) -> Any:
+            stepper = model.decoder.decoding(*model.reader(Batch(ids, mask, None, None, LENGTH)))
+            return beam_search(stepper, trie, beams).scores
+
+        ready = torch.compile(work, mode="reduce-overhead")
+
+        def call() -> Any:
+            batch = padded(some, device)
+            with torch.inference_mode():
+                torch.compiler.cudagraph_mark_step_begin()
+                return ready(batch.tokens, batch.mask).cpu()
+
+        return call
+
+    found = []
+    for queries in (QUERIES, 1):
+        graphs, some = Graphs(), tokens.take(np.arange(queries))
+        plain = search(model, some, trie, beams, device)
+        replayed = [search(model, some, trie, beams, device, graphs=graphs) for _ in range(3)]
+        assert not graphs.failed
+        for one in replayed:
+            np.testing.assert_allclose(one.scores, plain.scores, atol=1e-4)
+            same = (one.nodes == plain.nodes).mean()
+            assert same > 0.999, f"{same:.4f} of the beams are the same"
+
+        def call(graphs: Graphs | None, some: Tokens = some) -> Any:
+            return search(model, some, trie, beams, device, graphs=graphs)
+
+        mine = timed(partial(call, graphs), device, 200)
+        peers = {"plain calls": timed(partial(call, None), device, 50)}
+        try:
+            peers["torch.compile, reduce-overhead"] = timed(compiled(some), device, 50)
+        except Exception as error:
+            print("torch.compile:", str(error).splitlines()[0], flush=True)
+        words = "32 queries" if queries == QUERIES else "a single query"
+        for name, value in peers.items():
+            figures = 1000 * mine, 1000 * value
+            print(words, case, name, *(f"{x:.3f} ms" for x in figures), flush=True)
+            rate = queries / mine, queries / value
+            found.append(Row(f"captured, {words}", case, rate[0], name, rate[1], "queries/s"))
+    return found
 
 
 def step(

@@ -18,6 +18,7 @@ from neurosearch.core.stopping import check_stopped
 from neurosearch.core.store import Store
 
 T = TypeVar("T")
+GRAPHS = ("auto", "on", "off")
 
 
 @dataclass
@@ -31,6 +32,8 @@ class Runtime:
         tokens_per_batch: padded tokens a batch of an encoder holds; None for 2,048 on a CPU (the
             fastest of 1,024 to 16,384 on two cores with AVX-512) and 65,536 on a GPU.
         checkpoint_seconds: seconds between the resume points of a training.
+        graphs: CUDA graphs of what is bound by launching kernels: `auto` (where there is CUDA),
+            `on`, `off`. Results are equal.
         java_memory: heap of the Lucene process.
         devices: processes that build what can be shared (`Artifact.spreads`), one a device.
         profile: write where a job's time goes beside its record.
@@ -45,6 +48,7 @@ class Runtime:
     threads: int | None = None
     tokens_per_batch: int | None = None
     checkpoint_seconds: float = 60.0
+    graphs: str = "auto"
     java_memory: str = "2g"
     progress: bool = True
     devices: int = 1
@@ -60,6 +64,9 @@ class Runtime:
             raise InputError(
                 f"runtime.device must be auto, cpu, cuda or cuda:N, not {self.device!r}"
             )
+        if self.graphs not in GRAPHS:
+            known = ", ".join(GRAPHS)
+            raise InputError(f"runtime.graphs must be one of {known}, not {self.graphs!r}")
         if self.threads is not None and self.threads < 1:
             raise InputError(f"runtime.threads must be at least 1, not {self.threads}")
         if self.devices < 1:
@@ -107,6 +114,22 @@ class Runtime:
         if name.startswith("cuda") and not torch.cuda.is_available():
             raise InputError(f"runtime.device={self.device}, but torch sees no CUDA device")
         return torch.device(name)
+
+    def captures(self, device: Any) -> bool:
+        """Whether work on a device is captured as CUDA graphs.
+
+        Args:
+            device: a torch device.
+
+        Returns:
+            True on a GPU, unless `graphs` is `off`.
+
+        Raises:
+            InputError: `graphs` is `on` and the device is no GPU.
+        """
+        if self.graphs == "on" and device.type != "cuda":
+            raise InputError(f"runtime.graphs=on needs CUDA, and the device is {device.type}")
+        return self.graphs != "off" and device.type == "cuda"
 
     def torch_devices(self) -> list[Any]:
         """`devices` of them: GPUs from the first one on, or the CPU as often.

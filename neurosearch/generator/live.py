@@ -22,6 +22,7 @@ class LiveGenerator:
     """A trained generator and the trie of its catalogue, on the runtime's device."""
 
     def __init__(self, files: CodeModelFiles, ids: SemanticIds, runtime: Runtime) -> None:
+        from neurosearch.generator.graphs import Graphs
         from neurosearch.generator.trie import Trie
 
         self.device = runtime.torch_device()
@@ -29,6 +30,7 @@ class LiveGenerator:
         self.network = files.network().to(self.device)
         self.trie = Trie.of(ids).to(self.device)
         self._ids = ids
+        self._graphs = Graphs() if runtime.captures(self.device) else None
 
     def query_texts(self, queries: Queries, catalogue: Catalogue) -> list[str]:
         """What is read of a split's processed queries."""
@@ -51,7 +53,8 @@ class LiveGenerator:
         from neurosearch.generator.network import search
 
         tokens = self.tokens(texts)
-        return search(self.network, tokens, self.trie, width, self.device, depth, constrained)
+        how = depth, constrained, self._graphs
+        return search(self.network, tokens, self.trie, width, self.device, *how)
 
     def products(
         self,

@@ -14,6 +14,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.generator.beam import Beams, beam_search, free_search
 from neurosearch.generator.decoder import CodeDecoder
 from neurosearch.generator.foreign_decoder import ForeignDecoder
+from neurosearch.generator.graphs import Graphs
 from neurosearch.generator.trie import Trie
 from neurosearch.nn.pretrained import WHOLE, model_source
 from neurosearch.nn.taken import taken
@@ -143,6 +144,7 @@ def search(
     device: torch.device,
     depth: int | None = None,
     constrained: bool = True,
+    graphs: Graphs | None = None,
 ) -> Found:
     """The best IDs (or prefixes of `depth` codes) of each text, in slices of similar lengths.
 
@@ -155,20 +157,32 @@ def search(
         depth: codes of a prefix; None for whole IDs.
         constrained: to the catalogue's IDs; otherwise all sequences of codes compete, and the node
             of one that no product has is -1.
+        graphs: that few queries are decoded by on a GPU; None for plain calls.
 
     Returns:
         The beams of all texts, in their order.
     """
+
+    def decoded(memory: Tensor, mask: Tensor) -> Beams:
+        stepper = model.decoder.decoding(memory.float(), mask)
+        if constrained:
+            return beam_search(stepper, trie, width, depth)
+        return free_search(stepper, trie.sizes, width)
+
+    def whole(ids: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        beams = decoded(*model.reader(Batch(ids, mask, None, None, ids.shape[1])))
+        return beams.scores, beams.nodes, beams.codes
+
     order = np.argsort(tokens.lengths, kind="stable")[::-1]
     size = max(1, (32_768 if device.type == "cuda" else 4_096) // width)
     parts: list[Beams] = []
     for start in range(0, len(order), size):
-        memory, mask = model.read(tokens.take(order[start : start + size]), device)
-        stepper = model.decoder.decoding(memory.float(), mask)
-        if constrained:
-            beams = beam_search(stepper, trie, width, depth)
-        else:
-            beams = free_search(stepper, trie.sizes, width)
+        some, found = tokens.take(order[start : start + size]), None
+        if graphs is not None and graphs.fits(some, device):
+            key = width, depth or 0, int(constrained), model, trie
+            found = graphs.run(key, whole, some, device)
+        beams = decoded(*model.read(some, device)) if found is None else Beams(*found)
+        if not constrained:
             beams = Beams(beams.scores, trie.find(beams.codes), beams.codes)
         parts.append(beams)
     back = np.argsort(order)
