@@ -67,7 +67,15 @@ class Lists(Index):
         return max(SAMPLE, SAMPLE_OF_CELL * self.made(count))
 
     def listed(self, count: int, width: int) -> float:
-        """Bytes a vector of the ids and the centroids."""
+        """Bytes a vector of the ids and the centroids.
+
+        Args:
+            count: vectors.
+            width: dimensions.
+
+        Returns:
+            Bytes.
+        """
         return 8 + 4.0 * width * self.made(count) / count
 
     def probed(self, index: Any, whole: bool) -> int:
