@@ -28,6 +28,7 @@ from neurosearch.core.machine import log
 RENEWED = 10.0  # seconds between two signs of life of a claim's owner
 ABANDONED = 60.0  # seconds without one
 ATTEMPTS = 3
+BUCKETS = ("s3", "s3a", "gs", "gcs", "abfs", "az")
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "ssh": "sshfs", "sftp": "paramiko"}
 
 
@@ -52,8 +53,12 @@ class Remote:
             protocol = self.address.partition("://")[0] if "://" in self.address else "file"
             try:
                 files, root = fsspec.core.url_to_fs(self.address, use_listings_cache=False)
-                files.makedirs(root, exist_ok=True)
-                files.ls(root)
+                if protocol in BUCKETS:  # their folders are there once something is in them
+                    if not files.exists(root.partition("/")[0]):
+                        raise FileNotFoundError("there is no such bucket")
+                else:
+                    files.makedirs(root, exist_ok=True)
+                    files.ls(root)
             except ImportError as error:
                 package = PACKAGES.get(protocol, protocol)
                 message = f"store.remote={self.address} needs the package {package}"
@@ -64,6 +69,12 @@ class Remote:
             self._opened = files, root.rstrip("/")
         opened: tuple[Any, str] = self._opened
         return opened
+
+    def _make(self, folder: str) -> None:
+        """Make a folder, where there are such."""
+        files, _ = self._files()
+        if self.address.partition("://")[0] not in BUCKETS:
+            files.makedirs(folder, exist_ok=True)
 
     def check(self) -> None:
         """Raise InputError where the address can't be used."""
@@ -132,7 +143,7 @@ class Remote:
             try:
                 for name in [*listed["files"], MANIFEST]:
                     target = f"{there}/{name}"
-                    files.makedirs(target.rpartition("/")[0], exist_ok=True)
+                    self._make(target.rpartition("/")[0])
                     files.put_file(str(folder / name), target)
                 log.info("pushed %s to %s", address, self.address)
                 return
@@ -178,7 +189,7 @@ class Remote:
     def _take(self, path: str, token: str) -> None:
         """Take a claim, once nobody else has it."""
         files, _ = self._files()
-        files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        self._make(path.rpartition("/")[0])
         seen, since, told = b"", time.monotonic(), False
         while True:
             try:

@@ -133,6 +133,7 @@ class Store:
         self._checked: set[str] = set()
         self._building: list[Artifact[Any]] = []
         self._shared: set[str] = set()  # what was compared with the remote store
+        self._damaged: set[str] = set()  # what is damaged there
 
     def folder(self, artifact: Artifact[Any]) -> Path:
         """Where an artifact is kept, whether or not it is there.
@@ -235,7 +236,7 @@ class Store:
         """As `_pulled`, of who holds the lock."""
         assert self.remote is not None
         content = self.remote.manifest(artifact.address)
-        if content is None:
+        if content is None or artifact.address in self._damaged:
             return False
         listed = parsed_manifest(content)
         if listed is None or listed["fingerprint"] != artifact.artifact_fingerprint:
@@ -243,6 +244,7 @@ class Store:
         else:
             fault = self.remote.pull(artifact.address, listed, folder)
         if fault or listed is None:
+            self._damaged.add(artifact.address)
             message = "%s at %s is damaged (%s): building it again"
             log.warning(message, artifact.address, self.remote.address, fault)
             return False
