@@ -16,12 +16,14 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from neurosearch.core.errors import AlarmError, InputError
 from neurosearch.sweep.callback import count_alarms, count_failures
 from neurosearch.sweep.pruning import Pruned
+from neurosearch.sweep.ray_launcher import RayLauncher
 from neurosearch.task.base import Job, Task, build
 
 log = logging.getLogger("neurosearch")
@@ -51,6 +53,8 @@ def _is_neutral(override: str) -> bool:
     return key == "paths.outputs" or key.split(".")[0].split("/")[0] in NEUTRAL
 
 
+# Hydra takes plugins from its own namespace only, by this name.
+Plugins.instance().class_name_to_class["hydra_plugins.neurosearch.RayLauncher"] = RayLauncher
 OmegaConf.register_new_resolver("job_folder_name", job_folder_name, replace=True)
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 

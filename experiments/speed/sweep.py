@@ -23,8 +23,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from neurosearch.core.artifact import MANIFEST
 from neurosearch.core.machine import git_commit, hardware
-from neurosearch.core.store import MANIFEST, verify
+from neurosearch.core.store import verify
 
 SWEEP = [
     "-m", "name=sweep", "data=shop", "data.n_products=30000", "data.images=false",
