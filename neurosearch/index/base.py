@@ -31,9 +31,10 @@ from neurosearch.core.shards import BLOCK, blocks_of, forgotten
 from neurosearch.core.store import write_whole
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
-from neurosearch.index.parameters import is_narrow, made_of, selected, through
+from neurosearch.index.parameters import best_of, is_narrow, made_of, selected, through
 
 REDUCTIONS = ("none", "truncate", "pca")
+FILE = "index.faiss"
 SAMPLE = 65_536  # vectors that ranges, rotations and codebooks are learnt from
 
 
@@ -44,12 +45,15 @@ class LiveIndex:
     Attributes:
         recipe: how it is searched.
         rows: the products of its vectors, where some have none (a missing picture); else None.
+        vectors: of all products as they were encoded, mapped from their file; None where that is
+            gone. An index that keeps codes alone scores narrow subsets by them.
     """
 
     index: Any
     encoder: str
     recipe: Index
     rows: np.ndarray | None = None
+    vectors: np.ndarray | None = None
 
     def on(self, runtime: Runtime) -> LiveIndex:
         """This index with the runtime's threads, or on its devices where it can use them.
@@ -74,8 +78,9 @@ class LiveIndex:
             queries: Q vectors, of the encoder that the index was built with.
             k: results of each query.
             subset: N bool, the products that may be found; None for all. Of a narrow subset (FEW
-                products, or a SHARE of all) every product is scored; of a wide one the index is
-                searched with a filter.
+                products, or a SHARE of all) every product is scored, by the vectors as they were
+                encoded where the index keeps codes alone; of a wide one the index is searched
+                with a filter.
 
         Returns:
             Rows and scores, each Q×k.
@@ -111,11 +116,42 @@ class LiveIndex:
             Rows and scores, each Q×k.
         """
         selector, whole = None, False
+        if subset is not None and self.scores_all(subset):
+            return self.among(vectors, k, subset)
         if subset is not None:
             selector, whole = selected(subset), is_narrow(subset)
         parameters = self.recipe.parameters(self.index, k, selector, whole)
         scores, rows = self.index.search(vectors, k, params=parameters)
         return rows, scores
+
+    def scores_all(self, subset: np.ndarray) -> bool:
+        """Whether all of a subset are scored by their vectors as they were encoded.
+
+        Args:
+            subset: bool by vector.
+
+        Returns:
+            False where the index itself finds them.
+        """
+        return self.vectors is not None and not self.recipe.keeps_floats and is_narrow(subset)
+
+    def among(
+        self, vectors: np.ndarray, k: int, subset: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Exact search in a subset.
+
+        Args:
+            vectors: Q×D float32.
+            k: results of each query.
+            subset: bool by vector.
+
+        Returns:
+            Rows and scores, each Q×k.
+        """
+        assert self.vectors is not None
+        inside = np.flatnonzero(subset)
+        held = self.vectors[inside if self.rows is None else self.rows[inside]]
+        return best_of(vectors @ np.asarray(held, dtype=np.float32).T, inside, k)
 
     def compared(self, vectors: np.ndarray) -> np.ndarray:
         """Q int64: how many vectors each query is compared with.
@@ -148,6 +184,35 @@ class Index(Recipe):
         super().__post_init__()
         if (self.reduction == "none") != (self.dimensions is None):
             raise self.error("dimensions", "goes with index.reduction=truncate or pca")
+
+    @property
+    def keeps_floats(self) -> bool:
+        """Whether its scores are those of the vectors, not of codes."""
+        return True
+
+    def write(self, index: Any, folder: Path) -> None:
+        """Write what `filled` has built.
+
+        Args:
+            index: FAISS's.
+            folder: of the artifact.
+        """
+        import faiss
+
+        faiss.write_index(index, str(folder / FILE))
+
+    def read(self, folder: Path) -> Any:
+        """Read what `write` has written.
+
+        Args:
+            folder: of the artifact.
+
+        Returns:
+            A FAISS index.
+        """
+        import faiss
+
+        return faiss.read_index(str(folder / FILE))
 
     def build(self, embeddings: Artifact[Embeddings]) -> Artifact[LiveIndex]:
         """The index of these vectors, as an artifact.
@@ -193,7 +258,7 @@ class Index(Recipe):
 
         def write(folder: Path, runtime: Runtime) -> None:
             source = runtime.store.ensure(artifact)
-            shutil.copyfile(source / "index.faiss", folder / "index.faiss")
+            shutil.copyfile(source / FILE, folder / FILE)
             rows, ids = runtime.get(artifact).rows, runtime.get(data).catalogue.ids
             shown = ids if rows is None else ids.gather(rows)
             write_whole(folder / "ids.json", json.dumps(shown.to_list()).encode())
@@ -201,7 +266,7 @@ class Index(Recipe):
         lines = (
             "import faiss, json",
             "",
-            'index = faiss.read_index("this/folder/index.faiss")',
+            f'index = faiss.read_index("this/folder/{FILE}")',
             'ids = json.load(open("this/folder/ids.json"))',
             "scores, rows = index.search(query_vectors, 10)  # vectors of the encoder",
             "products = [[ids[row] for row in best if row >= 0] for best in rows]",
@@ -314,7 +379,7 @@ class Index(Recipe):
 
 @dataclass(frozen=True)
 class IndexArtifact(Artifact[LiveIndex]):
-    """index.faiss and the encoder's fingerprint."""
+    """index.faiss (or what the recipe writes), and the encoder's fingerprint."""
 
     kind: ClassVar[str] = "index"
     index: Index
@@ -331,19 +396,21 @@ class IndexArtifact(Artifact[LiveIndex]):
             np.save(folder / "rows.npy", np.flatnonzero(there))
             vectors = vectors[there]
         built = self.index.filled(vectors, runtime)
-        faiss.write_index(built, str(folder / "index.faiss"))
+        self.index.write(built, folder)
         meta = {"encoder": embeddings.encoder}
         (folder / "index.json").write_text(json.dumps(meta), encoding="utf-8")
-        size = (folder / "index.faiss").stat().st_size
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         return {"vectors": built.ntotal, "bytes a product": round(size / built.ntotal, 1)}
 
     def load(self, folder: Path) -> LiveIndex:
-        import faiss
-
         meta = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        index = faiss.read_index(str(folder / "index.faiss"))
+        index = self.index.read(folder)
         rows = np.load(folder / "rows.npy") if (folder / "rows.npy").exists() else None
-        return self.index.live(index, meta["encoder"], rows)
+        live = self.index.live(index, meta["encoder"], rows)
+        # The vectors lie beside it in the store, unless they were pruned.
+        encoded = folder.parent.parent / self.embeddings.stored().address / "vectors.npy"
+        there = encoded.exists() and not self.index.keeps_floats
+        return replace(live, vectors=np.load(encoded, mmap_mode="r")) if there else live
 
 
 @dataclass(frozen=True)
@@ -359,7 +426,8 @@ class SearchedIndex(Artifact[LiveIndex]):
 
     def load(self, folder: Path) -> LiveIndex:
         live = self.built.load(folder)
-        return self.recipe.live(live.index, live.encoder, live.rows)
+        searched = self.recipe.live(live.index, live.encoder, live.rows)
+        return replace(searched, vectors=live.vectors)
 
 
 def reduced(recipe: Index, sample: np.ndarray, count: int) -> Any:

@@ -33,6 +33,10 @@ class Binary(Index):
             message = f"index.dimensions={self.dimensions}"
             raise InputError(f"{message}: index=binary needs a multiple of 8")
 
+    @property
+    def keeps_floats(self) -> bool:
+        return False
+
     def trained(self, sample: np.ndarray, count: int) -> Any:
         import faiss
 
@@ -60,6 +64,8 @@ class LiveBinary(LiveIndex):
     ) -> tuple[np.ndarray, np.ndarray]:
         import faiss
 
+        if subset is not None and self.scores_all(subset):
+            return self.among(vectors, k, subset)
         inner, vectors = behind_reduction(self.index, vectors)
         if subset is None:
             wanted = min(self.recipe.oversample * k, inner.ntotal)

@@ -25,6 +25,10 @@ class FastScan(Lists):
 
     needs_refinement: ClassVar[bool] = True
 
+    @property
+    def keeps_floats(self) -> bool:
+        return False
+
     def trained(self, sample: np.ndarray, count: int) -> Any:
         import faiss
 

@@ -6,7 +6,7 @@ one gives.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ class LiveGpuFlat(LiveIndex):
 
         inner, _ = behind_reduction(self.index, np.empty((0, self.index.d), np.float32))
         held = ExactSearch(_vectors(inner), runtime.torch_devices())
-        return LiveGpuFlat(self.index, self.encoder, self.recipe, self.rows, held)
+        return replace(self, search_on_devices=held)
 
     def nearest(
         self, vectors: np.ndarray, k: int, subset: np.ndarray | None = None

@@ -10,7 +10,7 @@ import numpy as np
 
 from neurosearch.core.bounds import setting
 from neurosearch.index.base import Index, LiveIndex
-from neurosearch.index.parameters import behind_reduction, is_narrow, made_of, through
+from neurosearch.index.parameters import behind_reduction, best_of, is_narrow, made_of, through
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,9 @@ class LiveHNSW(LiveIndex):
         # Few nodes of a graph are hardly linked with each other; its vectors are kept as they are.
         inner, asked = behind_reduction(self.index, vectors)
         inside = np.flatnonzero(subset)
-        found = np.full((len(vectors), k), -1, dtype=np.int64)
-        scores = np.full((len(vectors), k), -np.inf, dtype=np.float32)
-        if len(inside):
-            all_scores = asked @ inner.storage.reconstruct_batch(inside).T
-            best = np.argsort(-all_scores, axis=1, kind="stable")[:, :k]
-            found[:, : best.shape[1]] = inside[best]
-            scores[:, : best.shape[1]] = np.take_along_axis(all_scores, best, axis=1)
-        return found, scores
+        if not len(inside):
+            return best_of(np.empty((len(vectors), 0), np.float32), inside, k)
+        return best_of(asked @ inner.storage.reconstruct_batch(inside).T, inside, k)
 
     def compared(self, vectors: np.ndarray) -> np.ndarray:
         """Q int64: the distances that each search computes, as FAISS counts them."""

@@ -111,6 +111,10 @@ class IVF(Lists):
 
     code: str = setting("float", choices=CODES)
 
+    @property
+    def keeps_floats(self) -> bool:
+        return self.code == "float"
+
     def trained(self, sample: np.ndarray, count: int) -> Any:
         import faiss
 

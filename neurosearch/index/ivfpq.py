@@ -29,6 +29,10 @@ class IVFPQ(Lists):
     bits: int = setting(8, least=4, most=12)
     rotation: str = setting("none", choices=ROTATIONS)
 
+    @property
+    def keeps_floats(self) -> bool:
+        return False
+
     def trained(self, sample: np.ndarray, count: int) -> Any:
         import faiss
 

@@ -36,6 +36,25 @@ def selected(subset: np.ndarray) -> Any:
     return kind(np.packbits(subset, bitorder="little"))  # which keeps what it points to
 
 
+def best_of(scores: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The best of some rows.
+
+    Args:
+        scores: Q×M float32.
+        rows: M int64.
+        k: results of each query.
+
+    Returns:
+        Rows (-1 padded) and scores, each Q×k, best first; equal ones in the order of rows.
+    """
+    found = np.full((len(scores), k), -1, dtype=np.int64)
+    given = np.full((len(scores), k), -np.inf, dtype=np.float32)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    found[:, : best.shape[1]] = rows[best]
+    given[:, : best.shape[1]] = np.take_along_axis(scores, best, axis=1)
+    return found, given
+
+
 def made_of(kind: Any, **fields: Any) -> Any:
     """Search parameters; a selector of None is left out.
 

@@ -31,6 +31,10 @@ class RaBitQ(Lists):
     searching: ClassVar[Mapping[str, Any]] = {"probes": 1, "query_bits": 4}
     needs_refinement: ClassVar[bool] = True
 
+    @property
+    def keeps_floats(self) -> bool:
+        return False
+
     def trained(self, sample: np.ndarray, count: int) -> Any:
         import faiss
 

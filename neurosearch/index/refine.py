@@ -59,6 +59,10 @@ class Refine(Index):
         plain = replace(self, coarse=coarse, **self.searching)
         return SearchedIndex(IndexArtifact(plain, embeddings), self)
 
+    @property
+    def keeps_floats(self) -> bool:
+        return self.code == "float"
+
     def trained(self, sample: np.ndarray, count: int) -> Any:
         import faiss
 

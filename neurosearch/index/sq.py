@@ -26,6 +26,10 @@ class SQ(Index):
         if self.bits not in BITS:
             raise self.error("bits", f"must be one of {', '.join(map(str, BITS))}, not {self.bits}")
 
+    @property
+    def keeps_floats(self) -> bool:
+        return False
+
     def trained(self, sample: np.ndarray, count: int) -> Any:
         import faiss
 

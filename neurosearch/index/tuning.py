@@ -22,9 +22,10 @@ from neurosearch.index.ivf import IVF, LEAST, Lists
 from neurosearch.index.ivfpq import IVFPQ
 from neurosearch.index.rabitq import RaBitQ
 from neurosearch.index.refine import Refine
+from neurosearch.index.scann import Scann
 from neurosearch.index.sq import SQ
 
-FAMILIES = ("flat", "sq", "ivf", "hnsw", "opq", "fastscan", "rabitq")
+FAMILIES = ("flat", "sq", "ivf", "hnsw", "opq", "fastscan", "rabitq", "scann")
 CANDIDATES = (50, 100, 200, 400)
 EFFORTS = (16, 32, 64, 128, 256, 512, 1024)  # of HNSW
 RESAMPLES = 1_000
@@ -55,6 +56,8 @@ def variants(family: str, count: int, width: int, seed: int) -> list[Index]:
         return [IVF(**lists), IVF(**lists, code="half")]
     if family == "hnsw":
         return [HNSW(neighbours=m, construction=200) for m in (16, 32)]
+    if family == "scann":
+        return [Scann(**lists)]
     coarse: list[Index]
     if family == "opq":
         coarse = [IVFPQ(**lists, parts=n, rotation="opq") for n in parts[:1]]
@@ -76,6 +79,8 @@ def efforts(recipe: Index) -> list[list[Index]]:
     """
     if isinstance(recipe, HNSW):
         return [[replace(recipe, search=n) for n in EFFORTS]]
+    if isinstance(recipe, Scann):
+        return [[replace(one, candidates=n) for one in _probed(recipe)] for n in CANDIDATES]
     if isinstance(recipe, Refine) and isinstance(recipe.coarse, Lists):
         return [
             [replace(recipe, coarse=coarse, candidates=n) for coarse in _probed(recipe.coarse)]

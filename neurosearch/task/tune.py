@@ -42,6 +42,21 @@ FINALISTS = 8
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """Attributes:
+    chosen: the point that was taken; `index` composes it.
+    live: the chosen index.
+    points: all that were tried.
+    seconds: that it took.
+    """
+
+    chosen: dict[str, Any]
+    live: LiveIndex
+    points: list[dict[str, Any]]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Tune(Task):
     """Attributes:
     target: recall@k that the lower bound (95 %, one-sided) over dev queries must reach.
@@ -72,6 +87,20 @@ class Tune(Task):
             raise self.error("families", f"has {strange[0]!r}; known are {known}")
 
     def run(self, job: Job) -> None:
+        self._report(job, self.tuned(job))
+
+    def tuned(self, job: Job) -> Tuned:
+        """Find the index.
+
+        Args:
+            job: with `retriever=dense`, whose encoder's vectors are indexed.
+
+        Returns:
+            What was tried, and what was chosen.
+
+        Raises:
+            InputError: another retriever, no dev queries, or no index within the limits.
+        """
         dense = job.retriever
         if not isinstance(dense, Dense):
             raise InputError(f"task=tune needs retriever=dense, not {dense.label()}")
@@ -100,8 +129,10 @@ class Tune(Task):
                     searched = best.recipe.live(live.index, live.encoder, live.rows)
                     finalists.append((best, searched))
         chosen = self._chosen(job, exact, test, points, finalists)
-        seconds = time.monotonic() - start
-        self._report(job, chosen, points, seconds)
+        live = next(
+            live for best, live in finalists if overrides_of(best.recipe) == chosen["index"]
+        )
+        return Tuned(chosen, live, points, time.monotonic() - start)
 
     def _asked(self, job: Job, dense: Dense) -> tuple[Exact, Exact | None]:
         """Exact answers of dev queries, and of test queries where there are any."""
@@ -140,7 +171,7 @@ class Tune(Task):
                     one = found.recipe.live(live.index, "screen")
                     timed = tuning.timings([one], small.queries[:210], exact.k, self.seed)[0]
                     cost = {"p50 ms": timed["p50 ms"], "build s": time.perf_counter() - start}
-                    cost["bytes"] = _size(live) / len(some)
+                    cost["bytes"] = recipe.bytes_a_vector(len(some), width)
                     best[family] = min(best.get(family, np.inf), cost[self.minimise])
             log.info(
                 "screened %s: %s", family, f"{best[family]:.3g}" if family in best else "misses"
@@ -161,7 +192,13 @@ class Tune(Task):
         finalists: list[tuple[Seen, LiveIndex]],
     ) -> dict[str, Any]:
         """Time the finalists, take the cheapest within the limits, ask the test queries once."""
-        cheap = sorted(finalists[1:], key=lambda pair: pair[0].compared)[: FINALISTS - 1]
+        within = [
+            pair
+            for pair in finalists[1:]
+            if self.bytes_per_product is None
+            or pair[0].recipe.bytes_a_vector(*exact.products.shape) <= 1.02 * self.bytes_per_product
+        ]
+        cheap = sorted(within, key=lambda pair: pair[0].compared)[: FINALISTS - 1]
         taken = [*finalists[:1], *cheap]
         timed = tuning.timings([live for _, live in taken], exact.queries, exact.k, self.seed)
         rows = []
@@ -188,9 +225,8 @@ class Tune(Task):
             )
         return min(good, key=lambda row: (row[self.minimise], row["bytes"]))
 
-    def _report(
-        self, job: Job, chosen: dict[str, Any], points: list[dict[str, Any]], seconds: float
-    ) -> None:
+    def _report(self, job: Job, tuned: Tuned) -> None:
+        chosen, points, seconds = tuned.chosen, tuned.points, tuned.seconds
         folder = job.folder / "tune"
         folder.mkdir(parents=True, exist_ok=True)
         frame = pl.DataFrame(points, infer_schema_length=None).sort("recall", descending=True)
@@ -210,12 +246,6 @@ class Tune(Task):
         faster = f"{chosen['times flat']:.1f} times as fast as exact search"
         print(f"{len(points)} points in {seconds:.0f} s; {faster}")
         job.runtime.say(f"to look at: {folder / 'index.html'}")
-
-
-def _size(live: LiveIndex) -> int:
-    import faiss
-
-    return len(faiss.serialize_index(live.index))
 
 
 def _described(one: Seen) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import faiss
@@ -23,6 +24,7 @@ from neurosearch.index.ivf import IVF
 from neurosearch.index.ivfpq import IVFPQ
 from neurosearch.index.rabitq import RaBitQ
 from neurosearch.index.refine import Refine
+from neurosearch.index.scann import Scann
 from neurosearch.index.sq import SQ
 from neurosearch.retriever.dense import Dense
 
@@ -101,6 +103,43 @@ def test_filters_let_only_the_subset_through(
     assert (np.sort(rows[:, : wanted.shape[1]], axis=1) >= 0).all()
     coded = {"sq4": 0.7, "ivfpq": 0.4, "opq": 0.4, "binary": 0.3}
     assert recall(rows, wanted) >= coded.get(name, 0.93)
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "scann"])
+def test_one_in_a_hundred_is_found_exactly_whatever_the_index_keeps(
+    name: str, lives: dict[str, LiveIndex]
+) -> None:
+    """Codes alone would lose most of it: narrow subsets are scored by the vectors themselves."""
+    recipe = Scann(cells=L, probes=4) if name == "scann" else FAMILIES[name]
+    live = recipe.live(recipe.filled(VECTORS), "e") if name == "scann" else lives[name]
+    subset = np.random.default_rng(3).random(N) < 0.01
+    rows, scores = replace(live, vectors=VECTORS).nearest(QUERIES, 10, subset)
+    assert recall(rows, exact(10, subset)) >= 0.99
+    assert (np.diff(scores, axis=1) <= 0).all()
+    some = replace(live, vectors=VECTORS, rows=np.arange(N)[::-1].copy())
+    assert some.rows is not None  # the vectors of the last products come first
+    if not recipe.keeps_floats:
+        again, _ = some.among(QUERIES, 10, subset[::-1])
+        assert (np.sort(N - 1 - again) == np.sort(exact(10, subset))).all()
+
+
+def test_scann_is_written_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Scann(cells=L, probes=4, candidates=200)
+    built = recipe.filled(VECTORS)
+    recipe.write(built, tmp_path)
+    (moved := tmp_path.parent / "moved").mkdir()
+    (tmp_path / "scann").rename(moved / "scann")
+    live = recipe.live(recipe.read(moved), "encoder")
+    rows, scores = live.nearest(QUERIES, 10)
+    assert recall(rows, exact(10)) > 0.95
+    assert np.allclose(scores, np.take_along_axis(QUERIES @ VECTORS.T, rows, axis=1), atol=1e-4)
+    assert (live.nearest(QUERIES[:1], 10)[0] == rows[:1]).all()
+    size = sum(path.stat().st_size for path in moved.rglob("*") if path.is_file()) / N
+    assert size == pytest.approx(recipe.bytes_a_vector(N, D), rel=0.02, abs=0.8)
+    wide = np.random.default_rng(4).random(N) < 0.5
+    monkeypatch.setattr("neurosearch.index.parameters.FEW", 10)
+    found, _ = live.nearest(QUERIES, 10, wide)
+    assert wide[found].all() and recall(found, exact(10, wide)) > 0.9
 
 
 def test_wide_subsets_of_large_catalogues_are_searched_with_a_filter(
