@@ -327,6 +327,16 @@ class LiveText:
         self._side = 0
         self.dimensions = query.dimensions
 
+    @property
+    def towers(self) -> list[TextTower]:
+        """Of queries and of products; the same one twice where it is shared."""
+        return self._towers
+
+    @property
+    def max_lengths(self) -> tuple[int, int]:
+        """Tokens of queries and of products."""
+        return self._max_lengths
+
     def for_products(self) -> LiveText:
         self._side = 1
         return self
@@ -347,8 +357,20 @@ class LiveText:
             while waiting:
                 yield self._vectors(waiting.popleft().result())
 
+    def tokens(self, texts: Sequence[str], side: int) -> Tokens:
+        """Of a side's texts: 0 for queries, 1 for products.
+
+        Args:
+            texts: with their prefixes.
+            side: 0 or 1.
+
+        Returns:
+            Their tokens, cut at the side's length.
+        """
+        return tokenize(self._towers[side].tokenizer, texts, self._max_lengths[side])
+
     def _tokens(self, texts: Sequence[str]) -> Tokens:
-        return tokenize(self._towers[self._side].tokenizer, texts, self._max_lengths[self._side])
+        return self.tokens(texts, self._side)
 
     def _vectors(self, tokens: Tokens) -> np.ndarray:
         tower = self._towers[self._side]
