@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "neurosearch"
@@ -99,3 +102,21 @@ def test_recipes_import_no_torch() -> None:
                 names = [a.name for a in statement.names] + [getattr(statement, "module", "") or ""]
                 wrong += [f"{path}: {n}" for n in names if n.split(".")[0] in heavy]
     assert wrong == []
+
+
+def test_one_package_alone_brings_faiss() -> None:
+    """faiss-cpu and faiss-gpu are the same module: `gpu` is `all` with the one for the other."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    def closure(extra: str) -> set[str]:
+        found: set[str] = set()
+        for line in [*project["optional-dependencies"][extra], *project["dependencies"]]:
+            wanted = Requirement(line)
+            if wanted.name == "neurosearch":
+                found |= set().union(*map(closure, wanted.extras))
+            else:
+                found.add(wanted.name)
+        return found
+
+    gpu, everything = closure("gpu"), closure("all")
+    assert gpu - everything == {"faiss-gpu"} and everything - gpu == {"faiss-cpu"}

@@ -19,6 +19,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -45,6 +46,8 @@ INFRASTRUCTURE = frozenset(
     )
 )
 
+# Distributions that bring the same module; the first one names it.
+SAME = {"faiss-cpu": ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")}
 # Imported name -> distribution, of the packages whose releases are part of a result's identity.
 # Those that only move or store data (polars, pyarrow, safetensors) are not.
 NUMERIC = {
@@ -147,10 +150,10 @@ def _outside(module: str, text: str) -> frozenset[str]:
 
 @cache
 def _release(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution).split("+")[0]
-    except importlib.metadata.PackageNotFoundError:
-        return "absent"
+    for name in SAME.get(distribution, (distribution,)):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name).split("+")[0]
+    return "absent"
 
 
 def _imported(node: ast.AST) -> list[str]:

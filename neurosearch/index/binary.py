@@ -15,7 +15,8 @@ import numpy as np
 
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
-from neurosearch.index.base import Index, LiveIndex
+from neurosearch.index.base import Index
+from neurosearch.index.live import LiveIndex
 from neurosearch.index.parameters import behind_reduction
 
 

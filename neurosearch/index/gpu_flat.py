@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from neurosearch.core.runtime import Runtime
-from neurosearch.index.base import LiveIndex
 from neurosearch.index.flat import Flat
+from neurosearch.index.live import LiveIndex
 from neurosearch.index.parameters import behind_reduction
 
 

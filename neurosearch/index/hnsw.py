@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.core.bounds import setting
-from neurosearch.index.base import Index, LiveIndex
+from neurosearch.index.base import Index
+from neurosearch.index.live import LiveIndex
 from neurosearch.index.parameters import behind_reduction, best_of, is_narrow, made_of, through
 
 

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.core.bounds import setting
-from neurosearch.index.base import SAMPLE, Index, LiveIndex
+from neurosearch.index.base import SAMPLE, Index
+from neurosearch.index.live import LiveIndex
 from neurosearch.index.parameters import behind_reduction, innermost, made_of, through
 
 CODES = ("float", "half", "sq8")  # how a vector is stored in its list

@@ -11,8 +11,9 @@ import numpy as np
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.vectors import Embeddings
-from neurosearch.index.base import Index, IndexArtifact, LiveIndex, SearchedIndex
+from neurosearch.index.base import Index, IndexArtifact, SearchedIndex
 from neurosearch.index.ivfpq import IVFPQ
+from neurosearch.index.live import LiveIndex
 from neurosearch.index.parameters import innermost, made_of, through
 from neurosearch.index.sq import SQ
 

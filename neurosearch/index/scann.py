@@ -9,17 +9,21 @@ TensorFlow.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
+from neurosearch.core.exportable import Exportable
 from neurosearch.core.runtime import Runtime
-from neurosearch.index.base import LiveIndex
+from neurosearch.core.types import Dataset
+from neurosearch.core.vectors import Embeddings
 from neurosearch.index.ivf import Lists
+from neurosearch.index.live import LiveIndex
 
 SPILL = 1.5  # SOAR's weight of a second centre that errs in another direction
 FOLDER = "scann"
@@ -123,6 +127,16 @@ class Scann(Lists):
         library, place = _library(), folder / FOLDER
         count, width = np.load(place / "shape.npy").tolist()
         return Searcher(library.scann_ops_pybind.load_searcher(str(place)), count, width)
+
+    def exported(self, embeddings: Artifact[Embeddings], data: Artifact[Dataset]) -> Exportable:
+        lines = (
+            "import json, scann",
+            "",
+            f'searcher = scann.scann_ops_pybind.load_searcher("this/folder/{FOLDER}")',
+            'ids = json.load(open("this/folder/ids.json"))',
+            "rows, scores = searcher.search_batched(query_vectors)  # vectors of the encoder",
+        )
+        return replace(super().exported(embeddings, data), library="scann", example=lines)
 
     def live(self, index: Any, encoder: str, rows: np.ndarray | None = None) -> LiveIndex:
         return LiveScann(index, encoder, self, rows)

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from neurosearch.index.base import Index, LiveIndex
+from neurosearch.index.base import Index
 from neurosearch.index.exact import Exact
 from neurosearch.index.fastscan import FastScan
 from neurosearch.index.flat import Flat
 from neurosearch.index.hnsw import HNSW
 from neurosearch.index.ivf import IVF, LEAST, Lists
 from neurosearch.index.ivfpq import IVFPQ
+from neurosearch.index.live import LiveIndex
 from neurosearch.index.rabitq import RaBitQ
 from neurosearch.index.refine import Refine
 from neurosearch.index.scann import Scann

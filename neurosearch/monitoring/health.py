@@ -16,7 +16,7 @@ from neurosearch.core.store import read_manifest
 from neurosearch.core.types import Catalogue
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import LiveEncoder
-from neurosearch.index.base import LiveIndex
+from neurosearch.index.live import LiveIndex
 
 PROBES = 64  # products that are encoded again
 CANARIES = 200  # queries whose nearest products are looked up exactly

@@ -29,9 +29,10 @@ from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import Encoder, LiveEncoder
 from neurosearch.encoder.sentence import Sentence
-from neurosearch.index.base import Index, LiveIndex
+from neurosearch.index.base import Index
 from neurosearch.index.exact import Exact
 from neurosearch.index.flat import Flat
+from neurosearch.index.live import LiveIndex
 
 FLOOR = -1.0  # of a cosine
 EXACT = {"exact@10 %": 10, "exact@100 %": 100}  # of the nearest products, found by the index

@@ -24,7 +24,7 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import LiveEncoder
-from neurosearch.index.base import LiveIndex
+from neurosearch.index.live import LiveIndex
 from neurosearch.retriever.dense import Dense
 
 

@@ -22,7 +22,7 @@ from neurosearch.nn.pretrained import hub_name, local_folder, package_of
 from neurosearch.query.java import anserini_jar, java_home
 from neurosearch.task.base import Job, Task
 
-PACKAGES = ("torch", "transformers", "faiss-cpu", "bm25s", "ranx", "polars", "wandb")
+PACKAGES = ("torch", "transformers", "bm25s", "ranx", "polars", "wandb")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Doctor(Task):
             ("hardware", hardware),
             ("gpu", _gpu),
             *((name, lambda name=name: _version(name)) for name in PACKAGES),
+            ("faiss", _faiss),
             ("java (engine=lucene)", lambda: str(java_home())),
             ("anserini (engine=lucene)", lambda: anserini_jar().name),
             ("MiniLM weights", _minilm),
@@ -76,6 +77,16 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         raise InputError(f"pip install {package}") from None
+
+
+def _faiss() -> str:
+    owners = sorted(set(importlib.metadata.packages_distributions().get("faiss", ())))
+    if not owners:
+        raise InputError("pip install 'neurosearch[cpu]' (or [gpu])")
+    if len(owners) > 1:
+        told = " and ".join(owners)
+        raise InputError(f"{told} overwrite each other: pip uninstall both, then install one")
+    return f"{owners[0]} {importlib.metadata.version(owners[0])}"
 
 
 def _gpu() -> str:

@@ -24,9 +24,10 @@ from neurosearch.core.machine import git_commit, hardware, log
 from neurosearch.core.store import write_whole
 from neurosearch.core.types import SPLITS
 from neurosearch.index import tuning
-from neurosearch.index.base import Index, LiveIndex
+from neurosearch.index.base import Index
 from neurosearch.index.exact import Exact
 from neurosearch.index.flat import Flat
+from neurosearch.index.live import LiveIndex
 from neurosearch.index.tuning import Seen
 from neurosearch.report import charts as vega
 from neurosearch.report.charts import library

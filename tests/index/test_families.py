@@ -15,13 +15,14 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.hashing import Hashing
-from neurosearch.index.base import Index, LiveIndex
+from neurosearch.index.base import Index
 from neurosearch.index.binary import Binary
 from neurosearch.index.fastscan import FastScan
 from neurosearch.index.flat import Flat
 from neurosearch.index.hnsw import HNSW
 from neurosearch.index.ivf import IVF
 from neurosearch.index.ivfpq import IVFPQ
+from neurosearch.index.live import LiveIndex
 from neurosearch.index.rabitq import RaBitQ
 from neurosearch.index.refine import Refine
 from neurosearch.index.scann import Scann

@@ -16,8 +16,8 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.types import PRODUCT_SCHEMA, Catalogue
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import LiveEncoder
-from neurosearch.index.base import LiveIndex
 from neurosearch.index.flat import Flat
+from neurosearch.index.live import LiveIndex
 from neurosearch.monitoring import health
 from neurosearch.monitoring.health import ServedIndex
 from neurosearch.monitoring.traffic import SCHEMA, read_log
