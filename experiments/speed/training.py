@@ -148,17 +148,25 @@ def main() -> None:
         artifact = replace(encoder, batch_size=batch, schedule=schedule).trained(data.dataset())
         for source in artifact.negatives:
             runtime.get(source)
-        values: dict[str, list[float]] = {"ours": [], "theirs": []}
+        plain = replace(runtime, graphs="off")
+        values: dict[str, list[float]] = {"ours": [], "plain": [], "theirs": []}
         for _ in range(ROUNDS):
             clock = Clock(warm, steps, device)
             values["ours"].append(ours(artifact, clock, runtime))
+            if device.type == "cuda":
+                clock = Clock(warm, steps, device)
+                values["plain"].append(ours(artifact, clock, plain))
+            clock = Clock(warm, steps, device)
             with tempfile.TemporaryDirectory() as folder:
                 module = artifact.module(Path(folder), runtime)
             values["theirs"].append(theirs(module, artifact, clock, runtime))
         mine, peer = (statistics.median(values[name]) for name in ("ours", "theirs"))
         case = f"{case_of(data, runtime)}, batch {batch}, {encoder.negatives.label()}"
         rows.append(Row("training", case, mine, "sentence-transformers trainer", peer, "steps/s"))
-        print(rows[-1])
+        if values["plain"]:
+            eager = statistics.median(values["plain"])
+            rows.append(Row("training, captured", case, mine, "plain calls", eager, "steps/s"))
+        print(*rows[-2:], sep="\n", flush=True)
     write("training.csv", rows)
 
 

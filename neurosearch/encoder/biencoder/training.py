@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,7 @@ from neurosearch.evaluation.metrics import per_query
 from neurosearch.loss.base import Targets
 from neurosearch.negatives.base import NegativeLists, TrainingContext
 from neurosearch.negatives.retrieved import select
+from neurosearch.nn.captured import CapturedTower
 from neurosearch.nn.sentence_folder import prompts_of
 from neurosearch.nn.text_encoder import TextTower
 from neurosearch.nn.tokens import Tokens, tokenize
@@ -79,6 +80,7 @@ class BiEncoderModule(TrainingModule):
     """Manual optimisation: one GradCache step a batch, whatever the loss."""
 
     rate_key = "encoder.schedule.lr"
+    captures: ClassVar[bool] = True  # its passes may be CUDA graphs
 
     def __init__(
         self,
@@ -101,6 +103,7 @@ class BiEncoderModule(TrainingModule):
         self._batches, self._graded, self._runtime = batches, graded, runtime
         self._folder = folder
         self._tokenized(towers)
+        self._captured: dict[int, CapturedTower] = {}  # by tower, once the device is known
         self._masked: list[Tensor] = []  # also of the attempts before this one
         self._mined: dict[int, Path] = {}  # by source: the file its lists were last read from
 
@@ -137,6 +140,17 @@ class BiEncoderModule(TrainingModule):
 
     def on_fit_start(self) -> None:
         self._pairs = self._batches.pairs.to(self.device)
+        # With chunks each text is encoded twice, under the same random state.
+        if (
+            self.captures
+            and self._runtime.captures(self.device)
+            and not self._objective.chunk
+            and world()[1] == 1
+        ):
+            sides = {id(t): t for t in (self.towers.query, self.towers.product)}
+            self._captured = {
+                key: CapturedTower(tower, self.device, self._half) for key, tower in sides.items()
+            }
 
     def training_step(self, step: int, batch_idx: int) -> None:
         self.seed_step(step)
@@ -231,6 +245,11 @@ class BiEncoderModule(TrainingModule):
         return torch.cat(parts)[torch.from_numpy(back).to(self.device)]
 
     def _run(self, tower: TextTower, tokens: Tokens) -> Tensor:
+        captured = self._captured.get(id(tower))
+        if captured is not None and torch.is_grad_enabled() and captured.fits(tokens):
+            vectors = captured.encode(tokens)
+            if vectors is not None:
+                return vectors
         budget = self._runtime.batch_budget(self.device)
         return tower.encode(tokens, budget, self.device, self._half)
 

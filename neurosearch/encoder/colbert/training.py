@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from neurosearch.training.gather import Part, in_order, shares
 
 class ColBERTModule(BiEncoderModule):
     """`towers` is one TokenTower that queries and products share."""
+
+    captures: ClassVar[bool] = False
 
     def _tokenized(self, towers: Any) -> None:
         tower: TokenTower = towers

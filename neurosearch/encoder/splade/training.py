@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ def flops(weights: Tensor) -> Tensor:
 
 class SpladeModule(BiEncoderModule):
     """`towers` is one TermTower that queries and products share."""
+
+    captures: ClassVar[bool] = False
 
     def __init__(self, *parts: Any, penalties: tuple[float, float]) -> None:
         super().__init__(*parts)
