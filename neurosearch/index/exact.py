@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,6 +48,17 @@ class Exact:
                 scores = np.hstack([best[part], asked[part] @ block.T])
                 best[part] = np.partition(scores, -k, axis=1)[:, -k:]
         return cls(asked, products, best.min(axis=1), k)
+
+    def part(self, size: int) -> Exact:
+        """Some of the queries.
+
+        Args:
+            size: of so many, one is kept.
+
+        Returns:
+            Every `size`-th query.
+        """
+        return replace(self, queries=self.queries[::size], last=self.last[::size])
 
     def recall(self, rows: np.ndarray) -> np.ndarray:
         """Share of each query's k nearest that were found.

@@ -30,6 +30,7 @@ FAMILIES = ("flat", "sq", "ivf", "hnsw", "opq", "fastscan", "rabitq", "scann")
 CANDIDATES = (50, 100, 200, 400)
 EFFORTS = (16, 32, 64, 128, 256, 512, 1024)  # of HNSW
 RESAMPLES = 1_000
+PART = 4  # of so many queries, one finds where to look
 BLOCKS = 7  # of a timing; systems take turns, in another order each time
 
 
@@ -137,7 +138,12 @@ def seen(recipe: Index, live: LiveIndex, exact: Exact, seed: int) -> Seen:
 
 
 def least_effort(
-    ladder: Sequence[Index], live: LiveIndex, exact: Exact, target: float, seed: int
+    ladder: Sequence[Index],
+    live: LiveIndex,
+    exact: Exact,
+    target: float,
+    seed: int,
+    by_mean: bool = False,
 ) -> tuple[Seen | None, list[Seen]]:
     """The first step of a ladder that is accurate enough, by bisection.
 
@@ -147,6 +153,7 @@ def least_effort(
         exact: queries and what they should find.
         target: that the lower bound of recall must reach.
         seed: of the bootstrap.
+        by_mean: let the mean reach the target, not its lower bound.
 
     Returns:
         The step, or None where none is, and all that were tried.
@@ -155,7 +162,7 @@ def least_effort(
 
     def good(place: int) -> bool:
         tried.append(seen(ladder[place], live, exact, seed))
-        return tried[-1].low >= target
+        return (tried[-1].recall if by_mean else tried[-1].low) >= target
 
     low, high = 0, len(ladder) - 1
     if not good(high):
@@ -168,6 +175,62 @@ def least_effort(
         else:
             low = middle + 1
     return best, tried
+
+
+@dataclass(frozen=True)
+class Least:
+    """Attributes:
+    found: of each ladder of a recipe, the first step that is accurate enough.
+    tried: all steps that were tried on all queries.
+    """
+
+    found: list[Seen]
+    tried: list[Seen]
+
+
+def least_of(recipe: Index, live: LiveIndex, exact: Exact, target: float, seed: int) -> Least:
+    """The first steps of all ladders that are accurate enough.
+
+    A quarter of the queries finds the step, and all of them confirm it, or the next ones.
+
+    Args:
+        recipe: of `variants`.
+        live: the built index.
+        exact: queries and what they should find.
+        target: that the lower bound of recall must reach.
+        seed: of the bootstrap.
+
+    Returns:
+        What was found, and what was tried.
+    """
+    part = exact.part(PART)
+    least = Least([], [])
+    for ladder in efforts(recipe):
+        # The bound of fewer queries is lower: their mean says where to look.
+        rough, _ = least_effort(ladder, live, part, target, seed, by_mean=True)
+        place = len(ladder) - 1 if rough is None else ladder.index(rough.recipe)
+        while place < len(ladder):
+            least.tried.append(seen(ladder[place], live, exact, seed))
+            if least.tried[-1].low >= target:
+                least.found.append(least.tried[-1])
+                break
+            place += 1
+    return least
+
+
+def quick(recipe: Index) -> Index:
+    """A recipe that is built faster and searched alike, to be screened in place of another.
+
+    Args:
+        recipe: of `variants`.
+
+    Returns:
+        With a random rotation in place of OPQ's and 4-bit codes; others as they are.
+    """
+    if isinstance(recipe, Refine) and isinstance(recipe.coarse, IVFPQ):
+        coarse = replace(recipe.coarse, rotation="random", bits=4, parts=2 * recipe.coarse.parts)
+        return replace(recipe, coarse=coarse)
+    return recipe
 
 
 def timings(
