@@ -150,24 +150,26 @@ def main() -> None:
             runtime.get(source)
         plain = replace(runtime, graphs="off")
         values: dict[str, list[float]] = {"ours": [], "plain": [], "theirs": []}
+        case = f"{case_of(data, runtime)}, batch {batch}, {encoder.negatives.label()}"
         for _ in range(ROUNDS):
             clock = Clock(warm, steps, device)
             values["ours"].append(ours(artifact, clock, runtime))
             if device.type == "cuda":
                 clock = Clock(warm, steps, device)
                 values["plain"].append(ours(artifact, clock, plain))
+                eager = statistics.median(values["plain"])
+                rate = statistics.median(values["ours"])
+                line = Row("training, captured", case, rate, "plain calls", eager, "steps/s")
+                print(line, flush=True)
             clock = Clock(warm, steps, device)
             with tempfile.TemporaryDirectory() as folder:
                 module = artifact.module(Path(folder), runtime)
             values["theirs"].append(theirs(module, artifact, clock, runtime))
         mine, peer = (statistics.median(values[name]) for name in ("ours", "theirs"))
-        case = f"{case_of(data, runtime)}, batch {batch}, {encoder.negatives.label()}"
         rows.append(Row("training", case, mine, "sentence-transformers trainer", peer, "steps/s"))
-        if values["plain"]:
-            eager = statistics.median(values["plain"])
-            rows.append(Row("training, captured", case, mine, "plain calls", eager, "steps/s"))
+        rows += [line] if values["plain"] else []
         print(*rows[-2:], sep="\n", flush=True)
-    write("training.csv", rows)
+        write("training.csv", rows)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from neurosearch.core.runtime import Runtime
 
@@ -20,6 +21,8 @@ class Exportable:
         is_trained: whether it was trained here.
         example: lines of Python that load and use it.
         write: writes it into an empty folder.
+        networks: its torch modules by file name, functions of padded tokens and their mask, for
+            ONNX; None for a part that has none.
         note: what the library does otherwise than NeuroSearch; '' for nothing.
     """
 
@@ -30,6 +33,7 @@ class Exportable:
     write: Callable[[Path, Runtime], None]
     note: str = ""
     is_trained: bool = True
+    networks: Callable[[Runtime], Mapping[str, Any]] | None = None
 
 
 def below(place: str, parts: Mapping[str, Exportable]) -> dict[str, Exportable]:

@@ -27,6 +27,7 @@ BACKENDS = ("onnx", "openvino")
 INPUTS = ("input_ids", "attention_mask")
 OUTPUT = "vectors"
 QUANTISED = ["MatMul", "Gemm"]
+PARITY = 1e-4  # of the largest number
 CALIBRATED = 8  # texts of a batch while ranges are learnt
 
 
@@ -42,11 +43,37 @@ class Vectors(nn.Module):
         return vectors
 
 
+class TokenVectors(nn.Module):
+    """A ColBERT tower as a function of two tensors: B×T×D unit vectors, padding's included."""
+
+    def __init__(self, tower: Any) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        states = self.tower.tower.states(Batch(tokens, mask, None, None, 0))[1]
+        return nn.functional.normalize(self.tower.projection(states).float(), dim=-1)
+
+
+class PairScores(nn.Module):
+    """A cross-encoder as a function of three tensors: B scores of pairs."""
+
+    inputs = (*INPUTS, "token_type_ids")
+
+    def __init__(self, tower: Any) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, tokens: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
+        scores: Tensor = self.tower.scores(self.tower.outputs(tokens, mask, segments))
+        return scores
+
+
 def write_onnx(network: nn.Module, path: Path) -> None:
     """A network of B×T tokens and their mask as an ONNX file, both sizes free.
 
     Args:
-        network: a module called with both.
+        network: a module called with both, or with what its `inputs` name.
         path: of the file.
 
     Raises:
@@ -56,6 +83,8 @@ def write_onnx(network: nn.Module, path: Path) -> None:
     tokens = torch.ones(3, 9, dtype=torch.long)
     mask = torch.ones_like(tokens)
     mask[1, 5:] = 0
+    names = getattr(network, "inputs", INPUTS)
+    arguments = (tokens, mask, 1 - mask)[: len(names)]
     free = {
         0: torch.export.Dim("texts", min=1, max=65_536),
         1: torch.export.Dim("tokens", min=2, max=512),
@@ -64,11 +93,11 @@ def write_onnx(network: nn.Module, path: Path) -> None:
         with quiet():
             torch.onnx.export(
                 network.eval(),
-                (tokens, mask),
+                arguments,
                 str(path),
-                input_names=list(INPUTS),
+                input_names=list(names),
                 output_names=[OUTPUT],
-                dynamic_shapes=(free, free),
+                dynamic_shapes=(free,) * len(names),
                 dynamo=True,
                 external_data=False,
                 verbose=False,
@@ -76,6 +105,29 @@ def write_onnx(network: nn.Module, path: Path) -> None:
     except Exception as error:  # the exporter raises of many kinds
         message = f"{type(network).__name__} can't be written as ONNX ({first_line(error)})"
         raise InputError(message) from error
+
+
+def check_parity(network: nn.Module, path: Path) -> None:
+    """Raise InputError where an ONNX file gives other numbers than the network it was written of.
+
+    Args:
+        network: a module, in fp32 on the CPU.
+        path: of the file.
+    """
+    names = getattr(network, "inputs", INPUTS)
+    tokens = torch.arange(1, 15).repeat(2, 1)
+    mask = torch.ones_like(tokens)
+    mask[1, 9:] = 0
+    arguments = (tokens, mask, (torch.arange(14) > 6).long().repeat(2, 1))[: len(names)]
+    with torch.inference_mode():
+        wanted = network(*arguments).numpy()
+    inputs = dict(zip(names, (value.numpy() for value in arguments), strict=True))
+    found = loaded(path, "onnx", 1)(inputs)
+    if wanted.ndim == 3:  # of token vectors, padding's do not count
+        wanted, found = wanted[mask.bool().numpy()], found[mask.bool().numpy()]
+    off = float(np.abs(wanted - found).max())
+    if not off <= PARITY * max(1.0, float(np.abs(wanted).max())):
+        raise InputError(f"{path.name}: ONNX Runtime's numbers differ by {off:.2g} from torch's")
 
 
 def quantised(source: Path, path: Path, precision: str, texts: Iterator[Tokens]) -> None:

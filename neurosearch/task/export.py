@@ -19,6 +19,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from neurosearch.core.bounds import setting
 from neurosearch.core.command import command_line, masked
 from neurosearch.core.digests import files_below
 from neurosearch.core.errors import InputError
@@ -30,6 +31,7 @@ from neurosearch.report import markdown
 from neurosearch.report.table import make_tables
 from neurosearch.task.base import RECORD, Job, Task, build
 
+ONNX = ("fp32", "fp16", "int8")  # of `task.onnx`
 FILES = ".exported"  # lists what an export wrote
 TAGS = "product-search, neurosearch"  # of a model card: by them an earlier export is known
 
@@ -44,6 +46,7 @@ class Export(Task):
 
     part: str | None = None
     folder: str | None = None
+    onnx: str | None = setting(None, choices=ONNX)
 
     def run(self, job: Job) -> None:
         place = Path(self.folder or job.runtime.outputs / "exports" / job.name).resolve()
@@ -58,6 +61,8 @@ class Export(Task):
             raise InputError(f"task.folder: {place} can't be made ({error.strerror})") from None
         try:
             part.write(partly, job.runtime)
+            if self.onnx is not None:
+                self._write_onnx(part, partly, job)
             write_whole(partly / "README.md", _card(job, part, address).encode())
             names = sorted(f.relative_to(partly).as_posix() for f in files_below(partly))
             write_whole(partly / FILES, "".join(f"{name}\n" for name in names).encode())
@@ -66,6 +71,22 @@ class Export(Task):
         finally:
             shutil.rmtree(partly, ignore_errors=True)
         log.info("exported: %s (%s, for %s)", place, part.label, part.library)
+
+    def _write_onnx(self, part: Exportable, folder: Path, job: Job) -> None:
+        from neurosearch.nn import exchange
+
+        if part.networks is None:
+            raise InputError(f"task.onnx={self.onnx}: {part.label} has no network for ONNX")
+        assert self.onnx is not None
+        for name, network in part.networks(job.runtime).items():
+            path, whole = folder / f"{name}.onnx", folder / f"{name}.whole.onnx"
+            exchange.write_onnx(network.cpu().float(), whole)
+            exchange.check_parity(network, whole)
+            if self.onnx == "fp32":
+                whole.rename(path)
+                continue
+            exchange.quantised(whole, path, self.onnx, iter(()))
+            whole.unlink()
 
     def _chosen(self, job: Job, parts: Mapping[str, Exportable]) -> tuple[Exportable, str]:
         """The part that `part` names, and its address. Raises InputError where there is none."""

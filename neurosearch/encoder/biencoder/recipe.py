@@ -139,7 +139,17 @@ class BiEncoder(Encoder):
         lines += [f"products = {sides[1]}.encode_document([...])"]
         library = "sentence-transformers"
         note = note if query < product else ""
-        return Exportable(self.label(), library, self.model, tuple(lines), write, note)
+
+        def networks(runtime: Runtime) -> dict[str, Any]:
+            from neurosearch.nn.exchange import Vectors
+
+            towers = load_towers(self.shape, runtime.get(self.trained(data)))
+            if self.towers == "shared":
+                return {"model": Vectors(towers.query)}
+            return {side: Vectors(getattr(towers, side)) for side in ("query", "product")}
+
+        whole = Exportable(self.label(), library, self.model, tuple(lines), write, note)
+        return replace(whole, networks=networks)
 
     def _write(self, folder: Path, towers: Any) -> None:
         """One folder for shared towers, which cuts every text at the greater length, or two."""

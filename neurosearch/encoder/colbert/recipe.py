@@ -6,7 +6,7 @@ distillation from a teacher's scores (loss=kl, loss=margin_mse; ColBERTv2, Santh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -97,7 +97,14 @@ class ColBERT(TokenEncoder):
             "queries = model.encode([...], is_query=True)",
             "products = model.encode([...], is_query=False)",
         )
-        return Exportable(self.label(), "PyLate", self.model, lines, write)
+
+        def networks(runtime: Runtime) -> dict[str, Any]:
+            from neurosearch.nn.exchange import TokenVectors
+
+            return {"model": TokenVectors(load_tower(self.shape, runtime.get(self.trained(data))))}
+
+        whole = Exportable(self.label(), "PyLate", self.model, lines, write)
+        return replace(whole, networks=networks)
 
     def label(self) -> str:
         name = f"ColBERT ({model_label(self.model)}, {self.loss.label()})"

@@ -67,26 +67,32 @@ class CrossTower(nn.Module):
 
     def forward(self, pairs: Tokens, firsts: np.ndarray, device: Any, half: bool) -> Tensor:
         """N×outputs of N pairs, the first `firsts` tokens of each being the query's."""
-        is_packed = packs(self.network, device, half)
-        batch = (packed if is_packed else padded)(pairs, device)
-        options: dict[str, Any] = {}
-        lengths = pairs.lengths
-        if is_packed:
-            within = np.arange(len(pairs.ids)) - np.repeat(pairs.offsets[:-1], lengths)
-            segments = (within >= np.repeat(firsts, lengths))[None]
-            options = {"position_ids": batch.positions, "max_length_q": batch.longest}
-            options["cu_seq_lens_q"] = batch.bounds
-        else:
-            segments = np.arange(batch.longest)[None, :] >= firsts[:, None]
-            options = {"attention_mask": batch.mask}
+        if not packs(self.network, device, half):
+            batch = padded(pairs, device)
+            assert batch.mask is not None
+            later = np.arange(batch.longest)[None, :] >= firsts[:, None]
+            segments = torch.from_numpy(later.astype(np.int64)).to(device)
+            return self.outputs(batch.tokens, batch.mask, segments)
+        batch, lengths = packed(pairs, device), pairs.lengths
+        within = np.arange(len(pairs.ids)) - np.repeat(pairs.offsets[:-1], lengths)
+        options = {"position_ids": batch.positions, "max_length_q": batch.longest}
+        options["cu_seq_lens_q"] = batch.bounds
         if self.segments:
-            options["token_type_ids"] = torch.from_numpy(segments.astype(np.int64)).to(device)
+            later = (within >= np.repeat(firsts, lengths))[None]
+            options["token_type_ids"] = torch.from_numpy(later.astype(np.int64)).to(device)
         states = self.network(input_ids=batch.tokens, **options).last_hidden_state
-        if is_packed:
-            assert batch.bounds is not None
-            pooled = pool_packed(states[0], batch.bounds, ("mean",))
-        else:
-            pooled = pool(states, batch.mask, ("mean",))
+        assert batch.bounds is not None
+        pooled = pool_packed(states[0], batch.bounds, ("mean",))
+        scores: Tensor = self.head(pooled.to(self.head.weight.dtype)).float()
+        return scores
+
+    def outputs(self, tokens: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
+        """B×outputs of padded pairs, whose second texts have segment 1."""
+        options: dict[str, Any] = {"attention_mask": mask}
+        if self.segments:
+            options["token_type_ids"] = segments
+        states = self.network(input_ids=tokens, **options).last_hidden_state
+        pooled = pool(states, mask, ("mean",))
         scores: Tensor = self.head(pooled.to(self.head.weight.dtype)).float()
         return scores
 
@@ -160,12 +166,17 @@ class PublishedTower(CrossTower):
 
     def forward(self, pairs: Tokens, firsts: np.ndarray, device: Any, half: bool) -> Tensor:
         batch = padded(pairs, device, self._pad)
-        options = {"attention_mask": batch.mask}
+        assert batch.mask is not None
+        later = np.arange(batch.longest)[None, :] >= firsts[:, None]
+        later &= np.arange(batch.longest)[None, :] < pairs.lengths[:, None]
+        segments = torch.from_numpy(later.astype(np.int64)).to(device)
+        return self.outputs(batch.tokens, batch.mask, segments)
+
+    def outputs(self, tokens: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
+        options: dict[str, Any] = {"attention_mask": mask}
         if self.segments:
-            later = np.arange(batch.longest)[None, :] >= firsts[:, None]
-            later &= np.arange(batch.longest)[None, :] < pairs.lengths[:, None]
-            options["token_type_ids"] = torch.from_numpy(later.astype(np.int64)).to(device)
-        scores: Tensor = self.network(input_ids=batch.tokens, **options).logits.float()
+            options["token_type_ids"] = segments
+        scores: Tensor = self.network(input_ids=tokens, **options).logits.float()
         return scores
 
 

@@ -8,7 +8,7 @@ classes of gain; the score is the expected gain).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -137,8 +137,17 @@ class CrossEncoder(Reranker):
             f"NeuroSearch cuts queries at {query} and products at {product} tokens; here a pair is "
             f"cut at {query + product}, the longer text first."
         )
+
+        def networks(runtime: Runtime) -> dict[str, Any]:
+            from neurosearch.nn.exchange import PairScores
+            from neurosearch.reranker.cross_encoder.network import LiveCross
+
+            cross = LiveCross(self, runtime.get(self.trained(data, request.query, first)), runtime)
+            return {"model": PairScores(cross.tower.cpu().float())}
+
         library = "sentence-transformers"
-        return Exportable(self.label(), library, self.model, lines, write, note)
+        whole = Exportable(self.label(), library, self.model, lines, write, note)
+        return replace(whole, networks=networks)
 
     def live(
         self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever, runtime: Runtime
