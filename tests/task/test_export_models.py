@@ -7,6 +7,7 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+import onnxruntime
 import polars as pl
 import pytest
 import torch
@@ -139,8 +140,10 @@ def test_colbert_gives_the_same_run(more: list[str], marked_model: str, tmp_path
     trained = [*words, f"retriever.encoder.model={marked_model}", *more]
     own = {"NEUROSEARCH_OUTPUTS": str(tmp_path / "own")}
     assert run(trained, own).returncode == 0
-    done = run([*trained, "task=export", f"task.folder={tmp_path}/model"], own)
+    done = run([*trained, "task=export", f"task.folder={tmp_path}/model", "task.onnx=int8"], own)
     assert done.returncode == 0, done.stderr
+    vectors = asked(tmp_path / "model" / "model.onnx")
+    assert np.allclose(np.linalg.norm(vectors, axis=2), 1, atol=1e-3) and len(vectors) == 2
     theirs = {"NEUROSEARCH_OUTPUTS": str(tmp_path / "theirs")}
     published = "encoder@retriever.encoder=colbert/published"
     done = run([*words, published, f"retriever.encoder.model={tmp_path}/model"], theirs)
@@ -157,8 +160,9 @@ def test_a_cross_encoder_gives_the_same_run(tiny_model: str, tmp_path: Path) -> 
     trained += ["retriever.reranker.product_max_length=40"]
     own = {"NEUROSEARCH_OUTPUTS": str(tmp_path / "own")}
     assert run(trained, own).returncode == 0
-    done = run([*trained, "task=export", f"task.folder={tmp_path}/model"], own)
+    done = run([*trained, "task=export", f"task.folder={tmp_path}/model", "task.onnx=fp32"], own)
     assert done.returncode == 0, done.stderr
+    assert asked(tmp_path / "model" / "model.onnx").shape == (2,)
     theirs = {"NEUROSEARCH_OUTPUTS": str(tmp_path / "theirs")}
     published = "reranker@retriever.reranker=published"
     done = run([*words, published, f"retriever.reranker.model={tmp_path}/model"], theirs)
@@ -181,6 +185,17 @@ def uncut(run: pl.DataFrame, model: str, outputs: Path) -> pl.DataFrame:
         run = run.filter(~pl.col("query_id").is_in(touched))
     assert run["query_id"].n_unique() >= 4
     return run
+
+
+def asked(path: Path) -> np.ndarray:
+    """What an ONNX file gives for two padded texts, or pairs."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    tokens = np.array([[2, 7, 9, 3, 8, 3], [2, 7, 3, 8, 3, 0]])
+    feed = {"input_ids": tokens, "attention_mask": (tokens > 0).astype(np.int64)}
+    feed["token_type_ids"] = np.array([[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 0]])
+    known = {value.name for value in session.get_inputs()}
+    (found,) = session.run(None, {name: value for name, value in feed.items() if name in known})
+    return np.asarray(found)
 
 
 def test_an_index_and_its_ids(tiny_model: str, tmp_path: Path) -> None:
