@@ -150,7 +150,8 @@ def main() -> None:
             runtime.get(source)
         plain = replace(runtime, graphs="off")
         values: dict[str, list[float]] = {"ours": [], "plain": [], "theirs": []}
-        case = f"{case_of(data, encoder.schedule.precision, runtime)}, batch {batch}, {encoder.negatives.label()}"
+        case = case_of(data, encoder.schedule.precision, runtime)
+        case += f", batch {batch}, {encoder.negatives.label()}"
         for _ in range(ROUNDS):
             clock = Clock(warm, steps, device)
             values["ours"].append(ours(artifact, clock, runtime))
