@@ -21,7 +21,7 @@ from neurosearch.nn.text_encoder import Batch, TextTower, padded
 from neurosearch.nn.tokens import Tokens
 
 LENGTHS = (8, 16, 24, 32, 48, 64)  # tokens of a text
-CELLS = 16_384  # padded tokens of a batch, from which computing takes longer than launching
+CELLS = 8_192  # padded tokens of a batch, from which computing takes longer than launching
 KEPT = 12  # graphs
 
 
