@@ -137,7 +137,7 @@ def main() -> None:
         own = timed.get(row["variant"])
         row["texts/s"] = None if own is None else float(np.median(own))
         row["x torch"] = None if own is None else float(np.median(np.array(own) / base))
-    corrected = holm([row["p"] for row in rows[1:]])
+    corrected = holm(np.array([row["p"] for row in rows[1:]]))
     for row, p in zip(rows[1:], corrected, strict=True):
         row["p"] = float(p)
         row["equivalent"] = "yes" if p < 0.05 else "not shown"
