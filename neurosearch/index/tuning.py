@@ -218,6 +218,24 @@ def least_of(recipe: Index, live: LiveIndex, exact: Exact, target: float, seed: 
     return least
 
 
+def growth(recipe: Index, some: int, count: int) -> float:
+    """How much longer a search takes in a larger catalogue, at the same recall, by rule of thumb.
+
+    Args:
+        recipe: of `variants`.
+        some: vectors of the smaller catalogue.
+        count: of the larger one.
+
+    Returns:
+        The ratio of logarithms for graphs, of roots for lists (of which there are as many as the
+        root says), of sizes for scans.
+    """
+    if isinstance(recipe, HNSW):
+        return float(np.log(count) / np.log(some))
+    whole = count / some
+    return float(whole**0.5 if isinstance(recipe, Lists | Refine) else whole)
+
+
 def quick(recipe: Index) -> Index:
     """A recipe that is built faster and searched alike, to be screened in place of another.
 
