@@ -65,6 +65,8 @@ def main() -> None:
     faiss.omp_set_num_threads(1)
     rng = np.random.default_rng(0)
     subsets = {share: rng.random(len(products)) < share for share in SHARES}
+    if len(products) * SHARES[-1] < 3:
+        raise SystemExit(f"{len(products):,} products: a thousandth of them is too few to measure")
     exact = {}
     for share, subset in subsets.items():
         inside = products[subset]

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import faiss
@@ -87,6 +88,9 @@ def ours(recipe: Index) -> Callable[[np.ndarray], Sequence[Any]]:
 
 def main() -> None:
     """Measure, and write the table."""
+    missing = [name for name in ("usearch", "pynndescent") if find_spec(name) is None]
+    if missing:
+        raise SystemExit(f"{' and '.join(missing)} missing: pip install -e '.[speed]'")
     overrides = sys.argv[1:]
     data = next((w.split("=")[1] for w in overrides if w.startswith("data=")), "shop")
     products, queries = vectors_of(job_of(overrides))

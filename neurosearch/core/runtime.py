@@ -73,6 +73,8 @@ class Runtime:
             raise InputError(f"runtime.devices must be at least 1, not {self.devices}")
         if self.threads is None:
             self.threads = len(os.sched_getaffinity(0))
+        if self.graphs == "on":  # refused before any work
+            self.captures(self.torch_device())
 
     @property
     def store(self) -> Store:

@@ -13,14 +13,15 @@ import numpy as np
 
 from neurosearch.core.bounds import setting
 from neurosearch.index.ivf import Lists
-from neurosearch.index.ivfpq import check_parts
+from neurosearch.index.ivfpq import parts_of
 
 
 @dataclass(frozen=True)
 class FastScan(Lists):
-    """`parts`: of a vector, half a byte each; `residual`: quantise what the cell leaves over."""
+    """`parts`: of a vector, half a byte each, None for a quarter of the width; `residual`: quantise
+    what the cell leaves over."""
 
-    parts: int = setting(96, least=1)
+    parts: int | None = setting(None, least=1)
     residual: bool = True
 
     needs_refinement: ClassVar[bool] = True
@@ -33,10 +34,10 @@ class FastScan(Lists):
         import faiss
 
         width = sample.shape[1]
-        check_parts(width, self.parts)
+        parts = parts_of(width, self.parts, 4)
         coarse, cells = faiss.IndexFlatIP(width), self.made(count)
         metric = faiss.METRIC_INNER_PRODUCT
-        index = faiss.IndexIVFPQFastScan(coarse, width, cells, self.parts, 4, metric)
+        index = faiss.IndexIVFPQFastScan(coarse, width, cells, parts, 4, metric)
         index.by_residual = self.residual
         index.cp.seed = index.pq.cp.seed = self.seed + 1
         index.train(sample)
@@ -44,8 +45,9 @@ class FastScan(Lists):
 
     def coded(self, count: int, width: int) -> float:
         # Lists are padded to blocks of 32 codes, on average by half a block.
-        padded = 7.75 * self.parts * self.made(count) / count
-        return self.parts / 2 + self.listed(count, width) + 64.0 * width / count + padded
+        parts = parts_of(width, self.parts, 4)
+        padded = 7.75 * parts * self.made(count) / count
+        return parts / 2 + self.listed(count, width) + 64.0 * width / count + padded
 
     def label(self) -> str:
-        return f"IVF{self.cells},PQ{self.parts}x4fs probes {self.probes}"
+        return f"IVF{self.cells},PQ{self.parts or ''}x4fs probes {self.probes}"

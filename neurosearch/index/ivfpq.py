@@ -20,12 +20,13 @@ ROTATIONS = ("none", "opq", "random")
 @dataclass(frozen=True)
 class IVFPQ(Lists):
     """Attributes:
-    parts: of a vector, each quantised on its own; the width is a multiple of it.
+    parts: of a vector, each quantised on its own; the width is a multiple of it. None for about
+        an eighth of the width.
     bits: of a part's code.
     rotation: before the parts are cut: `none`, `opq` or `random`.
     """
 
-    parts: int = setting(48, least=1)
+    parts: int | None = setting(None, least=1)
     bits: int = setting(8, least=4, most=12)
     rotation: str = setting("none", choices=ROTATIONS)
 
@@ -37,37 +38,52 @@ class IVFPQ(Lists):
         import faiss
 
         width = sample.shape[1]
-        check_parts(width, self.parts)
+        parts = parts_of(width, self.parts, 8)
         coarse, cells = faiss.IndexFlatIP(width), self.made(count)
         metric = faiss.METRIC_INNER_PRODUCT
-        inner = faiss.IndexIVFPQ(coarse, width, cells, self.parts, self.bits, metric)
+        inner = faiss.IndexIVFPQ(coarse, width, cells, parts, self.bits, metric)
         inner.cp.seed = inner.pq.cp.seed = self.seed + 1
-        index = rotated(inner, self.rotation, self.parts, self.seed)
+        index = rotated(inner, self.rotation, parts, self.seed)
         index.train(sample)
         return index
 
     def coded(self, count: int, width: int) -> float:
         codebooks = 4.0 * width * (1 << self.bits) / count
         turn = 0.0 if self.rotation == "none" else 4.0 * width * width / count
-        return self.parts * self.bits / 8 + self.listed(count, width) + codebooks + turn
+        return (
+            parts_of(width, self.parts, 8) * self.bits / 8
+            + self.listed(count, width)
+            + codebooks
+            + turn
+        )
 
     def label(self) -> str:
         turned = "" if self.rotation == "none" else f"{self.rotation.upper()} "
-        size = f"{self.parts}x{self.bits}"
+        size = f"{self.parts or ''}x{self.bits}"
         return f"{turned}IVF{self.cells},PQ{size} probes {self.probes}"
 
 
-def check_parts(width: int, parts: int) -> None:
-    """Raise InputError where a vector can't be cut into equal parts.
+def parts_of(width: int, parts: int | None, size: int) -> int:
+    """How many equal parts a vector is cut into.
 
     Args:
         width: of a vector.
-        parts: that are wanted.
+        parts: that are wanted; None for those of about `size` dimensions.
+        size: dimensions of a part.
+
+    Returns:
+        A divisor of the width.
+
+    Raises:
+        InputError: the vector can't be cut so.
     """
+    fit = [n for n in range(1, width + 1) if width % n == 0]
+    if parts is None:
+        return min(fit, key=lambda n: abs(n - width / size))
     if width % parts:
-        fit = [n for n in range(1, width + 1) if width % n == 0]
         near = min(fit, key=lambda n: abs(n - parts))
         raise InputError(f"index.parts={parts} does not divide {width} dimensions; {near} does")
+    return parts
 
 
 def rotated(inner: Any, rotation: str, parts: int, seed: int) -> Any:

@@ -246,7 +246,9 @@ def quick(recipe: Index) -> Index:
         With a random rotation in place of OPQ's and 4-bit codes; others as they are.
     """
     if isinstance(recipe, Refine) and isinstance(recipe.coarse, IVFPQ):
-        coarse = replace(recipe.coarse, rotation="random", bits=4, parts=2 * recipe.coarse.parts)
+        coarse = replace(
+            recipe.coarse, rotation="random", bits=4, parts=2 * (recipe.coarse.parts or 1)
+        )
         return replace(recipe, coarse=coarse)
     return recipe
 

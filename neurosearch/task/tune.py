@@ -9,6 +9,7 @@ built is an artifact: a run that was stopped resumes.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -170,6 +171,11 @@ class Tune(Task):
                 strict=True,
             )
             for recipe, whole in pairs:
+                size = whole.bytes_a_vector(*shape)
+                if self.bytes_per_product is not None and size > self.bytes_per_product:
+                    told = f"{size:.0f} bytes a product, {self.bytes_per_product:.0f} are allowed"
+                    log.info("left out: %s (%s)", overrides_of(whole), told)
+                    continue
                 start = time.perf_counter()
                 quick = tuning.quick(recipe)
                 live = quick.live(quick.filled(small.products), "screen")
@@ -184,7 +190,7 @@ class Tune(Task):
                 # What it would be on the whole catalogue: graphs grow slower than lists and scans.
                 growth = tuning.growth(recipe, len(some), shape[0])
                 cost = {"p50 ms": growth * timed["p50 ms"], "build s": built}
-                cost["bytes"] = whole.bytes_a_vector(*shape)
+                cost["bytes"] = size
                 best[family, whole] = cost[self.minimise]
                 log.info("screened %s: %.3g", overrides_of(whole), cost[self.minimise])
         # One variant of a family: the first, which is built faster, unless another is cheaper.
@@ -211,7 +217,7 @@ class Tune(Task):
             pair
             for pair in finalists[1:]
             if self.bytes_per_product is None
-            or pair[0].recipe.bytes_a_vector(*exact.products.shape) <= 1.02 * self.bytes_per_product
+            or pair[0].recipe.bytes_a_vector(*exact.products.shape) <= self.bytes_per_product
         ]
         cheap = sorted(within, key=lambda pair: pair[0].compared)[: FINALISTS - 1]
         taken = [*finalists[:1], *cheap]
@@ -239,15 +245,21 @@ class Tune(Task):
         ]
         if not good:
             least = min(rows, key=lambda row: row["p99 ms"])
+            limits = f"task.p99_ms={self.p99_ms}, task.bytes_per_product={self.bytes_per_product}"
             raise InputError(
-                f"no index keeps the limits: the fastest has p99 {least['p99 ms']:.3g} ms and "
+                f"no index that was built within task.budget_seconds={self.budget_seconds:g} "
+                f"reaches the target and keeps {limits}: the fastest has p99 {least['p99 ms']:.3g} ms and "
                 f"{least['bytes']:.0f} bytes a product"
             )
         return min(good, key=lambda row: (row[self.minimise], row["bytes"]))
 
     def _report(self, job: Job, tuned: Tuned) -> None:
         chosen, points, seconds = tuned.chosen, tuned.points, tuned.seconds
-        folder = job.folder / "tune"
+        # Settings of tasks are no part of a job's folder: two targets must not share a page.
+        own = [(s.name, getattr(self, s.name)) for s in fields(self) if s.name != "seed"]
+        words = [f"{name}={value}" for name, value in own if value != _usual(name)]
+        name = re.sub(r"[^\w.,=+-]", "_", ",".join(words)) or "default"
+        folder = job.folder / "tune" / name[:120]
         folder.mkdir(parents=True, exist_ok=True)
         frame = pl.DataFrame(points, infer_schema_length=None).sort("recall", descending=True)
         write_whole(folder / "points.csv", frame.write_csv(float_precision=4).encode())
@@ -260,12 +272,16 @@ class Tune(Task):
             held = "" if row["test recall"] is None else f"  test {row['test recall']:.3f}"
             print(
                 f"{row['p50 ms']:8.3f} ms  p99 {row['p99 ms']:7.3f}  recall {row['recall']:.3f} "
-                f"[{row['low']:.3f}{held}  {row['bytes']:7.0f} B  {row['index']}"
+                f"(at least {row['low']:.3f}){held}  {row['bytes']:7.0f} B  {row['index']}"
             )
         print(f"chosen: {chosen['index']}")
         faster = f"{chosen['times flat']:.1f} times as fast as exact search"
         print(f"{len(points)} points in {seconds:.0f} s; {faster}")
         job.runtime.say(f"to look at: {folder / 'index.html'}")
+
+
+def _usual(name: str) -> Any:
+    return next(spec.default for spec in fields(Tune) if spec.name == name)
 
 
 def _described(one: Seen) -> dict[str, Any]:
@@ -289,7 +305,7 @@ def overrides_of(recipe: Index, place: str = "retriever.index") -> str:
         value = getattr(recipe, spec.name)
         if isinstance(value, Index):
             words.append(overrides_of(value, f"{place}.{spec.name}"))
-        elif value != spec.default and spec.name != "seed":
+        elif value != spec.default:
             words.append(f"{place}.{spec.name}={value}")
     return " ".join(words)
 

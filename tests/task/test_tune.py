@@ -19,7 +19,7 @@ def test_it_chooses_within_its_limits(tmp_path: Path) -> None:
     outputs = [f"paths.outputs={tmp_path}"]
     done = run([*SMALL, *DENSE, *FEW, *outputs, "task.minimise=bytes"], dict(os.environ))
     assert done.returncode == 0, done.stderr
-    (folder,) = tmp_path.glob("jobs/*/*/tune")
+    (folder,) = tmp_path.glob("jobs/*/*/tune/*")
     report = json.loads((folder / "report.json").read_text())
     points = pl.read_csv(folder / "points.csv")
     timed = points.filter(pl.col("p50 ms").is_not_null())
