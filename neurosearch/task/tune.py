@@ -248,8 +248,8 @@ class Tune(Task):
             limits = f"task.p99_ms={self.p99_ms}, task.bytes_per_product={self.bytes_per_product}"
             raise InputError(
                 f"no index that was built within task.budget_seconds={self.budget_seconds:g} "
-                f"reaches the target and keeps {limits}: the fastest has p99 {least['p99 ms']:.3g} ms and "
-                f"{least['bytes']:.0f} bytes a product"
+                f"reaches the target and keeps {limits}: the fastest has p99 "
+                f"{least['p99 ms']:.3g} ms and {least['bytes']:.0f} bytes a product"
             )
         return min(good, key=lambda row: (row[self.minimise], row["bytes"]))
 

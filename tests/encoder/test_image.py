@@ -162,12 +162,11 @@ def test_a_classifier_gives_the_same_vectors_each_time(tmp_path: Path, runtime: 
 
 def test_products_without_pictures_are_not_found_by_pictures() -> None:
     from neurosearch.core.vectors import Embeddings
-    from neurosearch.index.base import reduced
     from neurosearch.index.flat import Flat
 
     vectors = np.array([[0.0, 0], [0.6, 0.8], [0, 0], [-1, 0]], np.float32)
     rows = np.array([1, 3])
-    live = Flat().live(reduced(Flat(), vectors[rows]), "e", rows)
+    live = Flat().live(Flat().filled(vectors[rows]), "e", rows)
     found, _ = live.search(Embeddings(np.array([[1.0, 0], [0, 0]], np.float32), "e"), 4)
     assert found.tolist() == [[1, 3], [-1, -1]]  # and a query without one finds nothing
 
