@@ -16,7 +16,8 @@ import time
 from typing import Any
 
 import numpy as np
-from vectors import job_of, publish, vectors_of
+import polars as pl
+from vectors import RESULTS, job_of, publish, vectors_of
 
 from neurosearch.index import tuning
 from neurosearch.index.exact import Exact
@@ -62,13 +63,21 @@ def grid(
 
 def main() -> None:
     """Run the grid, then the tuner for each target, and write the table."""
-    overrides = sys.argv[1:]
+    overrides = [word for word in sys.argv[1:] if word != "reuse"]
     data = next((w.split("=")[1] for w in overrides if w.startswith("data=")), "shop")
     job = job_of(overrides)
     products, queries = vectors_of(job)
     queries = queries[:: max(1, -(-len(queries) // Tune().queries))]
     exact = Exact.of(queries, products, 10)
-    best, spent = grid(products, exact, 0)
+    if "reuse" in sys.argv:  # the grid of an earlier run, from its table
+        earlier = pl.read_csv(RESULTS / f"tuner.{data}.csv").to_dicts()
+        spent = {row["target"]: row["grid's seconds"] for row in earlier}
+        best = {}
+        for row in earlier:
+            recipe = job_of([*overrides, *row["grid's choice"].split()]).retriever.index  # type: ignore[attr-defined]
+            best[row["target"]] = recipe.live(recipe.filled(products), "grid"), 0.0
+    else:
+        best, spent = grid(products, exact, 0)
     rows = []
     for target in TARGETS:
         shutil.rmtree(job.runtime.outputs / "artifacts" / "index", ignore_errors=True)

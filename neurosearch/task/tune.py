@@ -39,7 +39,6 @@ from neurosearch.task.base import Job, Task
 TEMPLATE = Path(vega.__file__).with_name("tune.html.j2")
 SCREENED = 8  # of so many products, one is in the catalogue that families are screened on
 KEPT = 3  # recipes that are built whole
-SAME = 1.1  # times the cheapest variant of a family, up to which its first one is taken
 NEAR = 1.6  # times the cheapest's cost there, up to which a recipe is
 FLAT_QUERIES = 210
 MINIMISED = ("p50 ms", "bytes", "build s")
@@ -157,8 +156,8 @@ class Tune(Task):
         """The recipes to build, by what they cost on an eighth of the catalogue.
 
         All variants of all families are built there, but for OPQ, whose training takes as long on
-        an eighth: a random rotation stands in for it. The best variant of a family is built whole
-        where it costs less than NEAR times the cheapest, KEPT at most.
+        an eighth: a random rotation stands in for it. What costs less than NEAR times the cheapest
+        is built whole, KEPT at most.
         """
         rows = np.random.default_rng(self.seed).permutation(len(exact.products))
         some = np.sort(rows[: max(1_000, len(rows) // SCREENED)])
@@ -193,15 +192,14 @@ class Tune(Task):
                 cost["bytes"] = size
                 best[family, whole] = cost[self.minimise]
                 log.info("screened %s: %.3g", overrides_of(whole), cost[self.minimise])
-        # One variant of a family: the first, which is built faster, unless another is cheaper.
-        for family in dict.fromkeys(name for name, _ in best):
-            own = [key for key in best if key[0] == family]
-            least = min(best[key] for key in own)
-            taken = next(key for key in own if best[key] <= SAME * least)
-            for key in own:
-                if key != taken:
-                    del best[key]
+        # An eighth does not tell variants of one family apart: all of the cheapest family's are
+        # built, and of another family its cheapest alone.
         order = sorted(best, key=lambda key: best[key])
+        seen_families: set[str] = set()
+        for key in list(order):
+            if key[0] in seen_families and key[0] != order[0][0]:
+                order.remove(key)
+            seen_families.add(key[0])
         near = [key for key in order if best[key] <= NEAR * best[order[0]]]
         return near[:KEPT] if self.minimise != "bytes" else order[:KEPT]
 
