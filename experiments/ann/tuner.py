@@ -4,9 +4,8 @@ Run: python experiments/ann/tuner.py data=home_depot   (writes results/tuner.<da
 
 Three targets of recall@10. The grid builds every variant of every family once for all targets, and
 tries and times every step of every ladder that reaches a target; its seconds count the builds for
-each target anew. `reuse` takes the grid of an
-earlier run from its table. The tuner starts without any index. At the end the two choices take turns, and
-`of the grid's q/s` is the median over blocks.
+each target anew (`reuse` takes the grid of an earlier run from its table). The tuner starts without
+any index. At the end the two choices take turns, and `of the grid's q/s` is the median over blocks.
 """
 
 from __future__ import annotations
