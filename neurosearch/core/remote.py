@@ -41,6 +41,10 @@ class Remote:
     address: str
     _opened: Any = field(default=None, init=False, repr=False)
 
+    @property
+    def _protocol(self) -> str:
+        return self.address.partition("://")[0] if "://" in self.address else "file"
+
     def _files(self) -> tuple[Any, str]:
         """The file system and the folder in it; opened once.
 
@@ -50,7 +54,7 @@ class Remote:
         if self._opened is None:
             import fsspec
 
-            protocol = self.address.partition("://")[0] if "://" in self.address else "file"
+            protocol = self._protocol
             try:
                 files, root = fsspec.core.url_to_fs(self.address, use_listings_cache=False)
                 if protocol in BUCKETS:  # their folders are there once something is in them
@@ -73,12 +77,8 @@ class Remote:
     def _make(self, folder: str) -> None:
         """Make a folder, where there are such."""
         files, _ = self._files()
-        if self.address.partition("://")[0] not in BUCKETS:
+        if self._protocol not in BUCKETS:
             files.makedirs(folder, exist_ok=True)
-
-    def check(self) -> None:
-        """Raise InputError where the address can't be used."""
-        self._files()
 
     def manifest(self, address: str) -> bytes | None:
         """The manifest of a complete artifact there; None where there is none.

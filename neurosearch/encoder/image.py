@@ -103,6 +103,8 @@ class PictureEmbeddings(EmbeddingsArtifact):
                     written.write(number, rows[number], live.encode(shard))
                 advance(len(shard))
         written.close()
+        if kept:
+            runtime.say(f"resumed: {kept:,} of {total:,} pictures were already encoded")
         meta = {"encoder": self.encoder.identity(self.data)}
         (folder / "embeddings.json").write_text(json.dumps(meta), encoding="utf-8")
         if missing == total:

@@ -18,6 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from neurosearch.core.errors import first_line
 from neurosearch.core.machine import log
 from neurosearch.nn.text_encoder import Batch, padded
 from neurosearch.nn.tokens import Tokens
@@ -92,8 +93,7 @@ class Graphs:
                 held = self._captured(work, rows, length, device, key)
             except (RuntimeError, NotImplementedError) as error:
                 self.failed = True
-                first = str(error).splitlines()[0]
-                log.warning("decoding is not captured as a CUDA graph: %s", first)
+                log.warning("decoding is not captured as a CUDA graph: %s", first_line(error))
                 return None
             self._known[whole] = held
             if len(self._known) > KEPT:

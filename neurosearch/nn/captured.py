@@ -13,28 +13,17 @@ from collections import OrderedDict
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from neurosearch.core.errors import first_line
 from neurosearch.core.machine import log
-from neurosearch.nn.text_encoder import Batch, TextTower, padded
+from neurosearch.nn.exchange import Vectors
+from neurosearch.nn.text_encoder import TextTower, padded
 from neurosearch.nn.tokens import Tokens
 
 LENGTHS = (8, 16, 24, 32, 48, 64)  # tokens of a text
 CELLS = 8_192  # padded tokens of a batch, from which computing takes longer than launching
 KEPT = 12  # graphs
-
-
-class _Passes(nn.Module):
-    """A tower as a function of two tensors."""
-
-    def __init__(self, tower: TextTower) -> None:
-        super().__init__()
-        self.tower = tower
-
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        vectors: Tensor = self.tower(Batch(tokens, mask, None, None, tokens.shape[1]))
-        return vectors
 
 
 class CapturedTower:
@@ -93,7 +82,7 @@ class CapturedTower:
         ids = torch.zeros(count, length, dtype=torch.long, device=self._device)
         mask = torch.ones_like(ids)
         with torch.random.fork_rng(devices=[self._device]), self._autocast():
-            return torch.cuda.make_graphed_callables(_Passes(self._tower), (ids, mask))
+            return torch.cuda.make_graphed_callables(Vectors(self._tower), (ids, mask))
 
     def _autocast(self) -> Any:
         # A cache of casts that is filled outside a graph would be of freed or stale weights in it.

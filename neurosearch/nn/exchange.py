@@ -22,8 +22,6 @@ from neurosearch.core.errors import InputError, first_line
 from neurosearch.nn.text_encoder import Batch, TextTower, padded
 from neurosearch.nn.tokens import Tokens
 
-PRECISIONS = ("fp32", "fp16", "int8", "int8_static")
-BACKENDS = ("onnx", "openvino")
 INPUTS = ("input_ids", "attention_mask")
 OUTPUT = "vectors"
 QUANTISED = ["MatMul", "Gemm"]

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from neurosearch.nn import captured
-from neurosearch.nn.captured import CapturedTower, _Passes
+from neurosearch.nn.captured import CapturedTower
+from neurosearch.nn.exchange import Vectors
 from neurosearch.nn.text_encoder import TextTower
 from neurosearch.nn.tokens import Tokens, tokenize
 
@@ -22,7 +23,7 @@ class Plain(CapturedTower):
 
     def _captured(self, count: int, length: int) -> Any:
         self.shapes = [*getattr(self, "shapes", []), (count, length)]
-        return _Passes(self._tower)
+        return Vectors(self._tower)
 
     def _autocast(self) -> Any:
         return torch.autocast("cpu", enabled=False)

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from neurosearch.core.errors import InputError
+from neurosearch.encoder.exported import BACKENDS
 from neurosearch.nn import exchange
 from neurosearch.nn.text_encoder import TextTower
 
 
-@pytest.mark.parametrize("backend", exchange.BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_file_gives_the_networks_numbers_for_any_size(
     tiny_model: str, tmp_path: Path, backend: str
 ) -> None:
@@ -41,6 +42,6 @@ def test_another_networks_file_is_noticed(tiny_model: str, tmp_path: Path) -> No
     with pytest.raises(InputError, match=r"model\.onnx: ONNX Runtime's numbers differ by"):
         exchange.check_parity(network, tmp_path / "model.onnx")
     (tmp_path / "torn.onnx").write_bytes((tmp_path / "model.onnx").read_bytes()[:1000])
-    for backend in exchange.BACKENDS:
+    for backend in BACKENDS:
         with pytest.raises(InputError, match=r"torn\.onnx: can't be loaded"):
             exchange.loaded(tmp_path / "torn.onnx", backend, 1)
