@@ -19,6 +19,7 @@ from neurosearch.core.store import Store
 
 T = TypeVar("T")
 GRAPHS = ("auto", "on", "off")
+SPREADS = ("shards", "replicas")
 
 
 @dataclass
@@ -34,6 +35,8 @@ class Runtime:
         checkpoint_seconds: seconds between the resume points of a training.
         graphs: CUDA graphs of what is bound by launching kernels: `auto` (where there is CUDA),
             `on`, `off`. Results are equal.
+        spread: an index on several GPUs: `shards` hold a part of the vectors each, `replicas` hold
+            all of them.
         java_memory: heap of the Lucene process.
         devices: processes that build what can be shared (`Artifact.spreads`), one a device.
         profile: write where a job's time goes beside its record.
@@ -49,6 +52,7 @@ class Runtime:
     tokens_per_batch: int | None = None
     checkpoint_seconds: float = 60.0
     graphs: str = "auto"
+    spread: str = "shards"
     java_memory: str = "2g"
     progress: bool = True
     devices: int = 1
@@ -64,9 +68,10 @@ class Runtime:
             raise InputError(
                 f"runtime.device must be auto, cpu, cuda or cuda:N, not {self.device!r}"
             )
-        if self.graphs not in GRAPHS:
-            known = ", ".join(GRAPHS)
-            raise InputError(f"runtime.graphs must be one of {known}, not {self.graphs!r}")
+        for key, known in (("graphs", GRAPHS), ("spread", SPREADS)):
+            if getattr(self, key) not in known:
+                given = f"{getattr(self, key)!r}"
+                raise InputError(f"runtime.{key} must be one of {', '.join(known)}, not {given}")
         if self.threads is not None and self.threads < 1:
             raise InputError(f"runtime.threads must be at least 1, not {self.threads}")
         if self.devices < 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.vectors import Embeddings
+from neurosearch.index.on_gpus import LONGEST, OnGpus, moved
 from neurosearch.index.parameters import best_of, is_narrow, selected
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class LiveIndex:
         rows: the products of its vectors, where some have none (a missing picture); else None.
         vectors: of all products as they were encoded, mapped from their file; None where that is
             gone. An index that keeps codes alone scores narrow subsets by them.
+        moved: the index on GPUs, which searches the whole catalogue; None where it is on the CPU.
     """
 
     index: Any
@@ -32,6 +34,7 @@ class LiveIndex:
     recipe: Index
     rows: np.ndarray | None = None
     vectors: np.ndarray | None = None
+    moved: OnGpus | None = field(default=None, compare=False)
 
     def on(self, runtime: Runtime) -> LiveIndex:
         """This index with the runtime's threads, or on its devices where it can use them.
@@ -45,7 +48,8 @@ class LiveIndex:
         import faiss
 
         faiss.omp_set_num_threads(runtime.cpu_threads)
-        return self
+        probes: int | None = getattr(self.recipe, "probes", None)
+        return replace(self, moved=moved(self.index, probes, runtime))
 
     def search(
         self, queries: Embeddings, k: int, subset: np.ndarray | None = None
@@ -93,6 +97,9 @@ class LiveIndex:
         Returns:
             Rows and scores, each Q×k.
         """
+        if self.moved is not None and subset is None and k <= LONGEST:
+            scores, rows = self.moved.search(vectors, k)
+            return rows, scores
         selector, whole = None, False
         if subset is not None and self.scores_all(subset):
             return self.among(vectors, k, subset)
