@@ -69,6 +69,18 @@ class Artifact(Generic[T]):
             user: the artifact that has this one as an input.
         """
 
+    def missing(self, folder: Path, runtime: Runtime) -> str:
+        """What is not there any more of what lies outside the artifact's folder, as on a server.
+
+        Args:
+            folder: a complete one.
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            One line; '' where nothing is missing: it is built again otherwise.
+        """
+        return ""
+
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any] | None:
         """Write the result into `folder`; may return details for the manifest.
 

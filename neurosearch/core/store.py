@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from neurosearch.core.runtime import Runtime
 
 T = TypeVar("T")
+HELD = "held bytes"  # detail of an artifact that keeps something elsewhere: how much
 ATTEMPTS = (
     "attempts.json"  # in the folder of a resumable build: seconds spent by earlier, killed attempts
 )
@@ -293,6 +294,7 @@ class Store:
         if manifest is None:
             return False
         fault = verify(folder, manifest, artifact.artifact_fingerprint)
+        fault = fault or artifact.missing(folder, self.runtime)
         if fault:
             if tell:
                 message = "%s %s is damaged (%s): building it again"
@@ -428,6 +430,7 @@ class Store:
             manifest = self.manifest(artifact)
             assert manifest is not None, "cost is asked of built artifacts only"
             size += sum(entry[0] for entry in manifest["files"].values())
+            size += manifest["details"].get(HELD, 0)
             pending.append((artifact.stored().kind, artifact.stored().artifact_fingerprint))
         while pending:
             kind, fingerprint = pending.pop()

@@ -7,7 +7,7 @@ among the field's documents. Exact document lengths, where Lucene stores those a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -80,6 +80,28 @@ class LiveField:
     index: Any
     rows: np.ndarray
     products: int
+
+    def terms(self) -> Mapping[str, int]:
+        """Numbers of the terms."""
+        found: Mapping[str, int] = self.index.vocab_dict
+        return found
+
+    def by_product(self) -> Any:
+        """What each term adds to the score of each product.
+
+        Returns:
+            Products×terms sparse matrix (CSR, float32), without zeros.
+        """
+        from scipy import sparse
+
+        held = self.index.scores
+        parts = (np.asarray(held["data"]), np.asarray(held["indices"]), np.asarray(held["indptr"]))
+        some = sparse.csc_matrix(parts, (len(self.rows), len(held["indptr"]) - 1)).tocoo()
+        rows = self.rows[some.row] if len(self.rows) else some.row
+        shape = self.products, max(len(self.terms()), some.shape[1])
+        matrix = sparse.csr_matrix((some.data.astype(np.float32), (rows, some.col)), shape)
+        matrix.eliminate_zeros()
+        return matrix
 
     def add_scores(self, words: Words, boost: float, total: np.ndarray) -> None:
         """Add the boosted scores to N float32 sums."""

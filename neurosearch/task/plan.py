@@ -9,7 +9,7 @@ from typing import Any
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
-from neurosearch.core.store import Store
+from neurosearch.core.store import HELD, Store
 from neurosearch.task.base import Job, Task
 from neurosearch.task.evaluate import Evaluate
 from neurosearch.task.jobs import composed_jobs
@@ -77,12 +77,15 @@ class _Tree:
         """An artifact and what it stands on; under a finished one nothing is `needed`."""
         artifact = artifact.stored()
         key, manifest = artifact.address, store.manifest(artifact)
+        if manifest is not None and artifact.missing(store.folder(artifact), store.runtime):
+            manifest = None
         needed = needed or key in self.wanted
         repeated = self.is_told(artifact, store) if needed else key in self.printed
         self.printed.add(key)
         if manifest is not None:
             size = sum(entry[0] for entry in manifest["files"].values())
             age = _age(manifest["created"])
+            size += manifest["details"].get(HELD, 0)
             state = f"[green]there[/green] {size / 1e6:.1f} MB, {manifest['seconds']:.1f} s, {age}"
         else:
             self.gone.add(key)

@@ -1,0 +1,1 @@
+"""Search engines behind one protocol: words, vectors and filters in one place."""

@@ -1,0 +1,92 @@
+"""Where embedded engines keep their generations, and what these are called."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from pathlib import Path
+
+from neurosearch.core.errors import InputError
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.store import write_whole
+from neurosearch.engine.base import PREFIX
+
+OWNER = "owner"
+# Of a generation: who loaded it, and the fingerprint of what it holds.
+NAME = re.compile(rf"{PREFIX}_[0-9a-f]{{8}}_[0-9a-f]{{24}}")
+ALIAS = re.compile(r"[a-z][a-z0-9_]{0,49}")
+
+
+def folder_of(runtime: Runtime, engine: str) -> Path:
+    """The folder of an embedded engine.
+
+    Args:
+        runtime: whose outputs.
+        engine: its name.
+
+    Returns:
+        `outputs/engines/<engine>`.
+    """
+    return runtime.outputs / "engines" / engine
+
+
+def owner_of(runtime: Runtime) -> str:
+    """Whose generations these are: a server may be shared, and only one's own are pruned.
+
+    Args:
+        runtime: whose outputs.
+
+    Returns:
+        Eight hexadecimal digits, drawn once for these outputs.
+    """
+    path = runtime.outputs / "engines" / OWNER
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with path.open("x", encoding="ascii") as file:
+                file.write(secrets.token_hex(4))
+        except FileExistsError:  # another process was faster
+            pass
+    return path.read_text(encoding="ascii").strip()
+
+
+def name_of(owner: str, fingerprint: str) -> str:
+    """The name of a generation on a server.
+
+    Args:
+        owner: `owner_of`.
+        fingerprint: of the artifact.
+
+    Returns:
+        A name that every engine takes.
+    """
+    return f"{PREFIX}_{owner}_{fingerprint}"
+
+
+def generations_in(root: Path) -> list[str]:
+    """Generations that are folders.
+
+    Args:
+        root: of an embedded engine.
+
+    Returns:
+        Their names, sorted; other folders are left out.
+    """
+    if not root.is_dir():
+        return []
+    return sorted(path.name for path in root.iterdir() if NAME.fullmatch(path.name))
+
+
+def check_alias(alias: str, name: str, known: list[str]) -> None:
+    """Raise InputError for an alias that an engine may not take, or one that points nowhere.
+
+    Args:
+        alias: that other programs will use.
+        name: of the generation.
+        known: generations that are there.
+    """
+    if not ALIAS.fullmatch(alias) or alias.startswith(PREFIX):
+        message = f"1 to 50 of a-z, 0-9 and _, a letter first, and not {PREFIX}…"
+        raise InputError(f"task.alias must be {message}, not {alias!r}")
+    if name not in known:
+        raise InputError(f"alias {alias!r}: there is no generation {name}")
