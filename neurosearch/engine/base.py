@@ -1,9 +1,9 @@
 """The engine role: a search engine that holds products' words, vectors and fields.
 
-A catalogue is loaded into a *generation*, which is named by the fingerprint of all that it was
-made of; an alias, which other programs ask, is switched from one generation to the next. Products
-are numbered by descending id, so that an engine that breaks ties by number breaks them as
-trec_eval does.
+A catalogue is loaded into a *generation*, which is named by the fingerprint of all that it was made
+of; an alias, which other programs ask, is switched from one generation to the next. Products are
+numbered by descending id, so that an engine that breaks ties by number breaks them as trec_eval
+does.
 
 BM25 is the same in every engine: the weight of a term in a product is computed here (k1, b, the
 analyser, the statistics of the catalogue), and the engine sums weights. Engines' own analysers and

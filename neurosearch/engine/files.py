@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
+import shutil
 from pathlib import Path
 
 from neurosearch.core.errors import InputError
@@ -12,6 +14,7 @@ from neurosearch.core.store import write_whole
 from neurosearch.engine.base import PREFIX
 
 OWNER = "owner"
+ALIASES = "aliases.json"
 # Of a generation: who loaded it, and the fingerprint of what it holds.
 NAME = re.compile(rf"{PREFIX}_[0-9a-f]{{8}}_[0-9a-f]{{24}}")
 ALIAS = re.compile(r"[a-z][a-z0-9_]{0,49}")
@@ -75,6 +78,46 @@ def generations_in(root: Path) -> list[str]:
     if not root.is_dir():
         return []
     return sorted(path.name for path in root.iterdir() if NAME.fullmatch(path.name))
+
+
+def aliases_in(root: Path) -> dict[str, str]:
+    """Aliases of an embedded engine.
+
+    Args:
+        root: of the engine.
+
+    Returns:
+        Generations by alias.
+    """
+    path = root / ALIASES
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def switch_in(root: Path, alias: str, name: str) -> None:
+    """Let an alias of an embedded engine point to a generation.
+
+    Args:
+        root: of the engine.
+        alias: that other programs use.
+        name: of a generation that is there.
+    """
+    check_alias(alias, name, generations_in(root))
+    write_whole(root / ALIASES, json.dumps({**aliases_in(root), alias: name}).encode())
+
+
+def drop_in(root: Path, name: str) -> None:
+    """Delete a generation's folder and the aliases that point to it.
+
+    Args:
+        root: of the engine.
+        name: of the generation; nothing where it is not there.
+    """
+    if name not in generations_in(root):
+        return
+    left = {alias: one for alias, one in aliases_in(root).items() if one != name}
+    if left != aliases_in(root):
+        write_whole(root / ALIASES, json.dumps(left).encode())
+    shutil.rmtree(root / name)
 
 
 def check_alias(alias: str, name: str, known: list[str]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,13 +23,12 @@ from neurosearch.core.filters import Range
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.store import write_whole
 from neurosearch.engine.base import Asked, Batch, Collection, Engine, Session, Shape
-from neurosearch.engine.files import check_alias, folder_of, generations_in
+from neurosearch.engine.files import aliases_in, drop_in, folder_of, generations_in, switch_in
 from neurosearch.engine.lists import check_filters, fused, padded
 from neurosearch.index.base import Index
 from neurosearch.index.flat import Flat
 from neurosearch.index.live import LiveIndex
 
-ALIASES = "aliases.json"
 INDEX = "vectors.faiss"
 COVERED = "covered.json"  # the segments that the index holds
 
@@ -62,16 +60,13 @@ class LocalSession(Session):
         return LocalCollection(self.recipe, self.root / name, shape)
 
     def drop(self, name: str) -> None:
-        if name in self.names():
-            shutil.rmtree(self.root / name)
+        drop_in(self.root, name)
 
     def aliases(self) -> dict[str, str]:
-        path = self.root / ALIASES
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        return aliases_in(self.root)
 
     def switch(self, alias: str, name: str) -> None:
-        check_alias(alias, name, self.names())
-        write_whole(self.root / ALIASES, json.dumps({**self.aliases(), alias: name}).encode())
+        switch_in(self.root, alias, name)
 
 
 @dataclass(frozen=True)
@@ -259,8 +254,8 @@ class LocalCollection(Collection):
             found.append(_by_vectors(held, asked.vectors, depth, allowed))
         if both:
             constant = asked.rank_constant
-            pairs = zip(*found, strict=True)
-            return padded([fused(*pair, constant, asked.k) for pair in pairs], asked.k)
+            pairs = zip(found[0], found[1], strict=True)
+            return padded([fused(a, b, constant, asked.k) for a, b in pairs], asked.k)
         return padded(found[0], asked.k)
 
 

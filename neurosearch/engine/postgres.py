@@ -74,7 +74,7 @@ class Postgres(Engine):
         options = f"-c statement_timeout={int(1000 * self.timeout)} -c jit=off"
         options += " -c max_parallel_workers_per_gather=0 -c client_min_messages=warning"
         limit = max(2, int(self.timeout))
-        ways = {"connect_timeout": limit, "options": options, "autocommit": True}
+        ways: dict[str, Any] = {"connect_timeout": limit, "options": options, "autocommit": True}
         try:  # the pool would try again and again, and say only that it did
             psycopg.connect(dsn, **ways).close()
         except psycopg.OperationalError as error:

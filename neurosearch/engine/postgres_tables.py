@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FEW = 10_000  # products that pass a filter, up to which each is scored
 WIDEST = 1_000  # nodes that pgvector keeps in sight, at most
+WAYS = {"text": "hash", "path": "gin", "number": "btree"}  # btree takes no long texts
 KINDS = {"text": "text", "path": "text[]", "number": "float8"}
 
 
@@ -121,7 +122,7 @@ class PostgresCollection(Collection):
             link.execute("SET max_parallel_maintenance_workers = 4")
             try:
                 for name, key in self.keys.items():
-                    way = "gin" if self.shape.fields[name] == "path" else "btree"
+                    way = WAYS[self.shape.fields[name]]
                     made = f"CREATE INDEX IF NOT EXISTS {key} ON {self.name}.products"
                     link.execute(f"{made} USING {way} ({key})")
                 if self.shape.width is not None:
@@ -159,7 +160,7 @@ class PostgresCollection(Collection):
             if asked.vectors is not None:
                 effort = min(WIDEST, max(self.recipe.search, depth))
                 exact = bool(condition) and self._is_narrow(link, condition, values)
-                scan = "strict_order" if condition else "off"
+                scan = "strict_order" if condition or depth > WIDEST else "off"
                 link.execute(
                     "SELECT set_config('hnsw.ef_search', %s, false), "
                     "set_config('hnsw.iterative_scan', %s, false), "

@@ -11,7 +11,6 @@ Sessions of one process share it.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,13 +25,11 @@ import numpy as np
 from neurosearch.core.errors import InputError, first_line
 from neurosearch.core.filters import Filters, Range
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.store import write_whole
 from neurosearch.engine.base import Asked, Batch, Collection, Engine, Session, Shape
-from neurosearch.engine.files import check_alias, folder_of, generations_in
+from neurosearch.engine.files import aliases_in, drop_in, folder_of, generations_in, switch_in
 from neurosearch.engine.lists import check_filters, keys_of, padded, renamed
 
 WORDS, VECTORS = "words", "vectors"  # names of a point's vectors
-ALIASES = "aliases.json"
 LOCKED = "WouldBlock"  # in the message of a shard that another process has open
 
 _open: dict[Path, list[Any]] = {}  # shards of this process, and how many sessions use each
@@ -126,17 +123,13 @@ class EdgeSession(Session):
             known = _open.pop(self.root / name, None)
             if known is not None:
                 known[0].close()
-            if name in self.names():
-                shutil.rmtree(self.root / name)
+            drop_in(self.root, name)
 
     def aliases(self) -> dict[str, str]:
-        path = self.root / ALIASES
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        return aliases_in(self.root)
 
     def switch(self, alias: str, name: str) -> None:
-        check_alias(alias, name, self.names())
-        self.root.mkdir(parents=True, exist_ok=True)
-        write_whole(self.root / ALIASES, json.dumps({**self.aliases(), alias: name}).encode())
+        switch_in(self.root, alias, name)
 
     def close(self) -> None:
         """Close the shards that no other session of this process uses."""
@@ -244,7 +237,7 @@ class EdgeCollection(Collection):
         import qdrant_edge as edge
 
         allowed = self._filter(asked.filters)
-        parts = []
+        parts: list[tuple[Any, Any]] = []
         both = asked.words is not None and asked.vectors is not None
         depth = asked.candidates if both else asked.k
         if asked.words is not None:
@@ -263,15 +256,16 @@ class EdgeCollection(Collection):
             for query, params in parts
         ]
         # Qdrant counts ranks from 0.
-        fusion = edge.Fusion.Rrf(asked.rank_constant + 1)
-        return edge.QueryRequest(asked.k, prefetches=prefetches, query=fusion)
+        fusion: Any = edge.Fusion.Rrf(asked.rank_constant + 1)
+        # All that both lists have: it breaks ties of fused scores anyhow, `padded` by number.
+        return edge.QueryRequest(2 * depth, prefetches=prefetches, query=fusion)
 
     def _filter(self, filters: Filters) -> Any:
         import qdrant_edge as edge
 
         if not filters:
             return None
-        return edge.Filter(must=conditions(filters, self.keys, edge, edge.RangeFloat))
+        return edge.Filter(must=list(conditions(filters, self.keys, edge, edge.RangeFloat)))
 
 
 def conditions(filters: Filters, keys: Mapping[str, str], api: Any, span: Any) -> Sequence[Any]:

@@ -7,6 +7,7 @@ engine approximates. A generation is loaded once, by its fingerprint (`engine.ge
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ class InEngine(Retriever):
         """
 
     @property
-    def asking(self) -> Mapping[str, int]:
+    def asking(self) -> Mapping[str, Any]:
         """Settings of a request, beside its words and vectors."""
         return {}
 
@@ -166,7 +167,7 @@ class EngineHybrid(EngineVectors, EngineWords):
     by: ClassVar[str] = "hybrid"
 
     @property
-    def asking(self) -> Mapping[str, int]:
+    def asking(self) -> Mapping[str, Any]:
         return {"candidates": self.candidates, "rank_constant": self.rank_constant}
 
     def generation(self, data: Artifact[Dataset]) -> Generation:
@@ -198,6 +199,25 @@ class Reading:
             Weights by term.
         """
         return {self.terms[word]: w for word, w in words.items() if word in self.terms and w > 0}
+
+
+def engines_in(value: Any) -> Iterator[InEngine]:
+    """Retrievers over an engine in a composed retriever.
+
+    Args:
+        value: a recipe, or parts of it.
+
+    Returns:
+        An iterator, in the order of the fields.
+    """
+    if isinstance(value, InEngine):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from engines_in(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for spec in dataclasses.fields(value):
+            yield from engines_in(getattr(value, spec.name))
 
 
 def words_of(recipe: InEngine, data: Artifact[Dataset], runtime: Runtime) -> Reading | None:

@@ -21,6 +21,9 @@ from neurosearch.core.artifact import MANIFEST
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log
+from neurosearch.engine.generation import Generation
+from neurosearch.engine.pruning import drop, embedded_here, unused
+from neurosearch.retriever.engine import engines_in
 from neurosearch.task.base import RECORD, Job, Task
 
 Key = tuple[str, str]  # kind and fingerprint
@@ -55,10 +58,25 @@ class Prune(Task):
         gone = sum(remove(path) for path in going if is_older(path, self.hours) and self.delete)
         console = Console(width=100, highlight=False)
         console.print(table)
+        self._generations(job, {path.name for path in going}, console)
         if self.delete:
             console.print(f"{gone} of {len(going)} artifacts deleted, {freed:,.1f} MB")
         else:
             console.print(f"{len(going)} artifacts, {freed:,.1f} MB; task.delete=true deletes them")
+
+    def _generations(self, job: Job, going: set[str], console: Any) -> None:
+        """Those of embedded engines, and of the composed one, whose artifacts are gone."""
+        folder = job.runtime.outputs / "artifacts" / Generation.kind
+        there = {path.name.lstrip(".").partition(".")[0] for path in folder.glob("*")}
+        composed = [one.engine for one in engines_in(job.retriever)]
+        others = [one for one in composed if not one.is_embedded]
+        for engine in (*embedded_here(job.runtime), *others):
+            names = unused(engine, job.runtime, there - going)
+            if self.delete:
+                drop(engine, job.runtime, names)
+            if names:
+                word = "deleted" if self.delete else "would be deleted"
+                console.print(f"{engine.title}: {len(names)} generations {word}")
 
 
 def unreferenced(outputs: Path, hours: float) -> Iterator[Path]:

@@ -1,0 +1,1 @@
+"""One suite of checks that every engine must pass, run by tests and by `task=conform`."""
