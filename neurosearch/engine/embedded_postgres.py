@@ -6,13 +6,17 @@ server begins with the first session and ends with the last process that uses it
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 from neurosearch.core.errors import InputError, first_line
+
+TRIES, WAIT = 8, 1.0  # to start, and seconds between them
 
 
 def started(folder: Path) -> str:
@@ -43,8 +47,50 @@ def started(folder: Path) -> str:
         message = f"holds data of PostgreSQL {theirs}, and the package brings {ours}"
         raise InputError(f"{folder} {message}: delete the folder, generations are loaded again")
     folder.mkdir(parents=True, exist_ok=True)
+    for attempt in range(TRIES):
+        try:
+            return _joined(pgserver, folder)
+        except Exception as error:
+            # After a kill of the server, its other processes end within seconds.
+            if attempt + 1 < TRIES:
+                time.sleep(WAIT)
+                continue
+            message = f"PostgreSQL does not start ({first_line(error)})"
+            raise InputError(f"{folder}: {message}; its messages are in {folder}/log") from None
+    raise AssertionError("unreachable")
+
+
+def _joined(pgserver: Any, folder: Path) -> str:
+    """The address of a running server; one that was killed is started anew."""
+    pid_file = folder / "postmaster.pid"
+    if pid_file.exists() and _is_dead(int(pid_file.read_text(encoding="ascii").split()[0])):
+        # Never while a process of the killed server still writes to the folder.
+        if _at_work(folder):
+            raise RuntimeError("processes of a killed server are still at work")
+        pid_file.unlink(missing_ok=True)
+    server = pgserver.get_server(folder)
+    if not pid_file.exists():  # this process knew the one that was killed
+        with server._lock:
+            server.ensure_postgres_running()
+    return str(server.get_uri())
+
+
+def _is_dead(number: int) -> bool:
+    """Whether a process has ended, also where nothing has collected its status yet."""
+    import psutil
+
     try:
-        return str(pgserver.get_server(folder).get_uri())
-    except Exception as error:
-        message = f"PostgreSQL does not start ({first_line(error)})"
-        raise InputError(f"{folder}: {message}; its messages are in {folder}/log") from None
+        return bool(psutil.Process(number).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _at_work(folder: Path) -> bool:
+    """Whether processes of PostgreSQL run in a folder: they work where its data is."""
+    import psutil
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.name() == "postgres" and Path(process.cwd()) == folder.resolve():
+                return True
+    return False

@@ -60,7 +60,8 @@ class Index:
                 vectors[row] = document.get("vector", 0)
             has = np.array(["vector" in one for one in listed], dtype=bool)
             self._arrays = np.array(list(self.seen), dtype=object), words.tocsr(), vectors, has
-        return self._arrays
+        found: tuple[np.ndarray, Any, np.ndarray, np.ndarray] = self._arrays
+        return found
 
     def scored(self, query: dict[str, Any]) -> list[tuple[str, float]]:
         """Ids and scores, best first."""
