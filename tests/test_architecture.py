@@ -20,6 +20,7 @@ LAYERS = (
     ("query",),
     ("detector",),
     ("encoder", "index"),
+    ("engine",),
     ("tokenizer",),
     ("generator",),
     ("reranker",),

@@ -62,6 +62,8 @@ def started(folder: Path) -> str:
 
 def _joined(pgserver: Any, folder: Path) -> str:
     """The address of a running server; one that was killed is started anew."""
+    import psycopg
+
     pid_file = folder / "postmaster.pid"
     if pid_file.exists() and _is_dead(int(pid_file.read_text(encoding="ascii").split()[0])):
         # Never while a process of the killed server still writes to the folder.
@@ -72,7 +74,9 @@ def _joined(pgserver: Any, folder: Path) -> str:
     if not pid_file.exists():  # this process knew the one that was killed
         with server._lock:
             server.ensure_postgres_running()
-    return str(server.get_uri())
+    address = str(server.get_uri())
+    psycopg.connect(address, connect_timeout=5).close()  # it may just have been killed
+    return address
 
 
 def _is_dead(number: int) -> bool:

@@ -61,7 +61,7 @@ class ExactSearch:
         scores = np.empty((len(queries), k), dtype=np.float32)
         for start in range(0, len(queries), QUERIES):
             part = slice(start, start + QUERIES)
-            asked = torch.from_numpy(np.ascontiguousarray(queries[part]))
+            asked = torch.from_numpy(np.array(queries[part]))  # a copy: they may be mapped
             values, found = unpacked(self._search(asked, k))
             rows[part], scores[part] = found.cpu().numpy(), values.cpu().numpy()
         return rows, scores

@@ -15,12 +15,13 @@ from neurosearch.evaluation.ties import BEST, WORST
 from neurosearch.report.aggregation import Row
 from neurosearch.report.table import UNTESTED, Table
 from neurosearch.retriever.dense import EXACT
+from neurosearch.retriever.engine import SAME
 from neurosearch.retriever.relaxed import NOTHING, STAGE
 from neurosearch.retriever.sparse import READ
 from neurosearch.tokenizer import health
 
 # What retrievers report of themselves, query by query.
-DIAGNOSED = (SCORED, *EXACT, *READ, NOTHING, STAGE, BY_MODEL)
+DIAGNOSED = (SCORED, *EXACT, *SAME, *READ, NOTHING, STAGE, BY_MODEL)
 LOWER_IS_BETTER = health.LOWER_IS_BETTER | {
     *("p50 ms", "p95 ms", "p99 ms", "index MB", "bytes/product", "build s", SCORED, NOTHING),
     *(f"CE@{level}" for level in range(1, 33)),

@@ -11,10 +11,12 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import polars as pl
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
@@ -32,12 +34,15 @@ from neurosearch.encoder.base import Encoder, LiveEncoder
 from neurosearch.encoder.sentence import Sentence
 from neurosearch.engine.base import Asked, Collection, Engine
 from neurosearch.engine.generation import Generation, Loaded, opened
+from neurosearch.engine.local import Local
 from neurosearch.engine.qdrant_edge import QdrantEdge
 from neurosearch.query.analyzer import Analyzer, Tokenizer
 from neurosearch.query.lexical import Words, weighted
 from neurosearch.retriever.bm25s_engine import Bm25sIndex, LiveField
 
 AT_ONCE = 256  # queries of a call
+SAME = {"same@10 %": 10, "same@100 %": 100}  # of the best products by exact search, found
+ROUNDED = 1e-4  # of scores, relative
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,14 @@ class InEngine(Retriever):
             embedded = self.encoder.query_embeddings(data, request.split, request.query)
         return EngineRun(request.view(data), request, self, self.generation(data), embedded)
 
+    def diagnosis(
+        self, data: Artifact[Dataset], request: RetrievalRequest
+    ) -> Artifact[pl.DataFrame] | None:
+        if request.pool == "judged":
+            return None
+        reference = replace(self, engine=Local())
+        return SameLists(self.run(data, request), reference.run(data, request))
+
     def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
         return [self.generation(data)]
 
@@ -96,7 +109,15 @@ class InEngine(Retriever):
         with self.engine.session(runtime) as session:
             collection = opened(session, loaded)
             query = request.query.reader(runtime)
-            yield EngineSearcher(self, collection, reading, live, query, rows_of(catalogue))
+            yield EngineSearcher(
+                self,
+                collection,
+                reading,
+                live,
+                query,
+                rows_of(catalogue),
+                frozenset(loaded.shape.fields),
+            )
 
     def label(self) -> str:
         return f"{self.engine.label()}, {self.by}"
@@ -288,8 +309,46 @@ class EngineRun(RunArtifact):
 
 
 @dataclass(frozen=True)
+class SameLists(Artifact[pl.DataFrame]):
+    """same.parquet: `same@10 %`, how many of the best products by exact search the engine finds.
+
+    One that scores like the last of them counts as well. The reference is the same retrieval from
+    our own files, without approximations.
+    """
+
+    kind: ClassVar[str] = "scored"
+    run: Artifact[Run]
+    reference: Artifact[Run]
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        run, reference = runtime.get(self.run), runtime.get(self.reference)
+        keys = ["query_id", "product_id"]
+        exact = reference.frame.select(*keys, exact="score", place="rank")
+        found = run.frame.select(*keys, "rank").join(exact, on=keys, how="left")
+        columns: dict[str, Any] = {"query_id": run.query_ids}
+        for name, size in SAME.items():
+            best = exact.filter(pl.col("place") <= size).group_by("query_id")
+            wanted = best.agg(pl.len().alias("wanted"), pl.col("exact").min().alias("least"))
+            near = pl.col("exact") >= pl.col("least") - ROUNDED * pl.col("least").abs()
+            hits = found.filter(pl.col("rank") <= size).join(wanted, on="query_id").filter(near)
+            counted = hits.group_by("query_id").agg(pl.len().alias("hits"))
+            shares = wanted.join(counted, on="query_id", how="left").select(
+                "query_id", share=100 * pl.min_horizontal(pl.col("hits").fill_null(0) / "wanted", 1)
+            )
+            order = pl.DataFrame({"query_id": run.query_ids})
+            joined = order.join(shares, on="query_id", how="left", maintain_order="left")
+            columns[name] = joined["share"].fill_null(100.0)  # nothing to find
+        frame = pl.DataFrame(columns)
+        frame.write_parquet(folder / "same.parquet")
+        return {name: round(float(np.mean(columns[name].to_numpy())), 3) for name in SAME}
+
+    def load(self, folder: Path) -> pl.DataFrame:
+        return pl.read_parquet(folder / "same.parquet", glob=False)
+
+
+@dataclass(frozen=True)
 class EngineSearcher:
-    """A live engine."""
+    """A live engine. `fields`: that its filters may name."""
 
     recipe: InEngine
     collection: Collection
@@ -297,6 +356,7 @@ class EngineSearcher:
     encoder: LiveEncoder | None
     query: Reader
     rows: np.ndarray
+    fields: frozenset[str]
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         return self.filtered(texts, k, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,11 @@ import numpy as np
 
 from neurosearch.core.digests import digest
 from neurosearch.core.errors import InputError
+from neurosearch.core.filters import Filters, Range
 from neurosearch.core.query import Note
 from neurosearch.core.stages import Clock, timed
 from neurosearch.serving.cache import Kept
 from neurosearch.serving.problems import RefusedError
-from neurosearch.serving.products import Filters, Range
 from neurosearch.serving.systems import System
 
 WIDER = 4  # times as many products are fetched as long as filters leave too few
@@ -73,7 +74,8 @@ def listed(system: System, asked: Asked) -> tuple[np.ndarray, np.ndarray, np.nda
     """The system's list without what the filters leave out, as deep as the page needs.
 
     The list is what the system would answer without filters; a product is never moved by one. More
-    is fetched until the page is full, the list ends, or all products were looked at.
+    is fetched until the page is full, the list ends, or all products were looked at. An engine that
+    holds the fields filters itself, before it fuses lists.
 
     Args:
         system: that answers.
@@ -88,14 +90,25 @@ def listed(system: System, asked: Asked) -> tuple[np.ndarray, np.ndarray, np.nda
     left_out = -1 if asked.excluded is None else system.products.rows[asked.excluded]
     total = len(system.products)
     k = min(needed + (left_out >= 0), total)
+    search = _narrowed(system, asked) or system.live.search
     while True:
-        rows, scores = (found[0] for found in system.live.search([asked.text], k))
+        rows, scores = (found[0] for found in search([asked.text], k))
         there = (rows >= 0) & (rows != left_out)
         ended = len(rows) < k or bool((rows < 0).any()) or k >= total
         kept = there if mask is None else there & mask[rows]
         if ended or int(kept.sum()) >= needed:
             return rows[kept], scores[kept], rows[there], not ended
         k = min(total, WIDER * k)
+
+
+def _narrowed(system: System, asked: Asked) -> Callable[..., Any] | None:
+    """A search that filters itself; None where the system has none, or facets count all."""
+    filtered = getattr(system.live, "filtered", None)
+    if filtered is None or not asked.filters or asked.facets:
+        return None
+    if not set(asked.filters) <= set(system.live.fields):  # type: ignore[attr-defined]
+        return None
+    return lambda texts, k: filtered(texts, k, asked.filters)
 
 
 def answered(system: System, asked: Asked) -> Kept:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from neurosearch.core.filters import ABOVE, Filters, Range
 from neurosearch.core.types import Catalogue
 
 FIELDS = ("brand", "colour", "category")
@@ -27,14 +28,6 @@ MASKS = 64  # filters whose products are kept
 
 class UnknownFieldError(Exception):
     """A filter or facet names a field that the catalogue lacks. The message lists what it has."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers from `least` to `most`, both included; None for no limit."""
-
-    least: float | None = None
-    most: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,9 +42,6 @@ class Column:
         """The values as numbers (float64), NaN where they are none."""
         series = pl.Series(self.values, dtype=pl.String).cast(pl.Float64, strict=False)
         return series.fill_null(float("nan")).to_numpy()
-
-
-Filters = Mapping[str, Sequence[str] | Range]
 
 
 class Products:
@@ -227,7 +217,7 @@ def passing(name: str, column: Column, wanted: Sequence[str] | Range) -> np.ndar
         good &= True if wanted.least is None else numbers >= wanted.least
         good &= True if wanted.most is None else numbers <= wanted.most
     elif name == "category":
-        heads = tuple(f"{value} > " for value in wanted)
+        heads = tuple(f"{value}{ABOVE}" for value in wanted)
         is_wanted = set(wanted)
         good = np.array([v in is_wanted or v.startswith(heads) for v in column.values], dtype=bool)
     else:

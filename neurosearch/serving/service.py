@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from neurosearch.core.errors import InputError
+from neurosearch.core.filters import Range
 from neurosearch.serving import tracing
 from neurosearch.serving.access import Keys
 from neurosearch.serving.answers import Asked, answered, key_of
@@ -18,7 +19,6 @@ from neurosearch.serving.encoding import Encoders
 from neurosearch.serving.metrics import Metrics
 from neurosearch.serving.pool import Pool
 from neurosearch.serving.problems import RefusedError, told
-from neurosearch.serving.products import Range
 from neurosearch.serving.querylog import QueryLog
 from neurosearch.serving.schemas import SearchBody, Span
 from neurosearch.serving.settings import Limits

@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 
 from neurosearch.core.errors import InputError
+from neurosearch.core.filters import Range
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.data.tables import TableFiles
 from neurosearch.evaluation.opened import opened
-from neurosearch.serving.products import Products, Range
+from neurosearch.serving.products import Products
 
 PRODUCTS = "sku,name,maker\n1,Red <b>mixer</b>,Acme\n2,Blue mug,\n3,Red mug,Acme\n"
 JUDGED = "".join(
