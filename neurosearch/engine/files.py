@@ -120,6 +120,16 @@ def drop_in(root: Path, name: str) -> None:
     shutil.rmtree(root / name)
 
 
+def check_authority(path: str | None) -> None:
+    """Raise InputError for a certificate authority's file that is not there.
+
+    Args:
+        path: of the file; None for the system's.
+    """
+    if path is not None and not Path(path).is_file():
+        raise InputError(f"engine.ca={path}: there is no such file")
+
+
 def check_alias(alias: str, name: str, known: list[str]) -> None:
     """Raise InputError for an alias that an engine may not take, or one that points nowhere.
 

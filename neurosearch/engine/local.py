@@ -264,7 +264,9 @@ def _by_words(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The best of one query, and their sums of weights."""
     weights = np.array(list(words.values()), dtype=np.float32)
-    scores = np.asarray(held.words[list(words)].T @ weights) if words else np.zeros(0)
+    scores = (
+        np.asarray(held.words[list(words)].T @ weights) if words else np.zeros(len(held.numbers))
+    )
     hit = scores > 0 if allowed is None else (scores > 0) & allowed
     rows = np.flatnonzero(hit)
     if k < len(rows):
@@ -286,5 +288,7 @@ def _by_vectors(
     lists = []
     for found, given in zip(rows, scores, strict=True):
         there = found >= 0
-        lists.append((held.numbers[held.places[found[there]]], given[there]))
+        numbers = held.numbers[held.places[found[there]]]
+        order = np.lexsort((numbers, -given[there]))  # FAISS breaks ties anyhow
+        lists.append((numbers[order], given[there][order]))
     return lists

@@ -26,7 +26,7 @@ from neurosearch.core.errors import InputError, first_line
 from neurosearch.core.filters import Range
 from neurosearch.core.runtime import Runtime
 from neurosearch.engine.base import PREFIX, Asked, Batch, Collection, Engine, Session, Shape
-from neurosearch.engine.files import NAME, check_alias
+from neurosearch.engine.files import NAME, check_alias, check_authority
 from neurosearch.engine.lists import check_filters, keys_of, padded, renamed
 
 USER, PASSWORD = "OPENSEARCH_USER", "OPENSEARCH_PASSWORD"
@@ -58,6 +58,7 @@ class OpenSearch(Engine):
             import opensearchpy
         except ImportError:
             raise InputError('engine=opensearch needs pip install "neurosearch[engines]"') from None
+        check_authority(self.ca)
         login = (os.environ.get(USER, ""), os.environ.get(PASSWORD, ""))
         client = opensearchpy.OpenSearch(
             self.url,

@@ -25,7 +25,7 @@ from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError, first_line
 from neurosearch.core.runtime import Runtime
 from neurosearch.engine.base import Asked, Batch, Collection, Engine, Session, Shape
-from neurosearch.engine.files import NAME, check_alias, folder_of
+from neurosearch.engine.files import NAME, check_alias, check_authority, folder_of
 from neurosearch.engine.lists import check_filters, keys_of, padded, renamed
 from neurosearch.engine.qdrant_edge import VECTORS, WORDS, conditions
 
@@ -66,6 +66,7 @@ class Qdrant(Engine):
         if self.url is None:
             yield QdrantSession(self, _local(folder_of(runtime, "qdrant")))
             return
+        check_authority(self.ca)
         ways: dict[str, Any] = {"timeout": int(max(1, self.timeout)), "check_compatibility": False}
         if self.ca is not None:
             ways["verify"] = self.ca

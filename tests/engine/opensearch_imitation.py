@@ -87,7 +87,8 @@ class Index:
             scores, most = np.where(x > 0, 1 + x, 1 / (1 - np.minimum(x, 0))), near["k"]
             kept = has.copy()
             if "filter" in near:
-                kept &= [self.passes(one, near["filter"]) for one in self.seen.values()]
+                passed = [self.passes(one, near["filter"]) for one in self.seen.values()]
+                kept &= np.array(passed, dtype=bool)
         rows = np.flatnonzero(kept)
         order = np.lexsort((names[rows].astype(np.int64), -scores[rows]))[:most]
         return [(names[row], float(scores[row])) for row in rows[order]]

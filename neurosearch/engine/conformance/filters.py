@@ -102,6 +102,12 @@ def a_filter_that_nothing_passes(bench: Bench) -> None:
 
 
 @check
+def no_known_words_with_a_filter(bench: Bench) -> None:
+    found, _ = bench.shared.search(Asked(10, words=[{}], filters={"colour": ["red"]}))
+    expect(bool((found == -1).all()), str(found[0]))
+
+
+@check
 def a_product_without_the_field_does_not_pass(bench: Bench) -> None:
     found, _ = bench.shared.search(bench.vectors(50, filters={"price": Range(None, None)}))
     given = found[found >= 0]
