@@ -132,6 +132,7 @@ MORE = {
     ],
     "late_interaction": [*LATE, "retriever.encoder.query_max_length=8,16"],
     "late_compression": [*LATE, "retriever.index.bits=null,2", "retriever.encoder.pool_factor=1,2"],
+    "engines": ["retriever=engine/words,engine/vectors"],
     "rerank": [
         *("retriever=reranked/words", "retriever.depth=10,50", "retriever.weight=null"),
         *("retriever@retriever.retriever=bm25",),
