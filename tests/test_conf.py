@@ -98,6 +98,9 @@ def node_of(group: str, choice: str) -> DictConfig:
     if group == "detector":
         power = composed("task=drift_power", f"{group}@task.detector={choice}")
         return power["task"]["detector"]
+    if group == "engine":
+        held = composed("retriever=engine/words", f"engine@retriever.engine={choice}")
+        return held["retriever"]["engine"]
     if group == "explainer":
         return composed("task=explain", f"{group}@task.explainer={choice}")["task"]["explainer"]
     config = composed(f"{group}={choice}")

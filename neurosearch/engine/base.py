@@ -109,7 +109,11 @@ class Collection(ABC):
 
     @abstractmethod
     def count(self) -> int:
-        """Products that it holds; 0 where it is not there."""
+        """Count the products.
+
+        Returns:
+            How many it holds; 0 where it is not there.
+        """
 
     @abstractmethod
     def has(self, numbers: np.ndarray) -> np.ndarray:
@@ -144,7 +148,11 @@ class Collection(ABC):
 
     @abstractmethod
     def size(self) -> int:
-        """Bytes on disk that it takes."""
+        """Measure it.
+
+        Returns:
+            Bytes on disk.
+        """
 
     @abstractmethod
     def search(self, asked: Asked) -> tuple[np.ndarray, np.ndarray]:
@@ -163,7 +171,11 @@ class Session(ABC):
 
     @abstractmethod
     def names(self) -> list[str]:
-        """Generations of this project that are there, of all stores."""
+        """List the generations of this project, of all stores.
+
+        Returns:
+            Their names, sorted.
+        """
 
     @abstractmethod
     def collection(self, name: str, shape: Shape) -> Collection:
@@ -187,7 +199,11 @@ class Session(ABC):
 
     @abstractmethod
     def aliases(self) -> dict[str, str]:
-        """Aliases and the generations that they point to."""
+        """List the aliases.
+
+        Returns:
+            Generations by alias.
+        """
 
     @abstractmethod
     def switch(self, alias: str, name: str) -> None:

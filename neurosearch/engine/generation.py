@@ -122,6 +122,8 @@ class Generation(Artifact[Loaded]):
         start = time.perf_counter()
         with self.engine.session(runtime) as session:
             collection = session.collection(name, documents.shape)
+            if collection.count() > len(catalogue):  # somebody has added to it
+                session.drop(name)
             collection.create()
             with runtime.progressing(f"products into {self.engine.title}", len(catalogue)) as done:
                 for batch in documents.batches(self.engine.batch):

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.core.errors import InputError, first_line
-from neurosearch.core.filters import Range
+from neurosearch.core.filters import Filters, Range
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.store import write_whole
 from neurosearch.engine.base import Asked, Batch, Collection, Engine, Session, Shape
@@ -30,6 +30,7 @@ from neurosearch.index.flat import Flat
 from neurosearch.index.live import LiveIndex
 
 INDEX = "vectors.faiss"
+MASKS = 64  # filters whose products are remembered
 COVERED = "covered.json"  # the segments that the index holds
 
 
@@ -87,6 +88,28 @@ class Held:
     fields: Sequence[Mapping[str, Any]]
     index: LiveIndex | None
     places: np.ndarray
+    masks: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def mask(self, filters: Filters) -> np.ndarray | None:
+        """Which products pass all filters; those of the last filters are remembered.
+
+        Args:
+            filters: by field.
+
+        Returns:
+            N bool; None where there are no filters.
+        """
+        if not filters:
+            return None
+        key = repr(sorted(filters.items()))
+        if key not in self.masks:
+            passed = np.ones(len(self.numbers), dtype=bool)
+            for name, wanted in filters.items():
+                passed &= self.passing(name, wanted)
+            if len(self.masks) >= MASKS:
+                self.masks.clear()
+            self.masks[key] = passed
+        return self.masks[key]
 
     def passing(self, name: str, wanted: Sequence[str] | Range) -> np.ndarray:
         """Which products pass a filter.
@@ -241,10 +264,7 @@ class LocalCollection(Collection):
     def search(self, asked: Asked) -> tuple[np.ndarray, np.ndarray]:
         check_filters(asked.filters, self.shape)
         held = self._opened()
-        allowed: np.ndarray | None = None
-        for name, wanted in asked.filters.items():
-            passed = held.passing(name, wanted)
-            allowed = passed if allowed is None else allowed & passed
+        allowed = held.mask(asked.filters)
         both = asked.words is not None and asked.vectors is not None
         depth = asked.candidates if both else asked.k
         found = []

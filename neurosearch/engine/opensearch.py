@@ -32,6 +32,13 @@ from neurosearch.engine.lists import check_filters, keys_of, padded, renamed
 USER, PASSWORD = "OPENSEARCH_USER", "OPENSEARCH_PASSWORD"
 LEAST = (2, 19)  # the first with fusion of ranks
 LONGEST = 10_000  # results of a request
+TEMPLATE = {  # what all generations have in common
+    "index_patterns": [f"{PREFIX}_*"],
+    "template": {
+        "settings": {"index": {"knn": True, "refresh_interval": "-1"}},
+        "mappings": {"dynamic": "strict", "_source": {"enabled": False}},
+    },
+}
 TYPES = {"text": "keyword", "path": "keyword", "number": "double"}
 
 
@@ -148,14 +155,9 @@ class OpenSearchCollection(Collection):
                 "dimension": self.shape.width,
                 "method": {**method, "parameters": graph},
             }
-        settings = {
-            "number_of_shards": recipe.shards,
-            "number_of_replicas": recipe.replicas,
-            "refresh_interval": "-1",
-            "knn": self.shape.width is not None,
-        }
-        mappings = {"dynamic": "strict", "_source": {"enabled": False}, "properties": properties}
-        body = {"settings": {"index": settings}, "mappings": mappings}
+        self.client.indices.put_index_template(name=PREFIX, body=TEMPLATE)
+        settings = {"number_of_shards": recipe.shards, "number_of_replicas": recipe.replicas}
+        body = {"settings": {"index": settings}, "mappings": {"properties": properties}}
         self.client.indices.create(index=self.name, body=body)
 
     def _refresh(self) -> None:

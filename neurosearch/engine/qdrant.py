@@ -259,7 +259,11 @@ class QdrantCollection(Collection):
         if asked.vectors is not None:
             part = {"query": asked.vectors[place].tolist(), "using": VECTORS}
             if self.recipe.url is not None:  # local mode has no graph
-                part["params"] = models.SearchParams(hnsw_ef=max(self.recipe.search, depth))
+                acorn = None
+                if asked.filters:
+                    acorn = models.AcornSearchParams(enable=True, max_selectivity=1.0)
+                seen = max(self.recipe.search, depth)
+                part["params"] = models.SearchParams(hnsw_ef=seen, acorn=acorn)
             parts.append(part)
         if not both:
             return models.QueryRequest(limit=asked.k, filter=allowed, **parts[0])

@@ -2,8 +2,9 @@
 
 `pip install qdrant-edge-py` (14 MB, no dependencies). A generation is a shard, a folder below
 outputs/engines/qdrant_edge. Words are a sparse vector, vectors a graph (HNSW) that is filter-aware:
-narrow filters are answered exactly. Points that no graph holds yet are searched by brute force, so
-`finish` optimises. A write is in the log (WAL) when it returns, and `add` flushes it.
+narrow filters are answered exactly, and wider ones as ACORN does (Patel et al. 2024). Points that
+no graph holds yet are searched by brute force, so `finish` optimises. A write is in the log (WAL)
+when it returns, and `add` flushes it.
 
 One process at a time may open a shard (its log is locked): another one waits for `timeout` seconds.
 Sessions of one process share it.
@@ -246,7 +247,12 @@ class EdgeCollection(Collection):
             parts.append((edge.Query.Nearest(sparse, using=WORDS), None))
         if asked.vectors is not None:
             dense = edge.Query.Nearest(asked.vectors[place].tolist(), using=VECTORS)
-            effort = edge.SearchParams(hnsw_ef=max(self.session.recipe.search, depth))
+            # Links of links are looked at too, where many of a node's own do not pass.
+            acorn = None
+            if asked.filters:
+                acorn = edge.AcornSearchParams(enable=True, max_selectivity=1.0)
+            seen = max(self.session.recipe.search, depth)
+            effort = edge.SearchParams(hnsw_ef=seen, acorn=acorn)
             parts.append((dense, effort))
         if not both:
             query, params = parts[0]

@@ -77,6 +77,18 @@ class InEngine(Retriever):
         return {}
 
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
+        """The engine's lists.
+
+        Args:
+            data: the data set, or a view of it.
+            request: which queries, how they are processed, and how deep.
+
+        Returns:
+            A run of the request's split.
+
+        Raises:
+            InputError: the request is for judged products alone.
+        """
         if request.pool == "judged":
             message = "retrieves from the catalogue; with evaluation=judged use bm25 or dense"
             raise InputError(f"{self.label()} {message}")

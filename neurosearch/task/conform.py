@@ -14,7 +14,7 @@ from typing import Any
 
 from neurosearch.core.errors import AlarmError, InputError, first_line
 from neurosearch.engine.base import Engine
-from neurosearch.engine.conformance.checks import all_checks
+from neurosearch.engine.conformance.suite import all_checks
 from neurosearch.engine.conformance.world import Bench
 from neurosearch.retriever.engine import engines_in
 from neurosearch.task.base import Job, Task

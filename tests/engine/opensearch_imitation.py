@@ -24,10 +24,13 @@ VERSION = "3.1.0"
 class Index:
     """Documents and mappings of one index."""
 
-    def __init__(self, body: dict[str, Any]) -> None:
-        self.settings = body["settings"]["index"]
-        self.properties = body["mappings"]["properties"]
-        self.strict = body["mappings"]["dynamic"] == "strict"
+    def __init__(self, template: dict[str, Any], body: dict[str, Any]) -> None:
+        self.settings = {**template["settings"]["index"], **body["settings"]["index"]}
+        mappings = {**template["mappings"], **body["mappings"]}
+        self.properties = mappings["properties"]
+        self.strict = mappings["dynamic"] == "strict"
+        vectors = any(one["type"] == "knn_vector" for one in self.properties.values())
+        assert self.settings["knn"] or not vectors
         self.documents: dict[str, dict[str, Any]] = {}
         self.seen: dict[str, dict[str, Any]] = {}  # by searches, since the last refresh
         self._arrays: Any = None
@@ -109,6 +112,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.indexes: dict[str, Index] = {}
         self.alias: dict[str, str] = {}
+        self.template: dict[str, Any] = {}
         self.login, self.version, self.delay = login, version, delay
         self.lock = threading.RLock()
         self.requests: list[tuple[str, str, Any]] = []
@@ -164,6 +168,11 @@ class Handler(BaseHTTPRequestHandler):
                 else:
                     assert server.alias.pop(one["alias"]) == one["index"]
             return 200, {"acknowledged": True}
+        if name == "_index_template":
+            body = json.loads(content)
+            assert body["index_patterns"] == ["neurosearch_*"]  # of nobody else's indexes
+            server.template = body["template"]
+            return 200, {"acknowledged": True}
         if action == "_alias":
             heads = name.rstrip("*")
             found: dict[str, Any] = {
@@ -176,7 +185,7 @@ class Handler(BaseHTTPRequestHandler):
             assert re.fullmatch(r"[a-z][a-z0-9_]+", name)
             if name in server.indexes:
                 return 400, {"error": {"type": "resource_already_exists_exception"}}
-            server.indexes[name] = Index(json.loads(content))
+            server.indexes[name] = Index(server.template, json.loads(content))
             return 200, {"acknowledged": True}
         if name not in server.indexes:
             return 404, {"error": {"type": "index_not_found_exception"}, "status": 404}

@@ -13,7 +13,8 @@ import pytest
 
 from neurosearch.core.runtime import Runtime
 from neurosearch.engine.base import Asked, Batch, Engine
-from neurosearch.engine.conformance.checks import FailedError, all_checks
+from neurosearch.engine.conformance.checks import FailedError
+from neurosearch.engine.conformance.suite import all_checks
 from neurosearch.engine.conformance.world import Bench
 from neurosearch.engine.local import Local, LocalCollection
 from neurosearch.engine.opensearch import OpenSearch

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from scipy import sparse
 
 import neurosearch as ns
 from neurosearch.core.artifact import Artifact
@@ -19,7 +20,7 @@ from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Catalogue, Dataset
 from neurosearch.encoder.hashing import Hashing
-from neurosearch.engine.base import Engine
+from neurosearch.engine.base import Batch, Engine
 from neurosearch.engine.files import name_of, owner_of
 from neurosearch.engine.generation import Documents
 from neurosearch.engine.local import Local
@@ -169,6 +170,30 @@ def test_a_generation_that_lost_products_is_completed(
     again.get(generation)
     with engine.session(again) as session:
         assert session.collection(loaded.name, loaded.shape).count() == 500
+
+
+def test_a_generation_with_foreign_products_is_loaded_anew(shop: Any, runtime: Runtime) -> None:
+    generation = EngineWords(Local()).generation(shop)
+    loaded = runtime.get(generation)
+    with Local().session(runtime) as session:
+        collection = session.collection(loaded.name, loaded.shape)
+        words = sparse.csr_matrix((1, loaded.shape.terms), dtype=np.float32)
+        collection.add(Batch(np.array([10_000]), words, None, [{}]))
+    again = Runtime(runtime.outputs, device="cpu", progress=False)
+    again.get(generation)
+    with Local().session(again) as session:
+        collection = session.collection(loaded.name, loaded.shape)
+        assert collection.count() == 500 and not collection.has(np.array([10_000])).any()
+
+
+def test_a_reranker_over_an_engine(shop: Any, shop_runtime: Runtime) -> None:
+    """The engine's list is what a re-ranker orders again."""
+    recipe = ns.Reranked(
+        EngineWords(Local()), ns.LambdaMART(gain=ns.gain("shop")), ns.gain("shop"), depth=20
+    )
+    run = shop_runtime.get(recipe.run(shop, ask(depth=20)))
+    first = shop_runtime.get(EngineWords(Local()).run(shop, ask(depth=20)))
+    assert overlap(run, first) == 1
 
 
 def test_pruning_leaves_what_is_not_ours(engine: Engine, shop: Any, runtime: Runtime) -> None:

@@ -70,14 +70,3 @@ def same(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndar
     """
     close = np.allclose(first[1], second[1], rtol=1e-4, atol=1e-4)
     return bool(np.array_equal(first[0], second[0])) and close
-
-
-def all_checks() -> dict[str, Check]:
-    """All checks, in the order in which they are written.
-
-    Returns:
-        Functions by name.
-    """
-    from neurosearch.engine.conformance import changes, filters, loading, ranking  # noqa: F401
-
-    return CHECKS
