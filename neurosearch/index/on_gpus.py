@@ -1,10 +1,10 @@
 """FAISS's own indexes on GPUs (Johnson, Douze and Jégou 2017), where FAISS is built for them.
 
 `pip install -e ".[gpu]"` installs FAISS for GPUs in place of the one for CPUs. Flat indexes and
-inverted lists of vectors, of half-precision or 8-bit numbers and of product codes can move, also
-behind a rotation or a reduction; graphs, one-bit codes, fast scans and refinements stay where they
-are. Several GPUs hold a share of the vectors each (shards) or all of them (replicas, which share
-the queries). A build of FAISS with cuVS uses cuVS by itself.
+inverted lists of vectors, of half-precision or 8-bit numbers and of product codes can move; a
+rotation or a reduction before them stays on the CPU; graphs, one-bit codes, fast scans and
+refinements stay where they are. Several GPUs hold a share of the vectors each (shards) or all of
+them (replicas, which share the queries). A build of FAISS with cuVS uses cuVS by itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from neurosearch.core.errors import first_line
 from neurosearch.core.machine import log
 from neurosearch.core.runtime import Runtime
-from neurosearch.index.parameters import innermost
+from neurosearch.index.parameters import behind_reduction, innermost
 
 LONGEST = 2048  # results of a query that FAISS's kernels can give
 TABLE = 48 * 1024  # bytes of a block's shared memory, in which a query's tables must fit
@@ -27,11 +27,12 @@ class OnGpus:
     """An index on GPUs. One search at a time: FAISS's GPU memory is not shared by threads.
 
     Args:
-        index: FAISS's, on one or several GPUs.
+        index: FAISS's, on the CPU; it turns and reduces the queries.
+        inner: what holds the vectors, on one or several GPUs.
     """
 
-    def __init__(self, index: Any) -> None:
-        self.index = index
+    def __init__(self, index: Any, inner: Any) -> None:
+        self.index, self.inner = index, inner
         self._lock = threading.Lock()
 
     def search(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -44,8 +45,9 @@ class OnGpus:
         Returns:
             Scores and rows, each Q×k.
         """
+        _, asked = behind_reduction(self.index, vectors)
         with self._lock:
-            scores, rows = self.index.search(vectors, k)
+            scores, rows = self.inner.search(asked, k)
         return scores, rows
 
 
@@ -94,10 +96,10 @@ def moved(index: Any, probes: int | None, runtime: Runtime) -> OnGpus | None:
         options.useFloat16 = inner.pq.M * inner.pq.ksub * 4 > TABLE
     resources = [faiss.StandardGpuResources() for _ in places]
     try:
-        copy = faiss.index_cpu_to_gpu_multiple_py(resources, index, options, places)
+        copy = faiss.index_cpu_to_gpu_multiple_py(resources, inner, options, places)
     except RuntimeError as error:
         log.warning("the index stays on the CPU: %s", first_line(error))
         return None
     if probes is not None:
         faiss.GpuParameterSpace().set_index_parameter(copy, "nprobe", probes)
-    return OnGpus(copy)
+    return OnGpus(index, copy)
