@@ -20,6 +20,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from neurosearch.core.command import masked
 from neurosearch.core.errors import AlarmError, InputError
 from neurosearch.sweep.callback import count_alarms, count_failures
 from neurosearch.sweep.pruning import Pruned
@@ -41,7 +42,7 @@ def job_folder_name(override_dirname: str) -> str:
     parts = [part for part in overrides if not _is_neutral(part)]
     if len(",".join(parts).encode()) > LONGEST_NAME:  # what is cut off should say least
         parts.sort(key=lambda part: part.startswith("data"))
-    name = ",".join(parts).replace("/", "_") or "default"
+    name = masked(",".join(parts)).replace("/", "_") or "default"
     if len(name.encode()) <= LONGEST_NAME:
         return name
     digest = hashlib.blake2b(name.encode(), digest_size=5).hexdigest()

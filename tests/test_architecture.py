@@ -13,6 +13,8 @@ PACKAGE = ROOT / "neurosearch"
 # A package may import those of the lines above it, and itself.
 LAYERS = (
     ("core",),
+    ("clicks", "interleaving", "stopping", "users"),
+    ("trial",),
     ("data", "evaluation", "nn", "loss", "collisions"),
     ("training", "negatives", "fusion"),
     ("writer",),

@@ -36,7 +36,7 @@ from neurosearch.engine.qdrant_edge import QdrantEdge
 
 ENGINES: dict[str, Engine] = {"Qdrant Edge": QdrantEdge(), "PostgreSQL": Postgres()}
 BATCH = 20
-LONGEST = {"Qdrant Edge": 1.6, "PostgreSQL": 1.6}  # seconds before a kill
+LONGEST = {"Qdrant Edge": 1.6, "PostgreSQL": 0.8}  # seconds before a kill
 SHAPE = Shape(TERMS, WIDTH, FIELDS)
 RESULTS = Path(__file__).with_name("results")
 

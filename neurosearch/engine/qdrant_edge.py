@@ -112,7 +112,8 @@ class EdgeSession(Session):
             except Exception as error:
                 message = first_line(error)
                 if LOCKED not in message:
-                    raise InputError(f"{place} can't be opened: {message}") from None
+                    cure = "delete the folder, and the generation is loaded again"
+                    raise InputError(f"{place} can't be opened ({message}): {cure}") from None
                 if time.monotonic() > end:
                     held = "another process has this generation open, and Qdrant Edge lets one in"
                     raise InputError(f"{place}: {held} (engine=postgres lets many)") from None

@@ -91,7 +91,7 @@ class InEngine(Retriever):
         """
         if request.pool == "judged":
             message = "retrieves from the catalogue; with evaluation=judged use bm25 or dense"
-            raise InputError(f"{self.label()} {message}")
+            raise InputError(f"retriever=engine/{self.by} {message}")
         embedded = None
         if isinstance(self, EngineVectors):
             embedded = self.encoder.query_embeddings(data, request.split, request.query)

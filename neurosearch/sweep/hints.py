@@ -55,6 +55,10 @@ def _unknown_key(key: str, words: Sequence[str]) -> str:
         if at:  # a part, where the system that is composed has none
             holders = (word for word in words if re.match(r"retriever=|tokenizer=", word))
             holder = next(holders, "this system")
+            if "," in holder:  # Hydra composes without the groups that are swept, first
+                value = next(w.partition("=")[2] for w in words if w.startswith(f"{key}="))
+                swept = f"'{key}=choice({value})'"
+                return f"{key}: beside a sweep over {holder}, say {swept} where all of them have it"
             return f"{key}: {holder} has no {place.rpartition('.')[2]} there to replace"
         return f"{key}: {parent} holds no keys"
     known = [str(k) for k in node if not str(k).startswith("_")]

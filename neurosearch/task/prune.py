@@ -72,11 +72,11 @@ class Prune(Task):
         others = [one for one in composed if not one.is_embedded]
         for engine in (*embedded_here(job.runtime), *others):
             names = unused(engine, job.runtime, there - going)
-            if self.delete:
-                drop(engine, job.runtime, names)
-            if names:
-                word = "deleted" if self.delete else "would be deleted"
-                console.print(f"{engine.title}: {len(names)} generations {word}")
+            if names and self.delete:
+                gone = drop(engine, job.runtime, names)
+                console.print(f"{engine.title}: {gone} of {len(names)} generations deleted")
+            elif names:
+                console.print(f"{engine.title}: {len(names)} generations would be deleted")
 
 
 def unreferenced(outputs: Path, hours: float) -> Iterator[Path]:

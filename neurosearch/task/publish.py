@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.machine import log
+from neurosearch.engine.files import check_name
 from neurosearch.retriever.engine import engines_in
 from neurosearch.task.base import Job, Task
 
@@ -26,6 +27,7 @@ class Publish(Task):
         if self.alias is None or len(found) != 1:
             how = "retriever=engine/hybrid task.alias=shop"
             raise InputError(f"task=publish needs an engine and an alias: {how}")
+        check_name(self.alias)
         loaded = job.runtime.get(found[0].generation(job.dataset))
         with found[0].engine.session(job.runtime) as session:
             before = session.aliases().get(self.alias)

@@ -173,6 +173,8 @@ class Handler(BaseHTTPRequestHandler):
             assert body["index_patterns"] == ["neurosearch_*"]  # of nobody else's indexes
             server.template = body["template"]
             return 200, {"acknowledged": True}
+        if name == "_alias":
+            return (200 if action in server.alias else 404), {}
         if action == "_alias":
             heads = name.rstrip("*")
             found: dict[str, Any] = {

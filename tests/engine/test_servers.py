@@ -93,12 +93,28 @@ def test_an_old_opensearch() -> None:
 
 def test_opensearch_takes_too_long() -> None:
     with imitation(delay=1.0) as (url, _):
-        refused(OpenSearch(url=url, timeout=0.2), r"longer than engine\.timeout=0\.2 s")
+        refused(OpenSearch(url=url, timeout=0.2), r"engine\.timeout=0\.2 s")
 
 
 def test_opensearch_without_encryption() -> None:
     with imitation() as (url, _):
         refused(OpenSearch(url=url.replace("http:", "https:")), "(?i)ssl")
+
+
+def test_passwords_do_not_belong_into_urls() -> None:
+    for made in (Qdrant, OpenSearch):
+        with pytest.raises(InputError, match="holds a password") as caught:
+            made(url="https://me:secret@host:9200")
+        assert "secret" not in str(caught.value)
+
+
+def test_an_alias_of_another_program_is_left_alone() -> None:
+    with imitation() as (url, server), OpenSearch(url=url).session(Runtime("unused")) as session:
+        session.collection(NAME, Shape(None, 2, {})).create()
+        server.alias["shop"] = "theirs"
+        with pytest.raises(InputError, match="another program's"):
+            session.switch("shop", NAME)
+        assert server.alias == {"shop": "theirs"}
 
 
 def test_an_authority_that_is_not_there(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ tenth, a hundredth and a thousandth of the products.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from neurosearch.core.runtime import Runtime
 from neurosearch.engine.base import Asked, Batch, Collection, Engine, Session, Shape
-from neurosearch.engine.files import name_of, owner_of
+from neurosearch.engine.files import TESTED, name_of, owner_of
 from neurosearch.engine.generation import load
 
 PRODUCTS, TERMS, WIDTH, QUERIES = 2_000, 400, 24, 24
@@ -146,7 +147,7 @@ class Bench:
 
     Attributes:
         shared: the whole world, loaded and indexed; checks only read it.
-        count: collections that were made, for their names.
+        run, count: of the names of collections that were made.
     """
 
     engine: Engine
@@ -154,6 +155,7 @@ class Bench:
     session: Session
     world: World
     shared: Collection
+    run: str = field(default_factory=lambda: secrets.token_hex(4))
     count: int = 0
 
     @staticmethod
@@ -181,11 +183,14 @@ class Bench:
     def name(self) -> str:
         """A name that nothing has yet."""
         self.count += 1
-        return name_of(owner_of(self.runtime), f"{self.count:024x}")
+        return self._name(self.count)
+
+    def _name(self, number: int) -> str:
+        return name_of(owner_of(self.runtime), f"{TESTED}{self.run}{number:08x}")
 
     def names(self) -> list[str]:
         """Names of what this bench has made and not dropped."""
-        mine = {name_of(owner_of(self.runtime), f"{n + 1:024x}") for n in range(self.count)}
+        mine = {self._name(n + 1) for n in range(self.count)}
         return [name for name in self.session.names() if name in mine]
 
     def empty(self, shape: Shape | None = None) -> Collection:

@@ -1,0 +1,266 @@
+"""Offline difference, interleaving preference and A/B effect of the same pairs of systems.
+
+Run: python experiments/online_agreement/online_agreement.py   (writes results/)
+     with a number of users, and overrides of the data: … 20000 data.n_products=5000
+
+Ten systems, 45 pairs, four models of simulated users on the simulated shop, whose every pair of
+query and product has a grade (`data.truth`). For each pair: the gap of nDCG@10 on pooled judgments
+and under the truth, the gap of expected clicks in closed form, the A/B effect (clicks an
+impression; users are assigned, errors by the delta method), the preference of interleaved lists,
+and how many impressions each of the two needs for 80 % power. The same users ask the same queries
+in all trials.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from hydra import compose, initialize_config_module
+
+from neurosearch import app  # noqa: F401  (registers the resolvers of the config)
+from neurosearch.core.machine import git_commit, hardware
+from neurosearch.data.truth import Truth
+from neurosearch.evaluation.holm import holm
+from neurosearch.interleaving.team_draft import TeamDraft
+from neurosearch.task.base import Job
+from neurosearch.trial.effect import Effect, of_ratios
+from neurosearch.trial.simulated import Population, preference, shown_alone, shown_mixed
+from neurosearch.users.base import Users
+from neurosearch.users.cascade import CascadeUsers
+from neurosearch.users.mixed import MixedUsers
+from neurosearch.users.pbm import PBMUsers
+from neurosearch.users.ubm import UBMUsers
+
+SHOP = ["data=shop", "data.n_products=20000", "data.n_queries=2000", "data.images=false"]
+SYSTEMS = {
+    "BM25": ["retriever=bm25"],
+    "BM25 tuned": ["retriever=bm25_tuned"],
+    "BM25 + feedback": ["retriever=feedback"],
+    "MiniLM": ["retriever=dense"],
+    "hashing": ["retriever=dense", "encoder@retriever.encoder=hashing"],
+    "multiphase": ["retriever=multiphase"],
+    "hybrid RRF": ["retriever=hybrid"],
+    "hybrid convex": ["retriever=hybrid/convex"],
+    "words re-ranked": ["retriever=reranked/words", "retriever@retriever.retriever=bm25"],
+    "LambdaMART": [
+        "retriever=reranked",
+        "reranker@retriever.reranker=lambdamart",
+        "retriever@retriever.retriever=hybrid",
+    ],
+}
+KINDS: dict[str, Users] = {
+    "position": PBMUsers(),
+    "cascade": CascadeUsers(),
+    "browsing": UBMUsers(),
+    "mixed": MixedUsers(),
+}
+GAINS = np.array([0.0, 0.01, 0.1, 1.0, 0.0])  # I, C, S, E, no product
+K, USERS, POWER = 10, 20_000, 2.801585**2  # (z_.975 + z_.8)²
+RESULTS = Path(__file__).with_name("results")
+
+
+@dataclass(frozen=True)
+class System:
+    """Attributes:
+    lists: Q×K product rows, -1 padded.
+    pooled, judged: Q float64, nDCG@10 and judged@10 on pooled judgments.
+    """
+
+    lists: np.ndarray
+    pooled: np.ndarray
+    judged: np.ndarray
+
+
+def job_of(overrides: Sequence[str]) -> Job:
+    """A composed job."""
+    with initialize_config_module("neurosearch.conf", version_base="1.3"):
+        config = compose("config", overrides=list(overrides))
+    return Job.compose(config, list(overrides), 0, Path(tempfile.mkdtemp()))
+
+
+def system_of(job: Job, ids: list[str]) -> System:
+    """Lists and pooled metrics of a system, in the order of the queries."""
+    runtime = job.runtime
+    catalogue = runtime.get(job.dataset).catalogue
+    rows = dict(zip(catalogue.ids.to_list(), range(len(catalogue)), strict=True))
+    run = runtime.get(job.retriever.run(job.dataset, job.evaluation.request(job.processing)))
+    lists = np.full((len(ids), K), -1, dtype=np.int64)
+    places = {name: place for place, name in enumerate(ids)}
+    best = run.frame.filter(pl.col("rank") <= K)
+    for query, product, rank in best.select("query_id", "product_id", "rank").iter_rows():
+        lists[places[query], rank - 1] = rows[product]
+    measured = runtime.get(job.evaluation.metrics(job.retriever, job.dataset, job.processing))
+    order = pl.DataFrame({"query_id": ids}).join(
+        measured, on="query_id", how="left", maintain_order="left"
+    )
+    columns = [order[name].fill_null(0.0).to_numpy() for name in ("nDCG@10", "judged@10")]
+    return System(lists, *columns)
+
+
+def graded(lists: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Q×K int64: grades of lists, -1 where there is no product."""
+    held = np.take_along_axis(truth, np.maximum(lists, 0), axis=1).astype(np.int64)
+    return np.where(lists >= 0, held, -1)
+
+
+def true_ndcg(grades: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Q float64: nDCG@10 where every pair is judged."""
+    discounts = 1 / np.log2(2 + np.arange(K))
+    best = -np.sort(-GAINS[truth], axis=1)[:, :K]
+    ideal = (best * discounts[: best.shape[1]]).sum(axis=1)
+    found: np.ndarray = (GAINS[grades] * discounts).sum(axis=1) / np.maximum(ideal, 1e-12)
+    return found
+
+
+def paired(difference: np.ndarray) -> Effect:
+    """The mean difference over queries."""
+    error = difference.std(ddof=1) / np.sqrt(len(difference))
+    return Effect(float(difference.mean()), float(error))
+
+
+def needed(effect: Effect, impressions: int, arms: int) -> float:
+    """Impressions for 80 % power: the variance falls with their number."""
+    if not effect.difference:
+        return float("inf")
+    return arms * POWER * effect.error**2 * impressions / effect.difference**2
+
+
+def measured_pairs(
+    systems: dict[str, System], truth: np.ndarray, users: int
+) -> list[dict[str, Any]]:
+    """A row for every pair and kind of users."""
+    rng = np.random.default_rng(0)
+    population = Population.drawn(users, len(truth), rng)
+    impressions = population.impressions
+    grades = {name: graded(one.lists, truth) for name, one in systems.items()}
+    whole = {name: true_ndcg(one, truth) for name, one in grades.items()}
+    clicks = {
+        (name, kind): population.summed(
+            shown_alone(population, grades[name], model, rng).sum(axis=1).astype(np.float64)
+        )
+        for name in systems
+        for kind, model in KINDS.items()
+    }
+    rows = []
+    for a, b in itertools.combinations(systems, 2):
+        lists = systems[a].lists, systems[b].lists
+        mixed = shown_mixed(population, lists, truth, TeamDraft(), KINDS, rng)
+        pooled = paired(systems[b].pooled - systems[a].pooled)
+        true = paired(whole[b] - whole[a])
+        shared = np.mean([len(np.intersect1d(*pair)) / K for pair in zip(*lists, strict=True)])
+        for kind, model in KINDS.items():
+            expected = model.expected(grades[b]) - model.expected(grades[a])
+            trial = of_ratios((clicks[a, kind], impressions), (clicks[b, kind], impressions))
+            liked = preference(population, mixed[kind])
+            total = int(impressions.sum())
+            alone, together = needed(trial, total, 2), needed(liked, total, 1)
+            rows.append(
+                {
+                    "first": a,
+                    "second": b,
+                    "users": kind,
+                    "overlap@10": float(shared),
+                    "judged@10": float((systems[a].judged.mean() + systems[b].judged.mean()) / 2),
+                    "pooled nDCG@10": pooled.difference,
+                    "pooled p": pooled.p,
+                    "true nDCG@10": true.difference,
+                    "true p": true.p,
+                    "expected clicks": float(expected.sum(axis=1).mean()),
+                    "A/B clicks": trial.difference,
+                    "A/B p": trial.p,
+                    "preference": liked.difference,
+                    "preference p": liked.p,
+                    "A/B impressions": alone,
+                    "interleaved impressions": together,
+                    "gain": alone / together if together > 0 else float("nan"),
+                }
+            )
+        print(f"{a} / {b}", flush=True)
+    return rows
+
+
+def agreement(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """By kind of users: how far the three agree, and what interleaving saves."""
+    from scipy.stats import kendalltau, pearsonr
+
+    rows = []
+    for kind in KINDS:
+        some = frame.filter(pl.col("users") == kind)
+        columns = {name: some[name].to_numpy() for name in some.columns[3:]}
+        significant = {
+            name: holm(columns[p]) < 0.05
+            for name, p in (
+                ("pooled nDCG@10", "pooled p"),
+                ("A/B clicks", "A/B p"),
+                ("preference", "preference p"),
+            )
+        }
+        row: dict[str, Any] = {"users": kind}
+        for name, short in (("A/B clicks", "A/B"), ("preference", "interleaving")):
+            both = significant["pooled nDCG@10"] & significant[name]
+            same = np.sign(columns["pooled nDCG@10"][both]) == np.sign(columns[name][both])
+            row[f"pooled and {short}: same sign"] = f"{int(same.sum())} of {int(both.sum())}"
+        both = significant["A/B clicks"] & significant["preference"]
+        same = np.sign(columns["A/B clicks"][both]) == np.sign(columns["preference"][both])
+        row["A/B and interleaving: same sign"] = f"{int(same.sum())} of {int(both.sum())}"
+        row["τ pooled, A/B"] = kendalltau(columns["pooled nDCG@10"], columns["A/B clicks"])[0]
+        row["τ pooled, interleaving"] = kendalltau(
+            columns["pooled nDCG@10"], columns["preference"]
+        )[0]
+        # Holes, metric, noise: each step of the way from pooled judgments to clicks.
+        chain = ("pooled nDCG@10", "true nDCG@10", "expected clicks", "A/B clicks")
+        for one, other in itertools.pairwise(chain):
+            row[f"r {one} → {other}"] = pearsonr(columns[one], columns[other])[0]
+        decided = significant["A/B clicks"] | significant["preference"]
+        gains = columns["gain"][decided & np.isfinite(columns["gain"])]
+        low, middle, high = np.quantile(gains, [0.1, 0.5, 0.9])
+        row["gain, median (10 % to 90 %)"] = f"{middle:.1f} ({low:.1f} to {high:.1f})"
+        rows.append(row)
+    return rows
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the systems, simulate, and write both tables."""
+    numbers = [int(word) for word in arguments if word.isdigit()]
+    users = numbers[0] if numbers else USERS
+    overrides = [*SHOP, *(word for word in arguments if not word.isdigit())]
+    start = time.perf_counter()
+    systems: dict[str, System] = {}
+    for name, words in SYSTEMS.items():
+        job = job_of([*overrides, *words])
+        if not systems:
+            truth = job.runtime.get(Truth(job.data))
+            ids = truth.query_ids
+        systems[name] = system_of(job, ids)
+        print(f"{name}: pooled nDCG@10 {systems[name].pooled.mean():.3f}", flush=True)
+    frame = pl.DataFrame(measured_pairs(systems, np.asarray(truth.grades), users))
+    RESULTS.mkdir(exist_ok=True)
+    frame.write_csv(RESULTS / "pairs.csv", float_precision=6)
+    rows = agreement(frame)
+    text = "## Offline, A/B and interleaving: the simulated shop\n\nSIMULATED USERS AND DATA.\n\n"
+    text += f"| | {' | '.join(KINDS)} |\n|:---|{'---:|' * len(KINDS)}\n"
+    for name in list(rows[0])[1:]:
+        cells = [f"{r[name]:.2f}" if isinstance(r[name], float) else r[name] for r in rows]
+        text += f"| {name} | {' | '.join(cells)} |\n"
+    text += f"\n{len(systems)} systems, {len(frame) // len(KINDS)} pairs, {len(ids)} test queries, "
+    text += f"{users:,} users. Significant: p < .05, Holm over the pairs. Gain: impressions of an "
+    text += "A/B trial over those of team-draft interleaving, for 80 % power, of pairs that one of "
+    text += "the two decides. All pairs: [pairs.csv](pairs.csv). "
+    text += f"Hardware: {hardware()}, {time.perf_counter() - start:.0f} s. Commit: {git_commit()}. "
+    text += f"Command: python experiments/online_agreement/online_agreement.py {users} "
+    text += f"{' '.join(overrides)}\n"
+    (RESULTS / "shop.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Click models: what users look at, what attracts them, when they stop."""

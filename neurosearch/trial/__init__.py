@@ -1,0 +1,1 @@
+"""A/B trials: who sees what, how many users are needed, and what their numbers say."""

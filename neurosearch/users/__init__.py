@@ -1,0 +1,1 @@
+"""Simulated users: how a list is looked through and clicked, by the grades of its products."""
