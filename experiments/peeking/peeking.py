@@ -101,7 +101,7 @@ def main(arguments: Sequence[str]) -> None:
         text += f"| {' | '.join(cells)} |\n"
     text += f"\nSIMULATED USERS. {trials:,} trials of {USERS:,} users an arm for each row; clicks "
     text += (
-        f"user have mean {pool.mean():.2f} and standard deviation {pool.std():.2f}, the planted "
+        f"a user have mean {pool.mean():.2f} and standard deviation {pool.std():.2f}, the planted "
     )
     text += f"effect is {effect:.3f}. Hardware: {hardware()}. Commit: {git_commit()}. "
     text += f"Command: python experiments/peeking/peeking.py{' ' if arguments else ''}"

@@ -26,8 +26,8 @@ from neurosearch.core.errors import InputError, first_line
 from neurosearch.core.runtime import Runtime
 from neurosearch.engine.base import Asked, Batch, Collection, Engine, Session, Shape
 from neurosearch.engine.files import NAME, check_alias, check_authority, check_secret, folder_of
-from neurosearch.engine.lists import check_filters, keys_of, padded, renamed
-from neurosearch.engine.qdrant_edge import VECTORS, WORDS, conditions
+from neurosearch.engine.lists import check_filters, keys_of, renamed
+from neurosearch.engine.qdrant_edge import VECTORS, WORDS, collected, conditions
 
 KEY = "QDRANT_API_KEY"
 _local_lock = Lock()
@@ -248,14 +248,9 @@ class QdrantCollection(Collection):
         if not self.client.collection_exists(self.name):
             raise InputError(f"Qdrant: generation {self.name} is not there")
         requests = [self._request(asked, place) for place in range(len(asked))]
-        lists = []
         with self.alone:
             answers = self.client.query_batch_points(self.name, requests)
-        for answer in answers:
-            numbers = np.array([point.id for point in answer.points], dtype=np.int64)
-            scores = np.array([point.score for point in answer.points], dtype=np.float64)
-            lists.append((numbers, scores))
-        return padded(lists, asked.k)
+        return collected([answer.points for answer in answers], asked.k)
 
     def _request(self, asked: Asked, place: int) -> Any:
         """Qdrant's request of one query."""

@@ -227,12 +227,7 @@ class EdgeCollection(Collection):
 
         check_filters(asked.filters, self.shape)
         requests = [self._request(asked, place) for place in range(len(asked))]
-        answers = self._opened().query_batch(edge.QueryBatchRequest(requests))
-        lists = []
-        for answer in answers:
-            numbers = np.array([point.id for point in answer], dtype=np.int64)
-            lists.append((numbers, np.array([point.score for point in answer], dtype=np.float64)))
-        return padded(lists, asked.k)
+        return collected(self._opened().query_batch(edge.QueryBatchRequest(requests)), asked.k)
 
     def _request(self, asked: Asked, place: int) -> Any:
         """Qdrant's request of one query."""
@@ -273,6 +268,23 @@ class EdgeCollection(Collection):
         if not filters:
             return None
         return edge.Filter(must=list(conditions(filters, self.keys, edge, edge.RangeFloat)))
+
+
+def collected(answers: Sequence[Sequence[Any]], k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Qdrant's points as lists.
+
+    Args:
+        answers: points of each query.
+        k: results of each query.
+
+    Returns:
+        Q×k numbers and scores (`lists.padded`).
+    """
+    lists = []
+    for answer in answers:
+        numbers = np.array([point.id for point in answer], dtype=np.int64)
+        lists.append((numbers, np.array([point.score for point in answer], dtype=np.float64)))
+    return padded(lists, k)
 
 
 def conditions(filters: Filters, keys: Mapping[str, str], api: Any, span: Any) -> Sequence[Any]:
