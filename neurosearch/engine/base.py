@@ -228,7 +228,7 @@ class Engine(Recipe):
     Class attributes:
         title: in tables.
         searching: fields that only a search reads, and their values in what is built.
-        tested: `server`, or what took its place where no server could be installed.
+        embeds: it runs in this process.
     """
 
     links: int = setting(16, least=2, most=100)
@@ -239,7 +239,6 @@ class Engine(Recipe):
 
     title: ClassVar[str] = ""
     searching: ClassVar[Mapping[str, Any]] = {"search": 100}
-    tested: ClassVar[str] = "server"
     embeds: ClassVar[bool] = False
 
     @property
@@ -263,4 +262,4 @@ class Engine(Recipe):
         raise TypeError(f"{type(self).__name__} does not say how it is opened")
 
     def label(self) -> str:
-        return self.title if self.tested == "server" else f"{self.title} ({self.tested})"
+        return self.title

@@ -3,7 +3,8 @@
 Points are those of `qdrant_edge`: a sparse vector of words, a dense one under a filter-aware graph,
 and the fields. The API key is read from QDRANT_API_KEY. Without a `url`, the client's own local
 mode holds everything in Python, for tests: it searches by brute force and is slow. No server could
-be installed where this was written: tables say "client's local mode".
+be installed where this was written: not run against a server. `task=conform` runs the checks
+against yours.
 """
 
 from __future__ import annotations
@@ -50,7 +51,6 @@ class Qdrant(Engine):
     ca: str | None = setting(None, identity=False)
 
     title: ClassVar[str] = "Qdrant"
-    tested: ClassVar[str] = "client's local mode, not run against a server"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,6 +59,9 @@ class Qdrant(Engine):
     @property
     def is_embedded(self) -> bool:
         return self.url is None
+
+    def label(self) -> str:
+        return f"{self.title} (local mode, no server)" if self.url is None else self.title
 
     @contextmanager
     def session(self, runtime: Runtime) -> Iterator[Session]:
