@@ -1,12 +1,13 @@
 """kill -9 during loads and searches: what is there afterwards, and are answers right?
 
-Run: python experiments/engines/kills.py 100   (writes results/kills.md and .csv)
+Run: python experiments/engines/kills.py 100 (writes results/kills.md and .csv)
 
 A process loads a planted catalogue in small batches, or searches it, and is killed at a random
-moment; of PostgreSQL, every second time the server is killed as well. Then the generation is
-opened again: every product that it says it has must have its words, its vector and its fields;
-the load is completed, and the answers are compared with exact ones. A wrong answer is a list with a
-wrong score, a product twice, one that does not pass the filter, or without one of the ten best.
+moment of its work; of PostgreSQL, every second time the server is killed as well. Then the
+generation is opened again: every product that it says it has must have its words, its vector and
+its fields; the load is completed, and the answers are compared with exact ones. A wrong answer is a
+list with a wrong score, a product twice, one that does not pass the filter, or without one of the
+ten best.
 """
 
 from __future__ import annotations
@@ -36,18 +37,21 @@ from neurosearch.engine.qdrant_edge import QdrantEdge
 
 ENGINES: dict[str, Engine] = {"Qdrant Edge": QdrantEdge(), "PostgreSQL": Postgres()}
 BATCH = 20
-LONGEST = {"Qdrant Edge": 1.6, "PostgreSQL": 0.8}  # seconds before a kill
+LONGEST = {"Qdrant Edge": 1.0, "PostgreSQL": 0.5}  # seconds of work before a kill
 SHAPE = Shape(TERMS, WIDTH, FIELDS)
 RESULTS = Path(__file__).with_name("results")
 
 
-def work(title: str, outputs: Path, name: str, phase: str) -> None:
-    """What is killed: a load, or searches without end."""
+def work(title: str, outputs: Path, name: str, phase: str, begun: Any) -> None:
+    """What is killed: a load, or searches without end; `begun` is set when it is at work."""
     world = World.drawn()
     with ENGINES[title].session(Runtime(outputs, progress=False)) as session:
         collection = session.collection(name, SHAPE)
         while phase == "search":
             collection.search(Asked(10, world.asked, world.queries))
+            begun.set()
+        collection.create()
+        begun.set()
         complete(collection, world)
 
 
@@ -95,9 +99,11 @@ def killed(title: str, outputs: Path, number: int, rng: Any, longest: float) -> 
     phase = ("load", "search")[number % 2]
     name = name_of(owner_of(runtime), f"{number - number % 2:024x}")  # searched after its load
     context = multiprocessing.get_context("forkserver")
-    process = context.Process(target=work, args=(title, outputs, name, phase))
+    begun = context.Event()
+    process = context.Process(target=work, args=(title, outputs, name, phase, begun))
     process.start()
-    time.sleep(float(rng.uniform(0.05, longest)))
+    begun.wait(60)
+    time.sleep(float(rng.uniform(0, longest)))
     server = server_of(outputs) if title == "PostgreSQL" and number % 4 > 1 else None
     assert process.pid is not None
     alive = process.is_alive()

@@ -29,7 +29,7 @@ def kills() -> Any:
 def test_killed(title: str, kills: Any, tmp_path: Path) -> None:
     """Four kills, of PostgreSQL two with its server."""
     rng = np.random.default_rng(1)
-    rows = [kills.killed(title, tmp_path, number, rng, 1.5) for number in range(4)]
+    rows = [kills.killed(title, tmp_path, number, rng, 0.4) for number in range(4)]
     assert any(row["killed"] for row in rows)
     assert sum(row["server killed"] for row in rows) == (2 if title == "PostgreSQL" else 0)
     assert all(row["wrong lists"] == row["counted wrongly"] == 0 for row in rows), rows
