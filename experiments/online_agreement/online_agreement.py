@@ -28,6 +28,7 @@ from hydra import compose, initialize_config_module
 
 from neurosearch import app  # noqa: F401  (registers the resolvers of the config)
 from neurosearch.core.machine import git_commit, hardware
+from neurosearch.data.shop import Shop
 from neurosearch.data.truth import Truth
 from neurosearch.evaluation.holm import holm
 from neurosearch.interleaving.team_draft import TeamDraft
@@ -228,6 +229,32 @@ def agreement(frame: pl.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
+def draw(frame: pl.DataFrame) -> None:
+    """results/shop.svg: A/B effects and preferences against offline gaps; gain against overlap."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+    for kind in KINDS:
+        some = frame.filter(pl.col("users") == kind)
+        axes[0].scatter(some["pooled nDCG@10"], some["A/B clicks"], s=9, label=kind)
+        axes[1].scatter(some["pooled nDCG@10"], some["preference"], s=9, label=kind)
+        decided = some.filter((pl.col("A/B p") < 0.05) | (pl.col("preference p") < 0.05))
+        axes[2].scatter(decided["overlap@10"], decided["gain"], s=9, label=kind)
+    for axis, title in zip(axes, ("A/B: clicks an impression", "preference", "gain"), strict=True):
+        axis.set(xlabel="gap of pooled nDCG@10", ylabel=title)
+    for axis in axes[:2]:
+        axis.axhline(0, color="grey", linewidth=0.5)
+        axis.axvline(0, color="grey", linewidth=0.5)
+    axes[2].set(xlabel="overlap@10", yscale="log")
+    axes[2].axhline(1, color="grey", linewidth=0.5)
+    axes[0].legend(fontsize=7)
+    figure.suptitle("simulated users: 45 pairs of systems", fontsize=9)
+    figure.savefig(RESULTS / "shop.svg", metadata={"Date": None})
+
+
 def main(arguments: Sequence[str]) -> None:
     """Run the systems, simulate, and write both tables."""
     numbers = [int(word) for word in arguments if word.isdigit()]
@@ -238,6 +265,8 @@ def main(arguments: Sequence[str]) -> None:
     for name, words in SYSTEMS.items():
         job = job_of([*overrides, *words])
         if not systems:
+            if not isinstance(job.data, Shop):
+                raise SystemExit("the truth of every pair is known of data=shop alone")
             truth = job.runtime.get(Truth(job.data))
             ids = truth.query_ids
         systems[name] = system_of(job, ids)
@@ -246,13 +275,14 @@ def main(arguments: Sequence[str]) -> None:
     RESULTS.mkdir(exist_ok=True)
     frame.write_csv(RESULTS / "pairs.csv", float_precision=6)
     rows = agreement(frame)
+    draw(frame)
     text = "## Offline, A/B and interleaving: the simulated shop\n\nSIMULATED USERS AND DATA.\n\n"
     text += f"| | {' | '.join(KINDS)} |\n|:---|{'---:|' * len(KINDS)}\n"
     for name in list(rows[0])[1:]:
         cells = [f"{r[name]:.2f}" if isinstance(r[name], float) else r[name] for r in rows]
         text += f"| {name} | {' | '.join(cells)} |\n"
-    text += f"\n{len(systems)} systems, {len(frame) // len(KINDS)} pairs, {len(ids)} test queries, "
-    text += f"{users:,} users. Significant: p < .05, Holm over the pairs. Gain: impressions of an "
+    text += f"\n![](shop.svg)\n\n{len(systems)} systems, {len(frame) // len(KINDS)} pairs, "
+    text += f"{len(ids)} test queries, {users:,} users. Significant: p < .05, Holm over the pairs. Gain: impressions of an "
     text += "A/B trial over those of team-draft interleaving, for 80 % power, of pairs that one of "
     text += "the two decides. All pairs: [pairs.csv](pairs.csv). "
     text += f"Hardware: {hardware()}, {time.perf_counter() - start:.0f} s. Commit: {git_commit()}. "
