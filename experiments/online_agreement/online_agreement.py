@@ -282,8 +282,9 @@ def main(arguments: Sequence[str]) -> None:
         cells = [f"{r[name]:.2f}" if isinstance(r[name], float) else r[name] for r in rows]
         text += f"| {name} | {' | '.join(cells)} |\n"
     text += f"\n![](shop.svg)\n\n{len(systems)} systems, {len(frame) // len(KINDS)} pairs, "
-    text += f"{len(ids)} test queries, {users:,} users. Significant: p < .05, Holm over the pairs. Gain: impressions of an "
-    text += "A/B trial over those of team-draft interleaving, for 80 % power, of pairs that one of "
+    text += f"{len(ids)} test queries, {users:,} users. "
+    text += "Significant: p < .05, Holm over the pairs. Gain: impressions of an A/B trial over "
+    text += "those of team-draft interleaving, for 80 % power, of pairs that one of "
     text += "the two decides. All pairs: [pairs.csv](pairs.csv). "
     text += f"Hardware: {hardware()}, {time.perf_counter() - start:.0f} s. Commit: {git_commit()}. "
     text += f"Command: python experiments/online_agreement/online_agreement.py {users} "
