@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import shutil
 import time
 import warnings
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 from neurosearch.core.errors import InputError, first_line
 
 TRIES, WAIT = 8, 1.0  # to start, and seconds between them
+READY = "neurosearch.ready"  # in a folder whose server has started once
 
 
 def started(folder: Path) -> str:
@@ -32,6 +34,8 @@ def started(folder: Path) -> str:
         InputError: the package is not installed, the server does not start, or the folder is of
             another release of PostgreSQL.
     """
+    from filelock import FileLock
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -46,10 +50,11 @@ def started(folder: Path) -> str:
         theirs = version.read_text(encoding="ascii").strip()
         message = f"holds data of PostgreSQL {theirs}, and the package brings {ours}"
         raise InputError(f"{folder} {message}: delete the folder, generations are loaded again")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(TRIES):
         try:
-            return _joined(pgserver, folder)
+            with FileLock(str(folder.parent / f".{folder.name}.lock")):
+                return _joined(pgserver, folder)
         except Exception as error:
             # After a kill of the server, its other processes end within seconds.
             if attempt + 1 < TRIES:
@@ -65,36 +70,46 @@ def _joined(pgserver: Any, folder: Path) -> str:
     import psycopg
 
     pid_file = folder / "postmaster.pid"
-    if pid_file.exists() and _is_dead(int(pid_file.read_text(encoding="ascii").split()[0])):
-        # Never while a process of the killed server still writes to the folder.
+    known = pid_file.exists()
+    runs = known and not _is_dead(int(pid_file.read_text(encoding="ascii").split()[0]))
+    if folder.exists() and not runs:
+        # Never while a process of a killed server still writes to the folder.
         if _at_work(folder):
             raise RuntimeError("processes of a killed server are still at work")
+        if not (folder / READY).exists():  # its making was killed: it would never start
+            shutil.rmtree(folder)
         pid_file.unlink(missing_ok=True)
+    folder.mkdir(exist_ok=True)
     server = pgserver.get_server(folder)
     if not pid_file.exists():  # this process knew the one that was killed
         with server._lock:
             server.ensure_postgres_running()
     address = str(server.get_uri())
     psycopg.connect(address, connect_timeout=5).close()  # it may just have been killed
+    (folder / READY).touch()
     return address
 
 
 def _is_dead(number: int) -> bool:
-    """Whether a process has ended, also where nothing has collected its status yet."""
+    """Whether a server has ended, also where nothing has collected its status yet."""
     import psutil
 
     try:
-        return bool(psutil.Process(number).status() == psutil.STATUS_ZOMBIE)
+        process = psutil.Process(number)
+        ended = process.status() == psutil.STATUS_ZOMBIE
+        return bool(ended or process.name() != "postgres")  # its number is another one's now
     except psutil.NoSuchProcess:
         return True
 
 
 def _at_work(folder: Path) -> bool:
-    """Whether processes of PostgreSQL run in a folder: they work where its data is."""
+    """Whether processes of PostgreSQL use a folder: they run in it, or were told of it."""
     import psutil
 
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.name() == "postgres" and Path(process.cwd()) == folder.resolve():
+            if process.name() not in ("postgres", "initdb", "pg_ctl"):
+                continue
+            if str(folder) in process.cmdline() or Path(process.cwd()) == folder.resolve():
                 return True
     return False

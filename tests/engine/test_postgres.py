@@ -145,6 +145,16 @@ def test_data_of_another_release(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_whose_making_was_killed(tmp_path: Path) -> None:
+    """initdb was killed: the folder has a version and little else, and would never start."""
+    place = tmp_path / "engines" / "postgres"
+    place.mkdir(parents=True)
+    (place / "PG_VERSION").write_text("18\n", encoding="ascii")
+    (place / "base").mkdir()
+    with Postgres().session(Runtime(tmp_path)) as session:
+        assert session.names() == []
+
+
 def test_a_call_that_takes_too_long(dsn: str) -> None:
     with (
         pytest.raises(InputError, match=r"engine\.timeout=0\.05 s"),
