@@ -25,18 +25,10 @@ from neurosearch.clicks.pbm import PBM
 from neurosearch.clicks.ubm import UBM
 from neurosearch.core.machine import git_commit, hardware
 from neurosearch.users.base import ATTRACTION, Users
-from neurosearch.users.cascade import CascadeUsers
-from neurosearch.users.mixed import MixedUsers
+from neurosearch.users.kinds import KINDS
 from neurosearch.users.pbm import PBMUsers
-from neurosearch.users.ubm import UBMUsers
 
 MODELS: tuple[ClickModel, ...] = (PBM(), Cascade(), UBM(), DBN())
-KINDS: dict[str, Users] = {
-    "position": PBMUsers(),
-    "cascade": CascadeUsers(),
-    "browsing": UBMUsers(),
-    "mixed": MixedUsers(),
-}
 SESSIONS = (2_000, 20_000, 100_000)
 QUERIES, PRODUCTS, K, NOISE = 50, 15, 10, 1.0
 RESULTS = Path(__file__).with_name("results")

@@ -24,27 +24,19 @@ from neurosearch.interleaving.base import Interleaving
 from neurosearch.interleaving.optimized import Optimized
 from neurosearch.interleaving.probabilistic import Probabilistic
 from neurosearch.interleaving.team_draft import TeamDraft
+from neurosearch.trial.effect import separation
 from neurosearch.users.base import Users
-from neurosearch.users.cascade import CascadeUsers
-from neurosearch.users.mixed import MixedUsers
-from neurosearch.users.pbm import PBMUsers
-from neurosearch.users.ubm import UBMUsers
+from neurosearch.users.kinds import KINDS
 
 METHODS: tuple[Interleaving, ...] = (TeamDraft(), Balanced(), Probabilistic(), Optimized())
-KINDS: dict[str, type[Users]] = {
-    "position": PBMUsers,
-    "cascade": CascadeUsers,
-    "browsing": UBMUsers,
-    "mixed": MixedUsers,
-}
 PRODUCTS, K, QUERIES, SHOWN, TRIAL = 20, 10, 100, 400, 200
-POWER = 2.801585**2
+POWER = separation() ** 2
 RESULTS = Path(__file__).with_name("results")
 
 
 def pairs_of(kind: str, rng: np.random.Generator) -> list[tuple[np.ndarray, ...]]:
     """Grades of the products, and two lists, the second one the better, for every query."""
-    found = []
+    found: list[tuple[np.ndarray, ...]] = []
     for _ in range(QUERIES):
         grades = rng.choice(4, size=PRODUCTS, p=(0.5, 0.2, 0.2, 0.1))
         good = np.argsort(-(grades + rng.normal(0, 0.5, PRODUCTS)))[:K]
@@ -79,8 +71,7 @@ def preferences(
 def main(arguments: Sequence[str]) -> None:
     """Simulate, and write the table."""
     rows = []
-    for kind, make in KINDS.items():
-        users = make()
+    for kind, users in KINDS.items():
         for method in METHODS:
             row: dict[str, object] = {"users": kind, "method": type(method).__name__}
             equal = preferences(method, users, pairs_of("equal", np.random.default_rng(0)), 1)

@@ -33,13 +33,9 @@ from neurosearch.data.truth import Truth
 from neurosearch.evaluation.holm import holm
 from neurosearch.interleaving.team_draft import TeamDraft
 from neurosearch.task.base import Job
-from neurosearch.trial.effect import Effect, of_ratios
+from neurosearch.trial.effect import Effect, of_ratios, separation
 from neurosearch.trial.simulated import Population, preference, shown_alone, shown_mixed
-from neurosearch.users.base import Users
-from neurosearch.users.cascade import CascadeUsers
-from neurosearch.users.mixed import MixedUsers
-from neurosearch.users.pbm import PBMUsers
-from neurosearch.users.ubm import UBMUsers
+from neurosearch.users.kinds import KINDS
 
 SHOP = ["data=shop", "data.n_products=20000", "data.n_queries=2000", "data.images=false"]
 SYSTEMS = {
@@ -58,14 +54,8 @@ SYSTEMS = {
         "retriever@retriever.retriever=hybrid",
     ],
 }
-KINDS: dict[str, Users] = {
-    "position": PBMUsers(),
-    "cascade": CascadeUsers(),
-    "browsing": UBMUsers(),
-    "mixed": MixedUsers(),
-}
 GAINS = np.array([0.0, 0.01, 0.1, 1.0, 0.0])  # I, C, S, E, no product
-K, USERS, POWER = 10, 20_000, 2.801585**2  # (z_.975 + z_.8)²
+K, USERS, POWER = 10, 20_000, separation() ** 2
 RESULTS = Path(__file__).with_name("results")
 
 

@@ -106,7 +106,7 @@ class Generation(Artifact[Loaded]):
     def missing(self, folder: Path, runtime: Runtime) -> str:
         loaded = self.load(folder)
         with self.engine.session(runtime) as session:
-            count = session.collection(loaded.name, loaded.shape).count()
+            count = opened(session, loaded).count()
         wanted = int(loaded.facts["products"])
         return "" if count == wanted else f"{self.engine.title} holds {count:,} of {wanted:,}"
 
@@ -165,6 +165,18 @@ def load(collection: Collection, batch: Batch) -> None:
         collection.add(batch.only(~there))
 
 
+def rows_of(catalogue: Catalogue) -> np.ndarray:
+    """Rows of the product numbers.
+
+    Args:
+        catalogue: the products.
+
+    Returns:
+        N int64, by number: ids in descending order.
+    """
+    return catalogue.rows_by_id[::-1]
+
+
 def opened(session: Session, loaded: Loaded) -> Collection:
     """The collection of a generation.
 
@@ -196,8 +208,8 @@ class Documents:
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """N int64: the row of each product number: ids in descending order."""
-        return self.catalogue.rows_by_id[::-1]
+        """N int64: the row of each product number."""
+        return rows_of(self.catalogue)
 
     @cached_property
     def values(self) -> dict[str, list[Any]]:

@@ -27,8 +27,8 @@ from neurosearch.core.errors import InputError, first_line
 from neurosearch.core.runtime import Runtime
 from neurosearch.engine.base import Asked, Batch, Collection, Engine, Session, Shape
 from neurosearch.engine.files import NAME, check_alias, check_authority, check_secret, folder_of
-from neurosearch.engine.lists import check_filters, keys_of, renamed
-from neurosearch.engine.qdrant_edge import VECTORS, WORDS, collected, conditions
+from neurosearch.engine.lists import check_filters, keys_of
+from neurosearch.engine.qdrant_edge import VECTORS, WORDS, collected, conditions, points_of
 
 KEY = "QDRANT_API_KEY"
 _local_lock = Lock()
@@ -211,17 +211,10 @@ class QdrantCollection(Collection):
     def add(self, batch: Batch) -> None:
         from qdrant_client import models
 
-        points = []
-        for place, number in enumerate(batch.numbers.tolist()):
-            vector: dict[str, Any] = {}
-            if batch.vectors is not None and batch.vectors[place].any():
-                vector[VECTORS] = batch.vectors[place].tolist()
-            if batch.words is not None:
-                row = slice(*batch.words.indptr[place : place + 2])
-                indices, values = batch.words.indices[row].tolist(), batch.words.data[row].tolist()
-                vector[WORDS] = models.SparseVector(indices=indices, values=values)
-            payload = renamed(batch.fields[place], self.keys)
-            points.append(models.PointStruct(id=number, vector=vector, payload=payload))
+        points = [
+            models.PointStruct(id=number, vector=vector, payload=payload)
+            for number, vector, payload in points_of(batch, self.keys, models.SparseVector)
+        ]
         with self.alone:
             self.client.upsert(self.name, points, wait=True)
 

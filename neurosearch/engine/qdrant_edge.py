@@ -192,16 +192,8 @@ class EdgeCollection(Collection):
     def add(self, batch: Batch) -> None:
         import qdrant_edge as edge
 
-        points = []
-        for place, number in enumerate(batch.numbers.tolist()):
-            vector: dict[str, Any] = {}
-            if batch.vectors is not None and batch.vectors[place].any():
-                vector[VECTORS] = batch.vectors[place].tolist()
-            if batch.words is not None:
-                row = slice(*batch.words.indptr[place : place + 2])
-                indices, values = batch.words.indices[row], batch.words.data[row]
-                vector[WORDS] = edge.SparseVector(indices.tolist(), values.tolist())
-            points.append(edge.Point(number, vector, renamed(batch.fields[place], self.keys)))
+        parts = points_of(batch, self.keys, edge.SparseVector)
+        points = [edge.Point(number, vector, payload) for number, vector, payload in parts]
         shard = self._opened()
         shard.update(edge.UpdateOperation.upsert_points(points))
         shard.flush()
@@ -268,6 +260,30 @@ class EdgeCollection(Collection):
         if not filters:
             return None
         return edge.Filter(must=list(conditions(filters, self.keys, edge, edge.RangeFloat)))
+
+
+def points_of(
+    batch: Batch, keys: Mapping[str, str], sparse: Any
+) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:
+    """Products as Qdrant wants them.
+
+    Args:
+        batch: of products.
+        keys: `lists.keys_of`.
+        sparse: the class of sparse vectors, of `qdrant_edge` or `qdrant_client.models`.
+
+    Returns:
+        Number, vectors by name, and payload of each.
+    """
+    for place, number in enumerate(batch.numbers.tolist()):
+        vector: dict[str, Any] = {}
+        if batch.vectors is not None and batch.vectors[place].any():
+            vector[VECTORS] = batch.vectors[place].tolist()
+        if batch.words is not None:
+            row = slice(*batch.words.indptr[place : place + 2])
+            indices, values = batch.words.indices[row].tolist(), batch.words.data[row].tolist()
+            vector[WORDS] = sparse(indices=indices, values=values)
+        yield number, vector, renamed(batch.fields[place], keys)
 
 
 def collected(answers: Sequence[Sequence[Any]], k: int) -> tuple[np.ndarray, np.ndarray]:

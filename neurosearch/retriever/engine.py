@@ -28,12 +28,12 @@ from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact,
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.stages import stage
-from neurosearch.core.types import Catalogue, Dataset
+from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import Encoder, LiveEncoder
 from neurosearch.encoder.sentence import Sentence
 from neurosearch.engine.base import Asked, Collection, Engine
-from neurosearch.engine.generation import Generation, Loaded, opened
+from neurosearch.engine.generation import Generation, Loaded, opened, rows_of
 from neurosearch.engine.local import Local
 from neurosearch.engine.qdrant_edge import QdrantEdge
 from neurosearch.query.analyzer import Analyzer, Tokenizer
@@ -259,11 +259,6 @@ def words_of(recipe: InEngine, data: Artifact[Dataset], runtime: Runtime) -> Rea
         return None
     terms = runtime.get(recipe.weights(data)).terms()
     return Reading(recipe.analyzer.tokenizer(), terms)
-
-
-def rows_of(catalogue: Catalogue) -> np.ndarray:
-    """N int64: the row of each product number."""
-    return catalogue.rows_by_id[::-1]
 
 
 def found_rows(numbers: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -102,6 +102,21 @@ def of_ratios(
     return Effect(ratios[1] - ratios[0], float(np.sqrt(sum(variances))))
 
 
+def separation(power: float = 0.8, level: float = 0.05) -> float:
+    """How many standard errors an effect must be away from nothing.
+
+    Args:
+        power: chance to find it.
+        level: of the two-sided test.
+
+    Returns:
+        z_{1-level/2} + z_power, 2.80 for the usual ones.
+    """
+    from scipy.stats import norm
+
+    return float(norm.isf(level / 2) + norm.isf(1 - power))
+
+
 def users_needed(deviation: float, effect: float, power: float = 0.8, level: float = 0.05) -> float:
     """Users an arm for a two-sided test.
 
@@ -114,10 +129,7 @@ def users_needed(deviation: float, effect: float, power: float = 0.8, level: flo
     Returns:
         2 (z_{1-level/2} + z_power)² deviation² / effect².
     """
-    from scipy.stats import norm
-
-    total = float(norm.isf(level / 2) + norm.isf(1 - power))
-    return 2 * (total * deviation / effect) ** 2 if effect else float("inf")
+    return 2 * (separation(power, level) * deviation / effect) ** 2 if effect else float("inf")
 
 
 def smallest_effect(deviation: float, users: int, power: float = 0.8, level: float = 0.05) -> float:
@@ -132,7 +144,4 @@ def smallest_effect(deviation: float, users: int, power: float = 0.8, level: flo
     Returns:
         The difference.
     """
-    from scipy.stats import norm
-
-    total = float(norm.isf(level / 2) + norm.isf(1 - power))
-    return total * deviation * float(np.sqrt(2 / users))
+    return separation(power, level) * deviation * float(np.sqrt(2 / users))
