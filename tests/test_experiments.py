@@ -138,6 +138,10 @@ MORE = {
         *("retriever@retriever.retriever=bm25",),
     ],
     "rerank_judged": ["seed=0", "retriever=random,oracle,bm25,reranked/words"],
+    "clicks": [
+        "implicit@retriever.reranker.implicit=naive,ips,doubly_robust,click_model",
+        *("seed=0", "logs.lists=5000", "retriever.reranker.implicit.propensity.overlap=5"),
+    ],
     "cross_objectives": [
         *("retriever@retriever.retriever=bm25", "retriever.reranker.model=TINY"),
         *("retriever.reranker.drawn=2", "retriever.reranker.schedule.epochs=1"),

@@ -23,7 +23,7 @@ from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import pair_cosines
 from neurosearch.query.analyzer import Analyzer
-from neurosearch.reranker.lexical import Lexical
+from neurosearch.query.pair_words import Lexical
 
 FIRST = ("first score", "first rank", "first share")
 

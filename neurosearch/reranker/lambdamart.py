@@ -28,11 +28,12 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.encoder.base import Encoder, pair_cosines
 from neurosearch.evaluation.gain import Gain
+from neurosearch.implicit.base import CLICK_GAIN, Implicit, from_clicks, pool_of, taught
 from neurosearch.negatives.base import check_worth
 from neurosearch.query.analyzer import Analyzer
+from neurosearch.query.pair_words import Lexical
 from neurosearch.reranker.base import Candidates, Fold, LiveScorer, PairScores, Reranker
 from neurosearch.reranker.features import Features, of_first_stage
-from neurosearch.reranker.lexical import Lexical
 
 STEPS = 10  # labels are the share of the largest gain in so many steps
 
@@ -45,6 +46,7 @@ class LambdaMART(Reranker):
     folds: K of the out-of-fold scores; 0: leaking ones.
     pool_depth: candidates a train query.
     analyzer: of the features of words.
+    implicit: labels from clicks, which are learnt from instead of people's judgments.
     trees, leaves, rate, min_data, share, truncation, patience: of LightGBM.
     """
 
@@ -61,6 +63,7 @@ class LambdaMART(Reranker):
     truncation: int = setting(20, least=1)
     patience: int = setting(50, least=1)
     analyzer: Analyzer = field(default_factory=Analyzer)
+    implicit: Implicit | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -113,8 +116,9 @@ class LambdaMART(Reranker):
         """
 
         def pool(source: Artifact[Dataset], split: str) -> Artifact[pl.DataFrame]:
-            request = RetrievalRequest(query.fitted(source), split, 200)
-            candidates = Candidates(first.run(source, request), self.pool_depth)
+            request = RetrievalRequest(query.fitted(source), split, 200, pool_of(self))
+            depth = self.pool_depth if request.pool == "catalogue" else None
+            candidates = Candidates(first.run(source, request), depth)
             return self.features(candidates, source, request, first)
 
         if self.folds:
@@ -122,7 +126,8 @@ class LambdaMART(Reranker):
             train = tuple(pool(fold, "test") for fold in folds)
         else:
             train = (pool(data, "train"),)
-        return TrainedTrees(self, view.learning(data), train, pool(data, "dev"))
+        recipe, source = taught(self, data)
+        return TrainedTrees(recipe, view.learning(source), train, pool(data, "dev"))
 
     def scores(
         self,
@@ -177,8 +182,8 @@ class LambdaMART(Reranker):
 
     def label(self) -> str:
         if not self.encoders and not self.rerankers:
-            return "LambdaMART, words"
-        return "LambdaMART" if self.folds else "LambdaMART, leaking"
+            return f"LambdaMART, words{from_clicks(self)}"
+        return f"LambdaMART{'' if self.folds else ', leaking'}{from_clicks(self)}"
 
 
 @dataclass(frozen=True)
@@ -217,7 +222,10 @@ class TrainedTrees(Artifact[Path]):
             known = frame.join(
                 labels, on=["query_id", "product_id"], how="left", maintain_order="left"
             )
-            known = known.with_columns(pl.col("label").fill_null(0))
+            if recipe.gain != CLICK_GAIN:
+                known = known.with_columns(pl.col("label").fill_null(0))
+            else:  # nobody saw the others: they are not known to be worse
+                known = known.filter(pl.col("label").is_not_null())
             # LightGBM wants the pairs of a query together.
             known = known.sort("query_id", maintain_order=True)
             groups = known.group_by("query_id", maintain_order=True).len()["len"].to_list()

@@ -29,7 +29,7 @@ from neurosearch.reranker.cross_encoder.network import CrossTower
 from neurosearch.reranker.cross_encoder.recipe import CrossEncoder
 from neurosearch.reranker.cross_encoder.training import CrossModule, list_loss
 from neurosearch.reranker.lambdamart import LambdaMART
-from neurosearch.reranker.lexical import Lexical
+from neurosearch.query.pair_words import Lexical
 from neurosearch.reranker.llm import LLM, grade_of
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.dense import Dense

@@ -30,6 +30,7 @@ from neurosearch.encoder.base import Encoder, LiveEncoder
 from neurosearch.encoder.biencoder.network import TowerShape, load_towers, save_towers
 from neurosearch.encoder.sentence import model_label
 from neurosearch.evaluation.gain import Gain
+from neurosearch.implicit.base import Implicit, from_clicks, taught
 from neurosearch.loss.base import Loss
 from neurosearch.loss.infonce import InfoNCE
 from neurosearch.negatives.base import Negatives, TrainingContext, check_judged, graded_pairs
@@ -65,6 +66,7 @@ class BiEncoder(Encoder):
     schedule: of the optimisation.
     gain, positive_share: a train judgment worth this share of the largest gain is a positive.
     teacher: a retriever whose train run gives teacher scores to losses that learn from one.
+    implicit: labels from clicks, which are learnt from instead of people's judgments.
     dev_products: size of the dev sub-catalogue that validation retrieves from.
     precision: of inference, `fp32` or `bf16`; that of the training is the schedule's.
     """
@@ -85,6 +87,7 @@ class BiEncoder(Encoder):
     schedule: Schedule = field(default_factory=Schedule)
     positive_share: float = setting(0.66, above=0, most=1)
     teacher: Retriever | None = None
+    implicit: Implicit | None = None
     query: QueryProcessor = field(default_factory=NoProcessing)
     dev_products: int = setting(10_000, least=1)
     precision: str = setting("fp32", choices=PRECISIONS)
@@ -166,7 +169,7 @@ class BiEncoder(Encoder):
 
     def label(self) -> str:
         how = f", LoRA of rank {self.lora}" if self.lora else ""
-        return f"{model_label(self.model)} fine-tuned ({self.loss.label()}{how})"
+        return f"{model_label(self.model)} fine-tuned ({self.loss.label()}{how}{from_clicks(self)})"
 
 
 def check_training(recipe: Any) -> None:
@@ -207,8 +210,9 @@ class TrainedBiEncoder(Artifact[Path]):
         Returns:
             The training as an artifact.
         """
-        source = view.learning(data)
         query = recipe.query.fitted(data)
+        recipe, data = taught(recipe, data)
+        source = view.learning(data)
         context = TrainingContext(source, query, recipe.gain, recipe.positive_share)
         batch = recipe.batch_size, recipe.chunk, recipe.mask
         objective = Objective(recipe.loss, recipe.negatives, *batch)

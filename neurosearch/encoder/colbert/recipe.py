@@ -23,6 +23,7 @@ from neurosearch.encoder.colbert.base import TokenEncoder
 from neurosearch.encoder.colbert.embeddings import TokenShape, load_tower
 from neurosearch.encoder.sentence import model_label
 from neurosearch.evaluation.gain import Gain
+from neurosearch.implicit.base import Implicit
 from neurosearch.loss.base import Loss
 from neurosearch.loss.infonce import InfoNCE
 from neurosearch.negatives.base import Negatives
@@ -57,6 +58,7 @@ class ColBERT(TokenEncoder):
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=4.0))
     positive_share: float = setting(0.66, above=0, most=1)
     teacher: Retriever | None = None
+    implicit: Implicit | None = None
     query: QueryProcessor = field(default_factory=NoProcessing)
     dev_products: int = setting(5_000, least=1)
 

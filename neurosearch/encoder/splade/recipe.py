@@ -26,6 +26,7 @@ from neurosearch.encoder.sentence import model_label
 from neurosearch.encoder.splade.base import SparseEncoder
 from neurosearch.encoder.splade.warm_up import QUERIES, TermShape, WarmedUp, WarmUp, load_tower
 from neurosearch.evaluation.gain import Gain
+from neurosearch.implicit.base import Implicit
 from neurosearch.loss.base import Loss
 from neurosearch.loss.infonce import InfoNCE
 from neurosearch.negatives.base import Negatives
@@ -61,6 +62,7 @@ class Splade(SparseEncoder):
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=6.0, lr=1e-4, validations=3))
     positive_share: float = setting(0.66, above=0, most=1)
     teacher: Retriever | None = None
+    implicit: Implicit | None = None
     query: QueryProcessor = field(default_factory=NoProcessing)
     dev_products: int = setting(5_000, least=1)
 

@@ -30,6 +30,7 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, check_fields
 from neurosearch.encoder.sentence import model_label
 from neurosearch.evaluation.gain import Gain
+from neurosearch.implicit.base import Implicit, from_clicks, pool_of, taught
 from neurosearch.negatives.base import check_judged
 from neurosearch.nn.pretrained import check_reads, weights_digest
 from neurosearch.reranker.base import Candidates, LiveScorer, PairScores, Reranker
@@ -51,6 +52,7 @@ class CrossEncoder(Reranker):
     fields, separator, *_max_length: what is read.
     dev_queries: of the validation, which re-ranks their candidates.
     precision: of inference, `fp32` or `bf16`; that of the training is the schedule's.
+    implicit: labels from clicks, which are learnt from instead of people's judgments.
     """
 
     gain: Gain = field(kw_only=True)
@@ -67,6 +69,7 @@ class CrossEncoder(Reranker):
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=4, lr=5e-5, patience=0))
     dev_queries: int = setting(400, least=1)
     precision: str = setting("fp32", choices=PRECISIONS)
+    implicit: Implicit | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,10 +99,11 @@ class CrossEncoder(Reranker):
         """
         depth = max(self.pool_depth, 10)
         pools = tuple(
-            Candidates(first.run(data, RetrievalRequest(query, split, 200)), depth)
+            Candidates(first.run(data, RetrievalRequest(query, split, 200, pool_of(self))), depth)
             for split in ("train", "dev")
         )
-        return TrainedCrossEncoder(self, view.learning(data), query, pools)
+        recipe, source = taught(self, data)
+        return TrainedCrossEncoder(recipe, view.learning(source), query, pools)
 
     def scores(
         self,
@@ -164,7 +168,7 @@ class CrossEncoder(Reranker):
         return score
 
     def label(self) -> str:
-        return f"cross-encoder ({model_label(self.model)}, {self.objective})"
+        return f"cross-encoder ({model_label(self.model)}, {self.objective}{from_clicks(self)})"
 
 
 @dataclass(frozen=True)

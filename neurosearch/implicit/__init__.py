@@ -1,0 +1,1 @@
+"""Labels from clicks (implicit feedback), for whatever learns from judgments."""

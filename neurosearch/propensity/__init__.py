@@ -1,0 +1,1 @@
+"""Position bias: how often a rank is looked at, relative to the first."""
