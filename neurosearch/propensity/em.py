@@ -14,11 +14,16 @@ from neurosearch.propensity.base import Features, Propensity
 
 @dataclass(frozen=True)
 class EM(Propensity):
-    """`iterations`: rounds."""
+    """Attributes:
+    iterations: rounds.
+    prior: clicks and misses that every parameter begins with. With 1, pairs that are seen at low
+        ranks alone are pulled to a half, and their ranks seem to be looked at less.
+    """
 
     iterations: int = setting(100, least=1)
+    prior: float = setting(0.01, least=0)
 
     def estimated(self, logged: LoggedClicks, features: Features) -> np.ndarray:
         self.check_moving(logged.log)
-        fitted = PBM(iterations=self.iterations).fit(logged.log)
+        fitted = PBM(self.iterations, self.prior).fit(logged.log)
         return fitted.parameters["examination"]
