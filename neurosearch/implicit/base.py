@@ -29,7 +29,7 @@ from neurosearch.core.view import DataSource, View
 from neurosearch.evaluation.gain import Gain, NumericGain
 from neurosearch.logs.base import LoggedClicks, Logs, SearchLog
 from neurosearch.propensity.base import Features, Propensity
-from neurosearch.propensity.em import EM
+from neurosearch.propensity.harvest import Harvest
 from neurosearch.query.analyzer import Analyzer
 from neurosearch.query.pair_words import Lexical
 
@@ -77,7 +77,7 @@ class Estimator(Implicit):
 
     logs: Logs = field(kw_only=True)
     gain: Gain = field(kw_only=True)
-    propensity: Propensity = field(default_factory=EM)
+    propensity: Propensity = field(default_factory=Harvest)
     ranks: int = setting(10, least=2)
     prior: float = setting(0.0, least=0)
     dwell: float = setting(0.0, least=0)
