@@ -23,13 +23,13 @@ from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.query.analyzer import Analyzer
 from neurosearch.query.none import NoProcessing
+from neurosearch.query.pair_words import Lexical
 from neurosearch.reranker.base import Candidates, Fold
 from neurosearch.reranker.biencoder import BiEncoderReranker
 from neurosearch.reranker.cross_encoder.network import CrossTower
 from neurosearch.reranker.cross_encoder.recipe import CrossEncoder
 from neurosearch.reranker.cross_encoder.training import CrossModule, list_loss
 from neurosearch.reranker.lambdamart import LambdaMART
-from neurosearch.query.pair_words import Lexical
 from neurosearch.reranker.llm import LLM, grade_of
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.dense import Dense
