@@ -27,7 +27,7 @@ LAYERS = (
     ("encoder", "index"),
     ("engine",),
     ("tokenizer",),
-    ("generator",),
+    ("generator", "profile"),
     ("reranker",),
     ("retriever",),
     ("explainer",),

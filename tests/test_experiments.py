@@ -154,6 +154,9 @@ MORE = {
         *("retriever.encoder.teacher.reranker.query_max_length=16",),
         *("retriever.encoder.teacher.reranker.product_max_length=32",),
     ],
+    "personalised": [
+        *("seed=0", "data.n_users=150", "profile@retriever.profile=none,popularity,vsknn,item2vec"),
+    ],
     # What needs neither the hub nor minutes; E5 has a test of its own.
     "zoo": ["encoder@retriever.encoder=zoo/minilm,zoo/minilm_int8,zoo/wordllama"],
     "compression_dimensions": [*SMALL, "retriever.index.dimensions=16,8"],

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from neurosearch.core.types import Dataset
 
 
+TURN = "\u241e"  # between what was asked before and what is asked now (a separator's symbol)
+
+
 @dataclass(frozen=True)
 class Term:
     """A token, as the analyser gives it, that lexical systems look up with a weight."""

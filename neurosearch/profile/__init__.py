@@ -1,0 +1,1 @@
+"""Persons: what somebody bought before, as scores of products."""

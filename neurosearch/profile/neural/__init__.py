@@ -1,0 +1,1 @@
+"""Networks that read a history: trained on the train queries' purchases, all products scored."""
