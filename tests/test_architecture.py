@@ -16,7 +16,7 @@ LAYERS = (
     ("clicks", "interleaving", "stopping", "users"),
     ("trial",),
     ("data", "evaluation", "nn", "loss", "collisions"),
-    ("training", "negatives", "fusion"),
+    ("training", "negatives", "fusion", "annotation"),
     ("writer",),
     ("judge",),
     ("query",),

@@ -1,0 +1,1 @@
+"""Judging on a budget: which query-product pairs people judge next, and what follows from it."""
