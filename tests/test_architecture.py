@@ -14,8 +14,8 @@ PACKAGE = ROOT / "neurosearch"
 LAYERS = (
     ("core",),
     ("clicks", "interleaving", "stopping", "users"),
-    ("trial",),
     ("data", "evaluation", "nn", "loss", "collisions"),
+    ("trial",),
     ("training", "negatives", "fusion", "annotation"),
     ("writer",),
     ("judge",),

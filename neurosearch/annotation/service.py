@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, ConfigDict, Field
+
 from neurosearch.annotation.files import Folder
 from neurosearch.core.errors import InputError
 
@@ -18,6 +22,21 @@ LONGEST = 64  # characters of a judge's name
 SAFE = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 )
+
+
+class Judge(BaseModel):
+    """Who asks."""
+
+    model_config = ConfigDict(extra="forbid")
+    judge: str = Field(min_length=1, max_length=LONGEST, pattern=r"\S")
+
+
+class Said(Judge):
+    """A label."""
+
+    query_id: str
+    product_id: str
+    label: str
 
 
 class Desk:
@@ -96,7 +115,7 @@ class Desk:
             return all(self._said.get((t["query_id"], t["product_id"])) for t in self._tasks)
 
 
-def application(desk: Desk) -> Any:
+def application(desk: Desk) -> FastAPI:
     """The page as a FastAPI application.
 
     Args:
@@ -105,19 +124,6 @@ def application(desk: Desk) -> Any:
     Returns:
         An ASGI application: `/`, `/next`, `/label`, `/undo`.
     """
-    from fastapi import FastAPI, HTTPException
-    from fastapi.responses import HTMLResponse
-    from pydantic import BaseModel, ConfigDict, Field
-
-    class Judge(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        judge: str = Field(min_length=1, max_length=LONGEST, pattern=r"\S")
-
-    class Said(Judge):
-        query_id: str
-        product_id: str
-        label: str
-
     app = FastAPI(title="Judging", docs_url=None, redoc_url=None, openapi_url=None)
     html = PAGE.read_text(encoding="utf-8")
 
@@ -142,7 +148,4 @@ def application(desk: Desk) -> Any:
     def undo(body: Judge) -> dict[str, bool]:
         return {"ok": desk.undo(body.judge.strip())}
 
-    # Annotations are texts here, and the classes are this function's own.
-    for handler, kind in ((following, Judge), (label, Said), (undo, Judge)):
-        handler.__annotations__["body"] = kind
     return app

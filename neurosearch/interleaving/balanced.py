@@ -29,7 +29,7 @@ class Balanced(Interleaving):
         check_lists(first, second)
         length, union = len(first), union_of(first, second)
         starts = rng.integers(2, size=count)
-        both = np.stack([_merged(first, second), _merged(second, first)])
+        both = np.stack([merged(first, second), merged(second, first)])
         lists = both[starts]
         ranks = np.full((2, count, length), length, dtype=np.int64)
         if len(union):
@@ -51,8 +51,16 @@ class Balanced(Interleaving):
         return found
 
 
-def _merged(leader: np.ndarray, follower: np.ndarray) -> np.ndarray:
-    """The list in which `leader` goes first; its pointer is never behind the other one's."""
+def merged(leader: np.ndarray, follower: np.ndarray) -> np.ndarray:
+    """The list in which `leader` goes first; its pointer is never behind the other one's.
+
+    Args:
+        leader: K products, -1 padded.
+        follower: K products of the other system.
+
+    Returns:
+        K int64, -1 padded.
+    """
     length = len(leader)
     shown: list[int] = []
     a = b = 0

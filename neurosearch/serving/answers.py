@@ -249,3 +249,20 @@ def steps(notes: tuple[Note, ...]) -> list[dict[str, str]]:
         One dictionary a step.
     """
     return [{"step": note.step, "after": note.after, "why": note.why} for note in notes]
+
+
+def mixed_answer(bodies: tuple[bytes, bytes], shown: list[str]) -> bytes:
+    """The answer whose results are those of two answers, in a given order.
+
+    Args:
+        bodies: JSON objects without their last brace.
+        shown: product ids.
+
+    Returns:
+        A JSON object without its last brace.
+    """
+    whole, other = (json.loads(body + b"}") for body in bodies)
+    by_id = {one["product_id"]: one for one in [*other["results"], *whole["results"]]}
+    whole["results"] = [{**by_id[name], "rank": n} for n, name in enumerate(shown, 1)]
+    whole["system"], whole["label"] = "interleaved", f"{whole['label']} and {other['label']}"
+    return json.dumps(whole, ensure_ascii=False).encode()[:-1]

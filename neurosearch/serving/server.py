@@ -17,6 +17,7 @@ from neurosearch.core.machine import log
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.store import write_whole
 from neurosearch.serving.settings import Batching, Caching, Limits, Logging
+from neurosearch.trial.served import ServedTrial
 
 if TYPE_CHECKING:
     from neurosearch.serving.systems import Compose
@@ -32,6 +33,7 @@ class ServerSettings(Recipe):
     keys: environment variables that hold API keys; none for no keys (on this machine alone).
     admin_keys: environment variables that hold keys of /admin/; none closes it.
     origins: web pages that may ask from a browser (CORS), such as `https://shop.example`.
+    trial: of two systems on the callers; None for none.
     """
 
     host: str = "127.0.0.1"
@@ -43,6 +45,7 @@ class ServerSettings(Recipe):
     keys: tuple[str, ...] = ()
     admin_keys: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    trial: ServedTrial | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,6 +92,8 @@ def opened_service(
     logs = folder / "log" if settings.log.folder is None else Path(settings.log.folder)
     composed = compose({})
     checked_names(list(composed))
+    if settings.trial is not None:
+        settings.trial.names(composed)
     first = Generation.open(composed, encoders.scope(), builds=True)
     try:
         service = Service(
@@ -105,6 +110,7 @@ def opened_service(
             compose=compose,
             title=title,
             on_swap=lambda generation: keep(folder / "served", generation),
+            trial=settings.trial,
         )
         app: Any = application(service)
         if settings.origins:

@@ -12,7 +12,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.filters import Range
 from neurosearch.serving import tracing
 from neurosearch.serving.access import Keys
-from neurosearch.serving.answers import Asked, answered, key_of
+from neurosearch.serving.answers import Asked, answered, key_of, mixed_answer
 from neurosearch.serving.cache import Cache, CacheError, Flights, Kept
 from neurosearch.serving.cursors import Cursors
 from neurosearch.serving.encoding import Encoders
@@ -23,6 +23,7 @@ from neurosearch.serving.querylog import QueryLog
 from neurosearch.serving.schemas import SearchBody, Span
 from neurosearch.serving.settings import Limits
 from neurosearch.serving.systems import Compose, Generation, Generations, System
+from neurosearch.trial.served import ServedTrial
 
 DEEPEST = 1_000  # products that pages may reach
 
@@ -34,6 +35,7 @@ class Service:
     Attributes:
         compose: the systems anew, some with other overrides: what a reload serves.
         ready: False until the server is warm, and from the first sign of its end.
+        trial: on the callers, or None.
         on_swap: is told of what is served from now on, such as to keep it from being pruned.
     """
 
@@ -50,6 +52,7 @@ class Service:
     compose: Compose
     title: str
     on_swap: Callable[[Generation], None] = lambda generation: None
+    trial: ServedTrial | None = None
     ready: bool = False
     flights: Flights = field(default_factory=Flights)
     swapping: threading.Lock = field(default_factory=threading.Lock)
@@ -98,7 +101,16 @@ class Service:
             JSON of a `SearchAnswer`.
         """
         with self.generations.used() as generation:
-            system = self.system(generation, body.system)
+            trial, told = self.trial, dict[str, Any]()
+            name = body.system
+            if trial is not None and name is None and body.client_id is not None:
+                names = trial.names(generation.systems)
+                number = trial.arm_of(body.client_id)
+                told = {"trial": trial.salt, "arm": None if number < 0 else names[number]}
+                if trial.kind == "interleaving" and number >= 0:
+                    return await self._mixed(generation, trial, names, body, request_id)
+                name = names[max(number, 0)]
+            system = self.system(generation, name)
             asked = asked_of(body)
             if body.cursor is not None:
                 described = asked.described()
@@ -107,8 +119,38 @@ class Service:
             if asked.offset + asked.k > DEEPEST:
                 raise RefusedError(400, f"pages end at product {DEEPEST}")
             kept, outcome = await self.found(generation, system, asked)
-            self._log(system, asked, body.client_id, request_id, kept, outcome)
+            self._log(system, asked, body.client_id, request_id, kept, outcome, told)
             return self.whole(system, asked, kept, request_id, outcome)
+
+    async def _mixed(
+        self,
+        generation: Generation,
+        trial: ServedTrial,
+        names: tuple[str, str],
+        body: SearchBody,
+        request_id: str,
+    ) -> bytes:
+        """Both systems' results in one list."""
+        if body.cursor is not None:
+            raise RefusedError(400, "an answer of two systems has one page")
+        asked, client = asked_of(body), str(body.client_id)
+        systems = [self.system(generation, name) for name in names]
+        found = [await self.found(generation, system, asked) for system in systems]
+        kept = [one for one, _ in found]
+        lists = [one.facts["hits"] for one in kept]
+        shown, credits = trial.mixed(client, asked.text, lists[0], lists[1], asked.k)
+        whole = mixed_answer((kept[0].body, kept[1].body), shown)
+        facts = {**kept[0].facts, "hits": shown, "more": False}
+        facts["stages"] = {
+            f"{name}: {stage}": value
+            for name, one in zip(names, kept, strict=True)
+            for stage, value in one.facts["stages"].items()
+        }
+        outcome = "miss" if any(one == "miss" for _, one in found) else "hit"
+        told = {"trial": trial.salt, "arm": "interleaved", "credits": credits}
+        mixed = Kept(whole, facts)
+        self._log(systems[0], asked, client, request_id, mixed, outcome, told)
+        return self.whole(systems[0], asked, mixed, request_id, outcome)
 
     async def found(self, generation: Generation, system: System, asked: Asked) -> tuple[Kept, str]:
         """The answer, from the cache or by searching.
@@ -182,6 +224,7 @@ class Service:
         request_id: str,
         kept: Kept,
         outcome: str,
+        told: dict[str, Any],
     ) -> None:
         facts = kept.facts
         attributes = {
@@ -195,6 +238,7 @@ class Service:
             "category": facts["category"],
             "cache": outcome,
             "stages_ms": facts["stages"] if outcome == "miss" else {},
+            **told,
         }
         self.log.query(request_id, asked.text, client, attributes)
 

@@ -22,7 +22,6 @@ from neurosearch.annotation.base import Annotation, Design, Pool
 from neurosearch.annotation.estimate import Estimates, estimates
 from neurosearch.annotation.files import Folder
 from neurosearch.annotation.raters import agreement, worth
-from neurosearch.annotation.service import Desk, application
 from neurosearch.annotation.uncertainty import Uncertainty
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
@@ -166,6 +165,8 @@ class Annotate(Task):
 
         try:
             import uvicorn
+
+            from neurosearch.annotation.service import Desk, application
         except ImportError:
             raise InputError(
                 "task.port needs the page's server: install neurosearch[serve]"

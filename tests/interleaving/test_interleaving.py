@@ -10,12 +10,19 @@ from hypothesis import strategies as st
 from neurosearch.core.errors import InputError
 from neurosearch.interleaving.balanced import Balanced
 from neurosearch.interleaving.base import Interleaving
+from neurosearch.interleaving.debiased_balanced import DebiasedBalanced
+from neurosearch.interleaving.multileaving import Multileaving
 from neurosearch.interleaving.optimized import Optimized
+from neurosearch.interleaving.pairwise_multileaving import PairwiseMultileaving
 from neurosearch.interleaving.probabilistic import Probabilistic
 from neurosearch.interleaving.team_draft import TeamDraft
+from neurosearch.interleaving.team_draft_multileaving import TeamDraftMultileaving
 
-METHODS: tuple[Interleaving, ...] = (TeamDraft(), Balanced(), Probabilistic(), Optimized())
-UNBIASED = (TeamDraft(), Probabilistic(), Optimized())
+METHODS: tuple[Interleaving, ...] = (
+    *(TeamDraft(), Balanced(), DebiasedBalanced(), Probabilistic(), Optimized()),
+)
+UNBIASED = (TeamDraft(), DebiasedBalanced(), Probabilistic(), Optimized())
+SEVERAL: tuple[Multileaving, ...] = (TeamDraftMultileaving(), PairwiseMultileaving())
 ABC, BCA = np.array([0, 1, 2]), np.array([1, 2, 0])
 MANY = 60_000
 
@@ -120,3 +127,81 @@ def test_lists_that_can_not_be_mixed() -> None:
         TeamDraft().mixed(ABC, np.array([1, 2]), 1, rng)
     with pytest.raises(InputError, match="a product twice"):
         Balanced().mixed(ABC, np.array([1, 1, 2]), 1, rng)
+
+
+def test_debiased_balanced_by_hand() -> None:
+    """abc and bca: at the first two places the lists favour different systems, c counts nothing."""
+    mixed = DebiasedBalanced().mixed(ABC, BCA, 200, np.random.default_rng(0))
+    seen = {
+        tuple(shown): tuple(credits)
+        for shown, credits in zip(mixed.lists.tolist(), mixed.credits.tolist(), strict=True)
+    }
+    assert seen == {(0, 1, 2): (-1.0, 1.0, 0.0), (1, 0, 2): (1.0, -1.0, 0.0)}
+
+
+LISTS = np.array([[0, 1, 2, 3], [1, 0, 3, 2], [4, 5, 0, 1]])
+
+
+@pytest.mark.parametrize("method", SEVERAL, ids=lambda one: type(one).__name__)
+def test_several_systems_random_clicks_prefer_nobody(method: Multileaving) -> None:
+    rng = np.random.default_rng(4)
+    shown = method.mixed(LISTS, 20_000, rng)
+    liked = method.preference(LISTS, shown, one_random_click(shown.shape[:2], rng))
+    error = liked.std(axis=0) / np.sqrt(len(liked))
+    assert (np.abs(liked.mean(axis=0)) < 4 * error + 1e-9).all()
+    assert np.allclose(liked, -liked.transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize("method", SEVERAL, ids=lambda one: type(one).__name__)
+def test_several_systems_the_better_list_wins(method: Multileaving) -> None:
+    rng = np.random.default_rng(5)
+    lists = np.stack([np.arange(7, -1, -1), np.array([7, 0, 6, 1, 5, 2, 4, 3]), np.arange(8)])
+    shown = method.mixed(lists, 3_000, rng)
+    clicks = (shown[:, :, 0] < 4) & (rng.random(shown.shape[:2]) < 0.6)
+    mean = method.preference(lists, shown, clicks).mean(axis=0)
+    assert mean[0, 1] > 0 and mean[1, 2] > 0 and mean[0, 2] > 0
+    for line in shown[:50, :, 0]:
+        assert len(set(line.tolist())) == 8
+
+
+def test_team_draft_multileaving_of_two_is_team_draft() -> None:
+    """The same lists with the same chances: abc/bca in each of its four drafts."""
+    rng = np.random.default_rng(6)
+    many = TeamDraftMultileaving().mixed(np.stack([ABC, BCA]), MANY // 4, rng)
+    two = TeamDraft().mixed(ABC, BCA, MANY // 4, rng)
+
+    def shares(lists: np.ndarray, teams: np.ndarray) -> dict[tuple[int, ...], float]:
+        rows = np.concatenate([lists, teams], axis=1)
+        kinds, counts = np.unique(rows, axis=0, return_counts=True)
+        return {tuple(kind): n / len(rows) for kind, n in zip(kinds.tolist(), counts, strict=True)}
+
+    one = shares(many[:, :, 0], many[:, :, 1])
+    other = shares(two.lists, ((two.credits + 1) // 2).astype(int))
+    assert one.keys() == other.keys()
+    assert all(abs(one[kind] - other[kind]) < 0.03 for kind in one)
+
+
+def test_pairwise_preferences_by_hand() -> None:
+    """Two systems ab and ba: b clicked below a, which was not: b is for the second system.
+
+    Both can be shown from the first place on, so the weight is 1.
+    """
+    lists = np.array([[0, 1], [1, 0]])
+    shown = np.array([[[0, -1], [1, -1]]])
+    liked = PairwiseMultileaving().preference(lists, shown, np.array([[False, True]]))
+    assert liked[0].tolist() == [[0, 2], [-2, 0]]
+    # abc and bca: c can be shown from the second place on; a, at the first, does not compete.
+    lists = np.stack([ABC, BCA])
+    shown = np.array([[[0, -1], [2, -1], [1, -1]]])
+    liked = PairwiseMultileaving().preference(lists, shown, np.array([[False, True, False]]))
+    assert (liked == 0).all()  # c beats b, the next one, and both systems rank b higher
+    # acb: a system that ranks c above b gains; b could have been first with 1/2, and was not.
+    lists = np.stack([ABC, np.array([0, 2, 1])])
+    liked = PairwiseMultileaving().preference(lists, shown, np.array([[False, True, False]]))
+    # Both can be shown from the second place on, where a is gone for certain: no such chance.
+    assert liked[0, 0, 1] == 2
+
+
+def test_one_system_is_not_multileaved() -> None:
+    with pytest.raises(InputError, match="two systems or more"):
+        TeamDraftMultileaving().mixed(ABC[None], 1, np.random.default_rng(0))

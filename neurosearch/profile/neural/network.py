@@ -14,7 +14,7 @@ class Items(nn.Module):
 
     def __init__(self, texts: np.ndarray, dimensions: int) -> None:
         super().__init__()
-        self.register_buffer("texts", torch.from_numpy(texts).clone(), persistent=False)
+        self.register_buffer("texts", torch.tensor(texts), persistent=False)
         self.texts: Tensor
         self.map = nn.Linear(texts.shape[1], dimensions)
         self.own = nn.Embedding(len(texts), dimensions)
