@@ -38,6 +38,8 @@ NEEDED = {
     "query=synonyms": [f"query.path={Path(__file__).parents[1] / 'neurosearch/py.typed'}"],
     "task=explain": ["task.text=mug"],
     "task=table": ["task.jobs=[main]"],
+    "task=annotate": ["task.folder=judging"],
+    "logs=ubi": [f"logs.path={Path(__file__).parent}"],
 }
 
 
@@ -50,6 +52,7 @@ def group_and_choice(path: Path) -> tuple[str, str]:
 
 CHOICES = sorted(group_and_choice(path) for path in CONF.glob("*/**/*.yaml"))
 TOP = {
+    "logs",
     "tokenizer",
     "data",
     "query",
@@ -93,6 +96,30 @@ def node_of(group: str, choice: str) -> DictConfig:
     if group in ("collisions", "thresholds"):
         named = f"{group}@tokenizer.{group}={choice}"
         return composed("tokenizer=rqkmeans", named)["tokenizer"][group]
+    if group in ("users", "propensity"):
+        held = ["retriever=dense/finetuned", "implicit@retriever.encoder.implicit=ips"]
+        where = {"users": "logs.users", "propensity": "retriever.encoder.implicit.propensity"}[group]
+        node = composed("logs=simulated", *held, f"{group}@{where}={choice}")
+        for part in where.split("."):
+            node = node[part]
+        return node
+    if group == "implicit":
+        held = ["logs=simulated", "retriever=dense/finetuned"]
+        named = f"implicit@retriever.encoder.implicit={choice}"
+        return composed(*held, named)["retriever"]["encoder"]["implicit"]
+    if group == "clicks":
+        return composed("task=clicks", f"clicks@task.models.pbm={choice}")["task"]["models"]["pbm"]
+    if group == "profile":
+        named = f"profile@retriever.profile={choice}"
+        return composed("retriever=personalised", named)["retriever"]["profile"]
+    if group == "annotation":
+        named = f"annotation@task.annotation={choice}"
+        return composed("task=annotate", "task.folder=x", named)["task"]["annotation"]
+    if group in ("interleaving", "stopping"):
+        return composed("task=trial", f"{group}@task.{group}={choice}")["task"][group]
+    if group == "trial":
+        named = f"+trial@task.server.trial={choice}"
+        return composed("task=serve", named)["task"]["server"]["trial"]
     if group == "judge":
         return composed("task=judge", f"{group}@task.judge={choice}")["task"]["judge"]
     if group == "detector":

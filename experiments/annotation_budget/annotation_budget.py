@@ -64,7 +64,7 @@ DESIGNS: dict[str, Annotation] = {
     "hedge": Hedge(),
 }
 SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
-REPEATS, HELD_OUT, K, WANTED = 200, 20, 10, 0.9
+REPEATS, HELD_OUT, K, WANTED = 200, 5, 10, 0.9
 RESULTS = Path(__file__).with_name("results")
 
 
