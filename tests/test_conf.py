@@ -98,7 +98,9 @@ def node_of(group: str, choice: str) -> DictConfig:
         return composed("tokenizer=rqkmeans", named)["tokenizer"][group]
     if group in ("users", "propensity"):
         held = ["retriever=dense/finetuned", "implicit@retriever.encoder.implicit=ips"]
-        where = {"users": "logs.users", "propensity": "retriever.encoder.implicit.propensity"}[group]
+        where = {"users": "logs.users", "propensity": "retriever.encoder.implicit.propensity"}[
+            group
+        ]
         node = composed("logs=simulated", *held, f"{group}@{where}={choice}")
         for part in where.split("."):
             node = node[part]
