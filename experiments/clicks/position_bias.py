@@ -120,8 +120,12 @@ def main(arguments: Sequence[str]) -> None:
             errors = dict(some.select("by", "error").iter_rows())
             cells = ["can't say" if errors[n] is None else f"{errors[n]:.3f}" for n in names]
             text += f"| {users} | {lists:,} | {' | '.join(cells)} |\n"
-    text += "\n![](position_bias.svg)\n\nSIMULATED USERS AND DATA. Planted: rank^-0.7, or 1 for all "
-    text += "ranks (no bias). Trusting users also click on what stands high for its place, which no "
+    text += (
+        "\n![](position_bias.svg)\n\nSIMULATED USERS AND DATA. Planted: rank^-0.7, or 1 for all "
+    )
+    text += (
+        "ranks (no bias). Trusting users also click on what stands high for its place, which no "
+    )
     text += f"method here models. Hardware: {hardware()}. Commit: {git_commit()}. Command: python "
     text += f"experiments/clicks/position_bias.py {' '.join(arguments)}\n"
     (RESULTS / "position_bias.md").write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Four ways to interleave: bias, fidelity and sensitivity, under four models of users.
+"""Five ways to interleave: bias, fidelity and sensitivity, under four models of users.
 
 Run: python experiments/interleaving/interleaving.py (writes results/simulated.md and .csv)
 
@@ -21,6 +21,7 @@ import polars as pl
 from neurosearch.core.machine import git_commit, hardware
 from neurosearch.interleaving.balanced import Balanced
 from neurosearch.interleaving.base import Interleaving
+from neurosearch.interleaving.debiased_balanced import DebiasedBalanced
 from neurosearch.interleaving.optimized import Optimized
 from neurosearch.interleaving.probabilistic import Probabilistic
 from neurosearch.interleaving.team_draft import TeamDraft
@@ -28,7 +29,9 @@ from neurosearch.trial.effect import separation
 from neurosearch.users.base import Users
 from neurosearch.users.kinds import KINDS
 
-METHODS: tuple[Interleaving, ...] = (TeamDraft(), Balanced(), Probabilistic(), Optimized())
+METHODS: tuple[Interleaving, ...] = (
+    *(TeamDraft(), Balanced(), DebiasedBalanced(), Probabilistic(), Optimized()),
+)
 PRODUCTS, K, QUERIES, SHOWN, TRIAL = 20, 10, 100, 400, 200
 POWER = separation() ** 2
 RESULTS = Path(__file__).with_name("results")
