@@ -3,9 +3,8 @@
 Run: python experiments/clicks/position_bias.py   (writes results/position_bias.md, .csv and .svg)
      with overrides of the data: … data=home_depot
 
-SIMULATED users look at the judged products of train queries, which a noisy BM25 orders. `error`: root
-mean squared error of the chances that ranks are looked at, relative to the first. For cascade users
-there is no such chance, since it depends on what stands above.
+SIMULATED users look at the judged products of train queries, which a noisy BM25 orders. `error`:
+root mean squared error of the chances that ranks are looked at, relative to the first.
 """
 
 from __future__ import annotations

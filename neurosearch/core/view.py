@@ -11,6 +11,8 @@ them (the store refuses others, `artifact.check_seal`).
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -66,6 +68,33 @@ class View(Artifact[Dataset]):
 
     def load(self, folder: Path) -> Dataset:
         return replace(self.whole.load(folder), parts=frozenset(self.parts))
+
+
+def write_derived(folder: Path, data: Dataset) -> None:
+    """Products and name of a data set that is made of another one; the products are linked.
+
+    Args:
+        folder: of the new one.
+        data: with the products.
+    """
+    products = folder / "products.parquet"
+    try:
+        os.link(data.folder / "products.parquet", products)
+    except OSError:  # another file system, or none that links
+        products.write_bytes((data.folder / "products.parquet").read_bytes())
+    (folder / "data.json").write_text(json.dumps({"name": data.name}), encoding="utf-8")
+
+
+def load_derived(folder: Path) -> Dataset:
+    """A data set that `write_derived` began.
+
+    Args:
+        folder: complete.
+
+    Returns:
+        The data set.
+    """
+    return Dataset(folder, json.loads((folder / "data.json").read_text("utf-8"))["name"])
 
 
 def only(data: Artifact[Dataset], *parts: str) -> Artifact[Dataset]:

@@ -8,8 +8,6 @@ literature: a sum over sessions of c / θ times the loss of a pair is the loss t
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -217,16 +215,11 @@ class ClickJudged(DataSource):
         queries = [data.queries(split).frame for split in ("train", "dev")]
         pl.concat(queries).write_parquet(folder / "queries.parquet")
         sessions(runtime.get(self.train).frame).write_parquet(folder / "behaviour.parquet")
-        products = folder / "products.parquet"
-        try:
-            os.link(data.folder / "products.parquet", products)
-        except OSError:  # another file system, or none that links
-            products.write_bytes((data.folder / "products.parquet").read_bytes())
-        (folder / "data.json").write_text(json.dumps({"name": data.name}), encoding="utf-8")
+        view.write_derived(folder, data)
         return facts
 
     def load(self, folder: Path) -> Dataset:
-        return Dataset(folder, json.loads((folder / "data.json").read_text("utf-8"))["name"])
+        return view.load_derived(folder)
 
     def _examination(self, data: Dataset, runtime: Runtime) -> np.ndarray:
         """Position bias of the train log; the dev queries' users have the same."""

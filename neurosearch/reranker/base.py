@@ -7,8 +7,6 @@ queries themselves, those are taken out of fold (`Fold`).
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -204,13 +202,8 @@ class Fold(DataSource):
             data.judgments("dev").frame.with_columns(split=pl.lit("dev")),
         ]
         pl.concat(judged).write_parquet(folder / "judgments.parquet")
-        products = folder / "products.parquet"
-        try:
-            os.link(data.folder / "products.parquet", products)
-        except OSError:  # another file system, or none that links
-            products.write_bytes((data.folder / "products.parquet").read_bytes())
-        (folder / "data.json").write_text(json.dumps({"name": data.name}), encoding="utf-8")
+        view.write_derived(folder, data)
         return {"held out queries": held.height}
 
     def load(self, folder: Path) -> Dataset:
-        return Dataset(folder, json.loads((folder / "data.json").read_text("utf-8"))["name"])
+        return view.load_derived(folder)
