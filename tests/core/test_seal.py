@@ -34,9 +34,12 @@ from neurosearch.evaluation.opened import opened
 from neurosearch.fusion.convex import Convex
 from neurosearch.generator.decoder_config import Shape
 from neurosearch.generator.dense_prefix import DensePrefix
+from neurosearch.implicit.doubly_robust import DoublyRobust
 from neurosearch.index.multivector import MultiVector
+from neurosearch.logs.simulated import Simulated
 from neurosearch.negatives.judged import Judged
 from neurosearch.negatives.retrieved import Retrieved
+from neurosearch.propensity.harvest import Harvest
 from neurosearch.query.none import NoProcessing
 from neurosearch.reranker.cross_encoder.recipe import CrossEncoder
 from neurosearch.reranker.lambdamart import LambdaMART
@@ -121,6 +124,13 @@ def learners(model: str) -> dict[str, Retriever]:
         schedule=BRIEF,
     )
     trees = LambdaMART(gain=GAIN, encoders={"e": biencoder}, folds=2, min_data=5, trees=5)
+    logs = Simulated(ranker=WORDS, gain=GAIN, lists=500)
+    clicked = LambdaMART(
+        gain=GAIN,
+        min_data=5,
+        trees=5,
+        implicit=DoublyRobust(logs=logs, gain=GAIN, propensity=Harvest(overlap=0)),
+    )
     ids = RQKMeans(encoder=Hashing(dimensions=32), levels=2, codes=16)
     return {
         "tuned BM25": TunedBM25(BM25(), GAIN, k1=(0.3, 2.0), b=(0.0, 1.0)),
@@ -131,6 +141,7 @@ def learners(model: str) -> dict[str, Retriever]:
         "generator": Generative(generator=writer, tokenizer=ids),
         "cross-encoder": Reranked(WORDS, cross, GAIN, depth=20, weight=None),
         "LambdaMART": Reranked(WORDS, trees, GAIN, depth=20, weight=None),
+        "clicks": Reranked(WORDS, clicked, GAIN, depth=20, weight=None),
     }
 
 
@@ -227,7 +238,7 @@ def test_no_fingerprint_of_a_system_hangs_on_test_judgments(outputs: Path, tiny_
     "name",
     [
         *("tuned BM25", "convex fusion", "bi-encoder", "ColBERT", "generator"),
-        *("SPLADE", "cross-encoder", "LambdaMART"),
+        *("SPLADE", "cross-encoder", "LambdaMART", "clicks"),
     ],
 )
 def test_what_learns_is_the_same_byte_for_byte(name: str, outputs: Path, tiny_model: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.query import TURN
 from neurosearch.core.retrieval import RetrievalRequest
 from neurosearch.core.runtime import Runtime
+from neurosearch.data.base import Tables
 from neurosearch.data.shoppers import Shoppers
 from neurosearch.encoder.hashing import Hashing
 from neurosearch.evaluation.gain import LabelGain
@@ -325,3 +326,30 @@ def test_the_other_ways_to_carry(shoppers: Any, shop_runtime: Runtime) -> None:
     text = f"red armchair {TURN} in beige"
     assert read([text], "nothing", shoppers, shop_runtime) == ["in beige"]
     assert read([text], "everything", shoppers, shop_runtime) == ["red armchair in beige"]
+
+
+@dataclass(frozen=True)
+class Garbled(Shoppers):
+    """The same shoppers, who bought something else in the end."""
+
+    def tables(self, runtime: Runtime) -> Tables:
+        made = super().tables(runtime)
+        tested = made.queries.filter(pl.col("split") == "test")["query_id"]
+        other = pl.when(pl.col("query_id").is_in(tested.implode())).then(pl.lit("P00000007"))
+        judgments = made.judgments.with_columns(product_id=other.otherwise(pl.col("product_id")))
+        return replace(made, judgments=judgments)
+
+
+@pytest.mark.parametrize("profile", PROFILES[1:], ids=lambda one: one.label())
+def test_no_profile_learns_from_what_is_tested(
+    profile: Any, shoppers: Any, shop_runtime: Runtime
+) -> None:
+    """With other test judgments every list keeps its fingerprint, weights included."""
+    fields = {spec: getattr(SHOP, spec) for spec in ("n_products", "n_queries", "n_users")}
+    garbled = Garbled(**fields, follow_ups=SHOP.follow_ups).bound(shop_runtime)
+    own, other = (
+        shop_runtime.get(one).queries("test").frame.sort("query_id") for one in (shoppers, garbled)
+    )
+    assert own.equals(other) and shoppers.artifact_fingerprint != garbled.artifact_fingerprint
+    runs = [personalised(profile).run(one, REQUEST) for one in (shoppers, garbled)]
+    assert runs[0].address == runs[1].address
