@@ -23,7 +23,7 @@ from neurosearch.encoder.colbert.base import TokenEncoder
 from neurosearch.encoder.colbert.embeddings import TokenShape, load_tower
 from neurosearch.encoder.sentence import model_label
 from neurosearch.evaluation.gain import Gain
-from neurosearch.implicit.base import Implicit
+from neurosearch.implicit.base import Implicit, from_clicks
 from neurosearch.loss.base import Loss
 from neurosearch.loss.infonce import InfoNCE
 from neurosearch.negatives.base import Negatives
@@ -109,7 +109,7 @@ class ColBERT(TokenEncoder):
         return replace(whole, networks=networks)
 
     def label(self) -> str:
-        name = f"ColBERT ({model_label(self.model)}, {self.loss.label()})"
+        name = f"ColBERT ({model_label(self.model)}, {self.loss.label()}{from_clicks(self)})"
         return name if self.pool_factor == 1 else f"{name}, pooled by {self.pool_factor}"
 
 

@@ -26,7 +26,7 @@ from neurosearch.encoder.sentence import model_label
 from neurosearch.encoder.splade.base import SparseEncoder
 from neurosearch.encoder.splade.warm_up import QUERIES, TermShape, WarmedUp, WarmUp, load_tower
 from neurosearch.evaluation.gain import Gain
-from neurosearch.implicit.base import Implicit
+from neurosearch.implicit.base import Implicit, from_clicks
 from neurosearch.loss.base import Loss
 from neurosearch.loss.infonce import InfoNCE
 from neurosearch.negatives.base import Negatives
@@ -117,7 +117,7 @@ class Splade(SparseEncoder):
     def label(self) -> str:
         name = "SPLADE" if self.expansion else "Term weights"
         how = ", queries by idf" if self.queries == "idf" else ""
-        return f"{name} ({model_label(self.model)}, {self.loss.label()}{how})"
+        return f"{name} ({model_label(self.model)}, {self.loss.label()}{how}{from_clicks(self)})"
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ BLOCK = 512  # queries that are scored at a time
 
 def usual_schedule() -> Schedule:
     """Of these networks."""
-    return Schedule(epochs=20.0, lr=5e-4, warmup=0.05, decay="cosine", validations=10, patience=3)
+    return Schedule(epochs=30.0, lr=3e-3, warmup=0.05, decay="cosine", validations=10, patience=3)
 
 
 @dataclass(frozen=True)
