@@ -16,7 +16,7 @@ from typing import Any
 from neurosearch.core.errors import InputError
 from neurosearch.core.store import write_whole
 
-PLAN, TASKS, LABELS = "plan.json", "tasks.jsonl", "labels.jsonl"
+PLAN, TASKS, LABELS, STEPS = "plan.json", "tasks.jsonl", "labels.jsonl", "steps.json"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Folder:
         path = self.path / PLAN
         text = json.dumps(plan, indent=1, sort_keys=True)
         if path.exists():
-            before = json.loads(path.read_text("utf-8"))
+            before = _read(path)
             now = json.loads(text)
             other = [key for key in now if now[key] != before.get(key)]
             if other:
@@ -71,6 +71,29 @@ class Folder:
         """
         self._add(TASKS, tasks)
 
+    def steps(self) -> list[dict[str, float]]:
+        """What was known when each finished step of the design went on.
+
+        Returns:
+            Gains by `query id<TAB>product id`, one mapping a step.
+        """
+        path = self.path / STEPS
+        if not path.exists():
+            return []
+        found = _read(path).get("steps")
+        if not isinstance(found, list):
+            raise InputError(f"{path}: steps is no list")
+        return found
+
+    def add_step(self, gains: Mapping[str, float]) -> None:
+        """Keep what a step went on with: a label that is corrected later draws nothing anew.
+
+        Args:
+            gains: as in `steps`.
+        """
+        whole = {"steps": [*self.steps(), dict(gains)]}
+        write_whole(self.path / STEPS, json.dumps(whole).encode())
+
     def add_label(self, pair: tuple[str, str], label: str | None, judge: str) -> None:
         """Add what a judge said.
 
@@ -85,7 +108,10 @@ class Folder:
 
     def _add(self, name: str, lines: Sequence[Mapping[str, Any]]) -> None:
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        with (self.path / name).open("a", encoding="utf-8") as handle:
+        path = self.path / name
+        if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n"):  # written by hand
+            text = "\n" + text
+        with path.open("a", encoding="utf-8") as handle:
             handle.write(text)
 
     def labels(self, grades: Sequence[str]) -> list[Label]:
@@ -107,6 +133,8 @@ class Folder:
             if missing:
                 raise InputError(f"{where}: {missing[0]} is missing")
             pair = line["query_id"], line["product_id"]
+            if not all(isinstance(name, str) for name in pair):
+                raise InputError(f"{where}: query_id and product_id must be texts")
             if pair not in known:
                 raise InputError(f"{where}: {pair[0]}/{pair[1]} is no task of {TASKS}")
             if not isinstance(line["judge"], str) or not line["judge"].strip():
@@ -121,6 +149,17 @@ class Folder:
                 )
             said[key] = line["label"]
         return [Label(q, p, label, judge) for (q, p, judge), label in said.items()]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises InputError where the file holds none."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        raise InputError(f"{path} is not JSON") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is not an object")
+    return found
 
 
 def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:

@@ -90,6 +90,11 @@ class Estimator(Implicit):
         return ClickJudged(source, self, self.logs.log(data, "train"), dev)
 
     @property
+    def predicts_unseen(self) -> bool:
+        """Whether it has labels for candidates that nobody saw."""
+        return False
+
+    @property
     def pool(self) -> str:
         return self.logs.pool
 
@@ -231,6 +236,9 @@ class ClickJudged(DataSource):
     ) -> tuple[pl.DataFrame, float]:
         """Labels of a log's pairs, from 0 to 1, and the relevance that 1 stands for."""
         logged = log.arrays(self.recipe.ranks)
+        if self.recipe.predicts_unseen and self.recipe.pool == "judged":
+            could = data.judgments(split).frame.select("query_id", "product_id")  # without labels
+            logged = logged.with_unseen(could)
         found = self.recipe.relevance(
             logged, theta, lambda: word_features(data, split, logged.pairs)
         )

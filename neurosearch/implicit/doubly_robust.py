@@ -1,8 +1,9 @@
 """Doubly robust estimation (after Oosterhuis 2022): a prediction, corrected by the clicks.
 
 r̂ + Σ (c - θ r̂) / Σ θ. The prediction r̂ is a logistic regression on words, fitted to the other
-queries' clicks; it is right where the clicks are few, and the correction takes over where they are
-many. Right if either the prediction or the propensities are.
+queries' clicks. For a pair that was seen, the correction takes all of it back, and the estimate is
+that of `policy_aware` (with a `prior` it is between the two); for candidates that nobody saw, r̂ is
+what is left (`unseen`): right if the prediction is. By default they stay out of the training.
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ from neurosearch.propensity.logistic import Logistic
 
 @dataclass(frozen=True)
 class DoublyRobust(Estimator):
-    """`prior` pulls towards the prediction of the pair."""
+    """Attributes:
+    prior: pulls towards the prediction of the pair.
+    unseen: judged products that no list showed get their prediction as a label.
+    """
+
+    unseen: bool = False
+
+    @property
+    def predicts_unseen(self) -> bool:
+        return self.unseen
 
     def relevance(self, logged: LoggedClicks, theta: np.ndarray, features: Features) -> np.ndarray:
         log, worth = logged.log, self.worth(logged)

@@ -1,4 +1,5 @@
-"""Self-normalised inverse propensity scoring (Swaminathan and Joachims 2015), within each query.
+"""Self-normalised weights of a query (after Swaminathan and Joachims 2015, who normalise the worth of
+a policy).
 
 The weights 1 / θ of a query's clicks are divided by their mean, so that a query whose few clicks
 happened at low ranks does not outweigh the others.

@@ -114,6 +114,23 @@ class LoggedClicks:
         parts = self.randomised[kept], self.dwell[kept], self.purchased[kept]
         return LoggedClicks(log, self.pairs, *parts, self.clickers)
 
+    def with_unseen(self, pairs: pl.DataFrame) -> LoggedClicks:
+        """The log with further pairs, which no list has.
+
+        Args:
+            pairs: `query_id`, `product_id`; of the log's queries alone those are added.
+
+        Returns:
+            The same lists; the pairs of the log keep their numbers.
+        """
+        keys = ["query_id", "product_id"]
+        asked = pairs.join(self.pairs.select("query_id").unique(), on="query_id", how="semi")
+        more = asked.select(keys).join(self.pairs, on=keys, how="anti").unique().sort(keys)
+        whole = pl.concat([self.pairs, more])
+        log = ClickLog(self.log.pairs, self.log.clicks, whole.height)
+        clickers = np.concatenate([self.clickers, np.zeros(more.height, dtype=np.int64)])
+        return LoggedClicks(log, whole, self.randomised, self.dwell, self.purchased, clickers)
+
     def worth(self, dwell: float, purchase: float, clients: int) -> np.ndarray:
         """What each click is worth.
 

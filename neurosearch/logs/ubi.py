@@ -78,7 +78,10 @@ class UBILog(LogArtifact):
         found = cleaned(queries, events, self.recipe.rules, where)
         frame, strange = impressions(found, data, self.split)
         if frame.is_empty():
-            raise InputError(f"{where}: no search has the text of a {self.split} query")
+            hint = (
+                "" if self.split == "train" else " (implicit.select=labels takes people's labels)"
+            )
+            raise InputError(f"{where}: no search has the text of a {self.split} query{hint}")
         return SearchLog(frame, {**found.left_out, **strange, TORN: torn})
 
 
@@ -183,13 +186,13 @@ def _typed(row: Any, line: dict[str, Any], where: str) -> tuple[Any, ...]:
         found: tuple[Any, ...] = row(line)
     except KeyError as error:
         raise InputError(f"{where}: {error.args[0]} is missing") from None
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
         raise InputError(f"{where}: {error}") from None
     return found
 
 
 def _query(line: dict[str, Any]) -> tuple[Any, ...]:
-    attributes = line.get("query_attributes") or {}
+    attributes = _object(line, "query_attributes")
     hits = line.get("query_response_hit_ids") or []
     if not isinstance(hits, list):
         raise TypeError("query_response_hit_ids is no list")
@@ -199,16 +202,14 @@ def _query(line: dict[str, Any]) -> tuple[Any, ...]:
         _optional(line, "user_query"),
         _time(line),
         [str(one) for one in hits],
-        int(attributes.get("offset", 0)),
+        _number(attributes, "offset", int) or 0,
         json.dumps(attributes),
     )
 
 
 def _event(line: dict[str, Any]) -> tuple[Any, ...]:
-    attributes = line.get("event_attributes") or {}
-    shown = attributes.get("object") or {}
-    position = (attributes.get("position") or {}).get("ordinal")
-    dwell = attributes.get("dwell_time")
+    attributes = _object(line, "event_attributes")
+    shown = _object(attributes, "object")
     product = shown.get("object_id")
     return (
         _text(line, "action_name"),
@@ -217,9 +218,28 @@ def _event(line: dict[str, Any]) -> tuple[Any, ...]:
         _time(line),
         _optional(line, "message_id"),
         None if product is None else str(product),
-        None if position is None else int(position),
-        None if dwell is None else float(dwell),
+        _number(_object(attributes, "position"), "ordinal", int),
+        _number(attributes, "dwell_time", float),
     )
+
+
+def _object(line: dict[str, Any], key: str) -> dict[str, Any]:
+    value = line.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise TypeError(f"{key} must be an object, not {value!r}")
+    return value
+
+
+def _number(line: dict[str, Any], key: str, kind: type) -> Any:
+    value = line.get(key)
+    if value is None:
+        return None
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    if not good or not 0 <= value < 1e12:
+        raise ValueError(f"{key} must be a number of 0 or more, not {value!r}")
+    return kind(value)
 
 
 def _text(line: dict[str, Any], key: str) -> str:
@@ -239,6 +259,8 @@ def _optional(line: dict[str, Any], key: str) -> str | None:
 def _time(line: dict[str, Any]) -> datetime:
     value = line["timestamp"]
     if isinstance(value, int | float) and not isinstance(value, bool):
+        if not 0 <= value < 1e14:
+            raise ValueError(f"timestamp {value!r} is no time in milliseconds")
         return datetime.fromtimestamp(value / 1000, UTC)  # milliseconds, as OpenSearch stores them
     try:
         time = datetime.fromisoformat(str(value))

@@ -48,6 +48,8 @@ class Propensity(Recipe):
         Raises:
             InputError: pairs do not move between ranks, so bias and relevance look alike.
         """
+        if not logged.log.clicks.any():
+            raise InputError("propensity: the log has no click")
         found = np.asarray(self.estimated(logged, features), dtype=np.float64)
         relative: np.ndarray = np.maximum(found / max(found[0], 1e-12), LEAST)
         return relative

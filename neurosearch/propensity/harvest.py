@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neurosearch.core.errors import InputError
 from neurosearch.logs.base import LoggedClicks
 from neurosearch.propensity.base import Features, Propensity, shown_at
 
@@ -35,6 +36,8 @@ class Harvest(Propensity):
                     ratios.append(np.log(here / there))
                     # The variance of a log of a count is about one over the count.
                     weights.append(1 / (1 / here + 1 / there))
+        if len(lines) < ranks - 1:
+            raise InputError("propensity=harvest: too few clicks on pairs that stood at two ranks")
         root = np.sqrt(np.array(weights))
         design = np.array(lines)[:, 1:] * root[:, None]  # the first rank's log is 0
         solved, *_ = np.linalg.lstsq(design, np.array(ratios) * root, rcond=None)

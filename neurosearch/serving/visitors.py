@@ -16,6 +16,8 @@ from neurosearch.core.errors import InputError
 from neurosearch.trial.simulated import Population
 from neurosearch.users.base import Users
 
+SENT = "simulated-"  # what their events' ids begin with
+
 # From a path and a JSON body to a status and a JSON answer.
 Post = Callable[[str, dict[str, Any]], tuple[int, Any]]
 
@@ -64,7 +66,7 @@ def visit(
         clicked = users.clicks(held, rng, population.readiness[user : user + 1])[0]
         for place in np.flatnonzero(clicked):
             event = {
-                "event_id": f"{number}-{place}",
+                "event_id": f"{SENT}{number}-{place}",
                 "query_id": answer["request_id"],
                 "action_name": "click",
                 "product_id": shown[place],

@@ -70,6 +70,7 @@ class Annotate(Task):
             "annotation": self.annotation.fingerprint,
             "budget": self.budget,
             "split": self.split,
+            "depth": self.depth,
             "seed": self.seed,
             "grades": list(gains),
         }
@@ -113,14 +114,23 @@ class Annotate(Task):
     ) -> tuple[Design, bool]:
         """The design as far as the labels carry it, and whether it is complete."""
         known = self._known(pool, folder, gains)
+        names = [f"{query}\t{product}" for query, product in pool.pairs.iter_rows()]
         steps = self.annotation.steps(pool, self.budget, np.random.default_rng(self.seed))
         design = next(steps)
-        while not np.isnan(known[design.chosen]).any():
+        for number in itertools.count():
+            before = folder.steps()
+            if number < len(before):  # a label that was corrected since then draws nothing anew
+                gone = np.array([before[number].get(name, np.nan) for name in names])
+            elif np.isnan(known[design.chosen]).any():
+                return design, False
+            else:
+                gone = np.where(design.chosen, known, np.nan)
+                folder.add_step({names[n]: float(gone[n]) for n in np.flatnonzero(design.chosen)})
             try:
-                design = steps.send(np.where(design.chosen, known, np.nan))
+                design = steps.send(gone)
             except StopIteration:
-                return design, True
-        return design, False
+                return design, not np.isnan(known[design.chosen]).any()
+        raise AssertionError("a design ends")
 
     def _known(self, pool: Pool, folder: Folder, gains: Mapping[str, float]) -> np.ndarray:
         """U float64: gains by the labels so far, NaN without one."""

@@ -28,6 +28,7 @@ from neurosearch.interleaving.base import Interleaving
 from neurosearch.interleaving.team_draft import TeamDraft
 from neurosearch.logs import ubi
 from neurosearch.logs.cleaning import Rules, cleaned
+from neurosearch.serving.visitors import SENT
 from neurosearch.stopping.base import Stopping
 from neurosearch.stopping.msprt import MSPRT
 from neurosearch.task.base import Job, Task
@@ -77,6 +78,8 @@ class Trial(Task):
         super().__post_init__()
         if self.url is not None and self.log is not None:
             raise self.error("log", "must be null where task.url sends visitors")
+        if len(self.shares) != 2:
+            raise self.error("shares", f"must be two numbers, not {list(self.shares)}")
 
     def run(self, job: Job) -> None:
         if self.log is not None:
@@ -106,7 +109,7 @@ class Trial(Task):
         lists = [self._lists(job, system, truth) for system in self.systems.values()]
         rng = np.random.default_rng(self.seed)
         population = Population.drawn(self.visitors, len(truth.query_ids), rng)
-        salt = self.salt or job.name
+        salt = job.name if self.salt is None else self.salt
         arms = np.array([arm(salt, f"visitor-{n}", self.shares) for n in range(self.visitors)])
         grades = np.asarray(truth.grades)
         clicks = np.zeros(len(population.query))
@@ -134,7 +137,7 @@ class Trial(Task):
         both = interleaving_result(clients, mixed, (names[0], names[1]))
         sums, seen = population.summed(clicks), population.impressions
         result["looks"] = self._looks(sums, seen, arms)
-        ratio = (result["effect"]["z"] / liked.z) ** 2 if liked.z else None
+        ratio = needed(result["effect"]["z"], liked.z)
         return {
             "simulated": True,
             "users": self.users.label(),
@@ -229,7 +232,9 @@ class Trial(Task):
             pl.col("clicks").fill_null(0).cast(pl.Float64), results=pl.col("hits").list.len()
         )
         facts: dict[str, Any] = {
-            "simulated": False,
+            # Visitors of task.url name their events so; real callers' are anything else.
+            "simulated": bool(found.events["message"].str.starts_with(SENT).fill_null(False).any()),
+            "users": "visitors of task.url",
             "log": str(folder),
             "trial": salt,
             "searches": inside.height,
@@ -259,6 +264,9 @@ class Trial(Task):
 
     def _compared(self, apart: pl.DataFrame) -> dict[str, Any]:
         arms = self._arms(apart)
+        by_client = apart.group_by("client").agg(pl.col("arm").n_unique())
+        both = by_client.filter(pl.col("arm") > 1)["client"]
+        apart = apart.filter(~pl.col("client").is_in(both.implode()))
         ms = [sum(json.loads(a).get("stages_ms", {}).values()) or None for a in apart["attributes"]]
         frame = apart.select("client", "arm", "clicks", "results").with_columns(
             ms=pl.Series(ms, dtype=pl.Float64)
@@ -273,6 +281,7 @@ class Trial(Task):
         sides = [(sums[numbers == n], seen[numbers == n]) for n in (0, 1)]
         effect = of_ratios(*sides)
         result["looks"] = looked([effect], np.array([share]), self.stopping)
+        result["callers of both arms, left out"] = len(both)
         return result
 
     def _arms(self, apart: pl.DataFrame) -> tuple[str, str]:
@@ -283,6 +292,26 @@ class Trial(Task):
         ordered = [name for name in self.systems if name in names]
         first, second = ordered if len(ordered) == 2 else names
         return first, second
+
+
+def needed(apart: float, mixed: float) -> dict[str, float] | None:
+    """Callers of interleaving for each of A/B, for the same power, with a 95 % interval.
+
+    The ratio of the squares of two z values, whose logarithm has about the variance
+    4 (1 / z² + 1 / z²): where either effect is not far from nothing, the interval says so.
+
+    Args:
+        apart: z of A/B.
+        mixed: z of interleaving, of as many callers.
+
+    Returns:
+        `ratio`, `low`, `high`; None where an effect is 0.
+    """
+    if not apart or not mixed:
+        return None
+    ratio = (apart / mixed) ** 2
+    wide = float(np.exp(1.96 * min(2 * np.sqrt(1 / apart**2 + 1 / mixed**2), 50.0)))
+    return {"ratio": ratio, "low": ratio / wide, "high": ratio * wide}
 
 
 def show(facts: Mapping[str, Any]) -> None:
@@ -328,7 +357,10 @@ def show(facts: Mapping[str, Any]) -> None:
         )
     ratio = facts.get("callers of interleaving for each of A/B, for the same power")
     if ratio is not None:
-        print(f"callers that interleaving needs for each of A/B, same power: {ratio:.3f}")
+        print(
+            f"callers that interleaving needs for each of A/B, same power: {ratio['ratio']:.3g} "
+            f"[{ratio['low']:.2g}, {ratio['high']:.2g}]"
+        )
     if "visitors" in facts:
         print(f"{facts['searches']:,} searches and {facts['clicks']:,} clicks were sent")
 

@@ -15,7 +15,7 @@ import polars as pl
 from neurosearch.core.errors import InputError
 from neurosearch.evaluation.holm import holm
 from neurosearch.trial.assignment import MISMATCH, sample_ratio
-from neurosearch.trial.effect import Effect, of_ratios, separation, smallest_effect
+from neurosearch.trial.effect import Effect, of_ratios, separation
 
 MARGINS = {
     "searches without a result": 0.01,
@@ -79,7 +79,6 @@ def ab_result(
     ratio = sample_ratio(units, shares)
     sides = [whole.by_client(arm, "clicks") for arm in arms]
     effect = of_ratios(sides[0], sides[1])
-    pooled = np.concatenate([over / under for over, under in sides])
     guards = {
         name: of_ratios(whole.by_client(arms[0], column), whole.by_client(arms[1], column))
         for name, column in zip(MARGINS, ("empty", "left", "slow"), strict=True)
@@ -92,7 +91,7 @@ def ab_result(
         "mismatch": ratio < MISMATCH,
         "clicks a search": [float(over.sum() / under.sum()) for over, under in sides],
         "effect": described(effect),
-        "smallest effect to be found": smallest_effect(float(pooled.std(ddof=1)), min(units)),
+        "smallest effect to be found": separation() * effect.error,
         "guardrails": guardrails(guards),
     }
 

@@ -301,3 +301,24 @@ def test_the_page(folder: Folder) -> None:
     assert client.post("/next", json={"judge": "  "}).status_code == 422
     assert client.post("/undo", json={"judge": "ann"}).json() == {"ok": True}
     assert client.post("/undo", json={"judge": "ann"}).json() == {"ok": False}
+
+
+def test_a_line_written_by_hand_is_not_glued_to(folder: Folder) -> None:
+    line = {"query_id": "q1", "product_id": "p0", "label": "E", "judge": "bob"}
+    (folder.path / "labels.jsonl").write_text(json.dumps(line))  # without an end
+    folder.add_label(("q1", "p1"), "I", "ann")
+    assert [one.judge for one in folder.labels(GRADES)] == ["bob", "ann"]
+
+
+def test_steps_that_went_on_are_kept(folder: Folder) -> None:
+    assert folder.steps() == []
+    folder.add_step({"q1\tp0": 1.0})
+    folder.add_step({"q1\tp0": 1.0, "q1\tp1": 0.0})
+    assert [len(one) for one in folder.steps()] == [1, 2]
+    (folder.path / "plan.json").write_text("{")
+    with pytest.raises(InputError, match=r"plan\.json is not JSON"):
+        folder.opened({"seed": 0})
+    line = {"query_id": ["x"], "product_id": "p0", "label": "E", "judge": "bob"}
+    (folder.path / "labels.jsonl").write_text(json.dumps(line))
+    with pytest.raises(InputError, match="must be texts"):
+        folder.labels(GRADES)

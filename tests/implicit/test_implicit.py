@@ -225,3 +225,21 @@ def test_skipped_products_by_hand(shop: Artifact[Dataset], shop_runtime: Runtime
     assert got == wanted and got
     everything = shop_runtime.get(SkipAbove(above=False).lists(context)[0][1])
     assert len(everything.rows) > len(lists.rows)
+
+
+def test_doubly_robust_is_policy_aware_for_what_was_seen() -> None:
+    """Without a prior the correction takes the whole prediction back; unseen pairs keep it."""
+    clicks = np.array([[True, False, True], [False, True, False]])
+    whole = logged(clicks).with_unseen(
+        pl.DataFrame({"query_id": ["q", "q", "z"], "product_id": ["d", "a", "e"]})
+    )
+    assert whole.pairs["product_id"].to_list() == ["a", "b", "c", "d"]
+
+    def more() -> tuple[np.ndarray, np.ndarray]:
+        return np.array([[1.0], [0.0], [0.5], [0.7]]), np.array([0, 1, 2, 3])
+
+    found = made(DoublyRobust).relevance(whole, THETA, more)
+    plain = made(PolicyAware).relevance(logged(clicks), THETA, features)
+    assert found[:3] == pytest.approx(plain) and 0 < found[3] < 1
+    pulled = made(DoublyRobust, prior=5.0).relevance(whole, THETA, more)
+    assert not np.allclose(pulled[:3], plain)

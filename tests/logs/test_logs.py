@@ -200,6 +200,10 @@ def test_bots_are_left_out_with_their_events(tmp_path: Path) -> None:
         (lambda x: x.update(query_id=7), "query_id must be a text, not 7"),
         (lambda x: x.update(timestamp="yesterday"), "timestamp 'yesterday' is no ISO 8601 time"),
         (lambda x: x.update(query_response_hit_ids="a"), "query_response_hit_ids is no list"),
+        (lambda x: x.update(timestamp=1e30), "timestamp 1e.30 is no time"),
+        (lambda x: x.update(query_attributes="a"), "query_attributes must be an object"),
+        (lambda x: x.update(query_attributes={"offset": -50}), "offset must be a number of 0"),
+        (lambda x: x.update(query_attributes={"offset": "z"}), "offset must be a number of 0"),
     ],
 )
 def test_a_malformed_line_is_named(

@@ -137,3 +137,11 @@ def test_the_trust_model_predicts_trusting_users_best_and_orders_by_relevance() 
     assert np.abs(fitted.marginal(unseen) - wanted).mean() < 0.02
     means = [fitted.attraction[GRADES.ravel() == g].mean() for g in range(4)]
     assert means == sorted(means)
+
+
+def test_a_log_without_a_click_says_nothing() -> None:
+    whole = logged(PBMUsers(), 500)
+    silent = ClickLog(whole.log.pairs, np.zeros_like(whole.log.clicks), whole.log.count)
+    rest = whole.randomised, whole.dwell, whole.purchased, whole.clickers
+    with pytest.raises(InputError, match="no click"):
+        Harvest(overlap=0).examination(LoggedClicks(silent, whole.pairs, *rest), features)

@@ -20,7 +20,7 @@ from neurosearch.data.shop import Shop
 from neurosearch.data.truth import Truth
 from neurosearch.interleaving.balanced import Balanced
 from neurosearch.serving.visitors import visit
-from neurosearch.task.trial import Trial
+from neurosearch.task.trial import Trial, needed
 from neurosearch.trial.assignment import arm
 from neurosearch.trial.served import ServedTrial
 from neurosearch.trial.simulated import Population
@@ -121,6 +121,7 @@ def test_visitors_are_logged_and_scored(
     assert counts["searches"] == len(population.query) and counts["clicks"] > 20
     task = Trial(systems=systems())
     facts = task._scored(tmp_path / "serving" / "log")
+    assert facts["simulated"]  # the visitors' events say so
     assert facts["trial"] == SALT and facts["searches"] == counts["searches"]
     assert not any(facts["left out"].values())
     searches = [(b, a) for path, b, a in sent if path == "/v1/search"]
@@ -167,8 +168,18 @@ def test_another_trials_log_is_named(served: Served, tmp_path: Path) -> None:
         (lambda: ServedTrial("s", interleaving=Balanced()), "team_draft, probabilistic"),
         (lambda: ServedTrial("s", systems=("a", "z")).names({"a": 1, "b": 2}), "two of the served"),
         (lambda: Trial(systems={}, url="http://x", log="y"), "must be null"),
+        (lambda: Trial(systems={}, shares=(0.3, 0.3, 0.3)), "must be two numbers"),
     ],
 )
 def test_bad_trials(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_the_ratio_of_powers_has_an_interval() -> None:
+    found = needed(3.0, 6.0)
+    assert found is not None and found["ratio"] == pytest.approx(0.25)
+    assert found["low"] < 0.25 < found["high"]
+    unsure = needed(0.15, 2.0)
+    assert unsure is not None and unsure["high"] / unsure["low"] > 1e6
+    assert needed(0.0, 2.0) is None
