@@ -125,6 +125,17 @@ def needed(effect: Effect, impressions: int, arms: int) -> float:
     return arms * POWER * effect.error**2 * impressions / effect.difference**2
 
 
+def gain_interval(apart: Effect, together: Effect) -> float:
+    """The factor by which a gain's 95 % interval reaches up and down.
+
+    A gain is the ratio of the squares of two z values, whose logarithm has about the variance
+    4 (1 / z² + 1 / z²).
+    """
+    if not apart.z or not together.z:
+        return float("inf")
+    return float(np.exp(1.96 * min(2 * np.sqrt(1 / apart.z**2 + 1 / together.z**2), 50.0)))
+
+
 def measured_pairs(
     systems: dict[str, System], truth: np.ndarray, users: int
 ) -> list[dict[str, Any]]:
@@ -173,6 +184,7 @@ def measured_pairs(
                     "A/B impressions": alone,
                     "interleaved impressions": together,
                     "gain": alone / together if together > 0 else float("nan"),
+                    "gain ×÷": gain_interval(trial, liked),
                 }
             )
         print(f"{a} / {b}", flush=True)
@@ -215,6 +227,13 @@ def agreement(frame: pl.DataFrame) -> list[dict[str, Any]]:
         gains = columns["gain"][decided & np.isfinite(columns["gain"])]
         low, middle, high = np.quantile(gains, [0.1, 0.5, 0.9])
         row["gain, median (10 % to 90 %)"] = f"{middle:.1f} ({low:.1f} to {high:.1f})"
+        # Where both effects are far from nothing, the ratio is one of effects, not of noise.
+        both = decided & (columns["A/B p"] < 0.05) & (columns["preference p"] < 0.05)
+        sure = columns["gain"][both & np.isfinite(columns["gain"])]
+        inside = float(np.median(columns["gain ×÷"][both])) if both.any() else float("nan")
+        middle = float(np.median(sure)) if len(sure) else float("nan")
+        row["gain where both are significant, median"] = f"{middle:.1f}"
+        row["its 95 % interval, median factor up and down"] = f"{inside:.1f}"
         rows.append(row)
     return rows
 

@@ -48,4 +48,4 @@ class DoublyRobust(Estimator):
         return found
 
     def label(self) -> str:
-        return "doubly robust"
+        return "doubly robust, unseen predicted" if self.unseen else "doubly robust"

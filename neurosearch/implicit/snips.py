@@ -1,5 +1,4 @@
-"""Self-normalised weights of a query (after Swaminathan and Joachims 2015, who normalise the worth of
-a policy).
+"""Self-normalised weights of a query's clicks (after Swaminathan and Joachims 2015).
 
 The weights 1 / θ of a query's clicks are divided by their mean, so that a query whose few clicks
 happened at low ranks does not outweigh the others.
