@@ -106,7 +106,7 @@ class Service:
             if trial is not None and name is None and body.client_id is not None:
                 names = trial.names(generation.systems)
                 number = trial.arm_of(body.client_id)
-                told = {"trial": trial.salt, "arm": None if number < 0 else names[number]}
+                told = trial.facts(names) | {"arm": None if number < 0 else names[number]}
                 if trial.kind == "interleaving" and number >= 0:
                     return await self._mixed(generation, trial, names, body, request_id)
                 name = names[max(number, 0)]
@@ -147,7 +147,7 @@ class Service:
             for stage, value in one.facts["stages"].items()
         }
         outcome = "miss" if any(one == "miss" for _, one in found) else "hit"
-        told = {"trial": trial.salt, "arm": "interleaved", "credits": credits}
+        told = trial.facts(names) | {"arm": "interleaved", "credits": credits}
         mixed = Kept(whole, facts)
         self._log(systems[0], asked, client, request_id, mixed, outcome, told)
         return self.whole(systems[0], asked, mixed, request_id, outcome)

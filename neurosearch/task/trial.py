@@ -241,15 +241,19 @@ class Trial(Task):
             "outside the trial": told.height - inside.height,
             "left out": {**found.left_out, ubi.TORN: torn},
         }
+        # The first search says what the trial is; the log needs no help of a command.
+        settings = json.loads(inside["attributes"][0]) if inside.height else {}
         mixed = inside.filter(pl.col("arm") == "interleaved")
         apart = inside.filter(pl.col("arm") != "interleaved")
         if mixed.height:
-            facts["interleaving"] = self._preferences(mixed, clicked)
+            facts["interleaving"] = self._preferences(mixed, clicked, settings)
         if apart.height:
-            facts["A/B"] = self._compared(apart)
+            facts["A/B"] = self._compared(apart, settings)
         return facts
 
-    def _preferences(self, mixed: pl.DataFrame, clicked: pl.DataFrame) -> dict[str, Any]:
+    def _preferences(
+        self, mixed: pl.DataFrame, clicked: pl.DataFrame, settings: Mapping[str, Any]
+    ) -> dict[str, Any]:
         by_query = dict(clicked.group_by("query").agg(pl.col("product").unique()).iter_rows())
         values = []
         for query, hits, attributes in mixed.select("query", "hits", "attributes").iter_rows():
@@ -257,13 +261,19 @@ class Trial(Task):
             chosen = set(by_query.get(query, ()))
             credited = zip(hits, credits, strict=False)
             total = sum(credit for product, credit in credited if product in chosen)
-            values.append(total if self.interleaving.shares_credit else float(np.sign(total)))
+            values.append(total if settings["shares_credit"] else float(np.sign(total)))
         return interleaving_result(
-            mixed["client"].to_numpy(), np.array(values), ("the first", "the second")
+            mixed["client"].to_numpy(),
+            np.array(values),
+            (settings["systems"][0], settings["systems"][1]),
         )
 
-    def _compared(self, apart: pl.DataFrame) -> dict[str, Any]:
-        arms = self._arms(apart)
+    def _compared(self, apart: pl.DataFrame, settings: Mapping[str, Any]) -> dict[str, Any]:
+        arms = settings["systems"][0], settings["systems"][1]
+        names = apart["arm"].unique().sort().to_list()
+        if names != sorted(arms):
+            told = f"{', '.join(names)}, and not {arms[0]} and {arms[1]}"
+            raise InputError(f"the log's trial has the arms {told}")
         by_client = apart.group_by("client").agg(pl.col("arm").n_unique())
         both = by_client.filter(pl.col("arm") > 1)["client"]
         apart = apart.filter(~pl.col("client").is_in(both.implode()))
@@ -271,7 +281,7 @@ class Trial(Task):
         frame = apart.select("client", "arm", "clicks", "results").with_columns(
             ms=pl.Series(ms, dtype=pl.Float64)
         )
-        result = ab_result(Searches(frame), arms, self.shares)
+        result = ab_result(Searches(frame), arms, tuple(settings["shares"]))
         clients = frame.group_by("client", maintain_order=True).agg(
             pl.col("arm").first(), pl.col("clicks").sum(), n=pl.len()
         )
@@ -283,15 +293,6 @@ class Trial(Task):
         result["looks"] = looked([effect], np.array([share]), self.stopping)
         result["callers of both arms, left out"] = len(both)
         return result
-
-    def _arms(self, apart: pl.DataFrame) -> tuple[str, str]:
-        """Control and treatment, in the order of `task.systems` where that names them."""
-        names = apart["arm"].unique().sort().to_list()
-        if len(names) != 2:
-            raise InputError(f"the log's trial has the arms {', '.join(names)}, and not two")
-        ordered = [name for name in self.systems if name in names]
-        first, second = ordered if len(ordered) == 2 else names
-        return first, second
 
 
 def needed(apart: float, mixed: float) -> dict[str, float] | None:

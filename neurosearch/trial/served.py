@@ -75,6 +75,22 @@ class ServedTrial(Recipe):
             )
         return names[0], names[1]
 
+    def facts(self, names: tuple[str, str]) -> dict[str, Any]:
+        """What the log says of the trial itself, so that its score needs nothing else.
+
+        Args:
+            names: control and treatment.
+
+        Returns:
+            Name, systems, shares, and whether clicks have shares of credit.
+        """
+        return {
+            "trial": self.salt,
+            "systems": list(names),
+            "shares": list(self.shares),
+            "shares_credit": self.interleaving.shares_credit,
+        }
+
     def arm_of(self, client: str) -> int:
         """The arm of a caller: 0, 1, or -1 for none.
 

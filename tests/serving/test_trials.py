@@ -101,7 +101,8 @@ def test_visitors_are_logged_and_scored(
     rng = np.random.default_rng(0)
     population = Population.drawn(60, len(truth.query_ids), rng, alike=True)
     sent: list[tuple[str, Any, Any]] = []
-    trial = ServedTrial(SALT, kind=kind)
+    # The control's name comes after the other one's in the alphabet.
+    trial = ServedTrial(SALT, kind=kind, systems=("words", "both"))
     with served(trial=trial) as client:
 
         def post(path: str, body: dict[str, Any]) -> tuple[int, Any]:
@@ -119,7 +120,7 @@ def test_visitors_are_logged_and_scored(
             rng,
         )
     assert counts["searches"] == len(population.query) and counts["clicks"] > 20
-    task = Trial(systems=systems())
+    task = Trial(systems={})  # the log says which is the control
     facts = task._scored(tmp_path / "serving" / "log")
     assert facts["simulated"]  # the visitors' events say so
     assert facts["trial"] == SALT and facts["searches"] == counts["searches"]
@@ -155,7 +156,7 @@ def test_another_trials_log_is_named(served: Served, tmp_path: Path) -> None:
     folder = tmp_path / "serving" / "log"
     with pytest.raises(InputError, match=f"has the trials {SALT}; name one"):
         replace(Trial(systems=systems()), salt="other")._scored(folder)
-    with pytest.raises(InputError, match="and not two"):
+    with pytest.raises(InputError, match="and not words and both"):
         Trial(systems=systems())._scored(folder)
 
 
