@@ -207,13 +207,18 @@ class ClickJudged(DataSource):
         data = runtime.get(self.whole)
         labels: list[pl.DataFrame] = []
         facts: dict[str, Any] = {}
-        theta = self._examination(data, runtime)
+        sources = (("train", self.train), ("dev", self.dev))
+        ranks = self.recipe.ranks
+        logs = {name: runtime.get(one).arrays(ranks) for name, one in sources if one is not None}
+        # The dev queries' users have the same position bias.
+        train = logs["train"]
+        theta = self.recipe.examination(train, lambda: word_features(data, "train", train.pairs))
         facts["examination"] = [round(float(chance), 4) for chance in theta]
-        for split, source in (("train", self.train), ("dev", self.dev)):
-            if source is None:
+        for split in ("train", "dev"):
+            if split not in logs:
                 frame = self._peoples(data.judgments(split))
             else:
-                frame, scale = self._clicked(data, split, runtime.get(source), theta)
+                frame, scale = self._clicked(data, split, logs[split], theta)
                 facts[f"{split}: worth of 1"] = scale
             labels.append(frame.with_columns(split=pl.lit(split)))
         pl.concat(labels).write_parquet(folder / "judgments.parquet")
@@ -226,16 +231,10 @@ class ClickJudged(DataSource):
     def load(self, folder: Path) -> Dataset:
         return view.load_derived(folder)
 
-    def _examination(self, data: Dataset, runtime: Runtime) -> np.ndarray:
-        """Position bias of the train log; the dev queries' users have the same."""
-        logged = runtime.get(self.train).arrays(self.recipe.ranks)
-        return self.recipe.examination(logged, lambda: word_features(data, "train", logged.pairs))
-
     def _clicked(
-        self, data: Dataset, split: str, log: SearchLog, theta: np.ndarray
+        self, data: Dataset, split: str, logged: LoggedClicks, theta: np.ndarray
     ) -> tuple[pl.DataFrame, float]:
         """Labels of a log's pairs, from 0 to 1, and the relevance that 1 stands for."""
-        logged = log.arrays(self.recipe.ranks)
         if self.recipe.predicts_unseen and self.recipe.pool == "judged":
             could = data.judgments(split).frame.select("query_id", "product_id")  # without labels
             logged = logged.with_unseen(could)

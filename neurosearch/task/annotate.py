@@ -117,8 +117,8 @@ class Annotate(Task):
         names = [f"{query}\t{product}" for query, product in pool.pairs.iter_rows()]
         steps = self.annotation.steps(pool, self.budget, np.random.default_rng(self.seed))
         design = next(steps)
+        before = folder.steps()
         for number in itertools.count():
-            before = folder.steps()
             if number < len(before):  # a label that was corrected since then draws nothing anew
                 gone = np.array([before[number].get(name, np.nan) for name in names])
             elif np.isnan(known[design.chosen]).any():

@@ -50,7 +50,7 @@ class Clicks(Task):
     def run(self, job: Job) -> None:
         logs: Logs = build(job.config, "logs")
         runtime = job.runtime
-        data = opened_queries(job)
+        data = runtime.get(job.dataset)
         log = runtime.get(logs.log(job.dataset, self.split))
         logged = log.arrays(self.ranks)
         facts: dict[str, Any] = {"data": job.data.label(), "logs": logs.label()}
@@ -128,18 +128,6 @@ class Clicks(Task):
                 row["error"] = float(np.sqrt(np.mean((chances - planted) ** 2)))
             rows.append(row)
         return rows
-
-
-def opened_queries(job: Job) -> Dataset:
-    """The data set of a job, whose queries are read.
-
-    Args:
-        job: that was composed.
-
-    Returns:
-        The data set; the test judgments stay sealed.
-    """
-    return job.runtime.get(job.dataset)
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:

@@ -36,7 +36,7 @@ from neurosearch.trial.assignment import arm
 from neurosearch.trial.effect import Effect, of_ratios
 from neurosearch.trial.looks import looked
 from neurosearch.trial.scoring import Searches, ab_result, interleaving_result
-from neurosearch.trial.simulated import Population, preference, shown_alone, shown_mixed
+from neurosearch.trial.simulated import Population, shown_alone, shown_mixed
 from neurosearch.users.base import Users
 from neurosearch.users.pbm import PBMUsers
 
@@ -132,12 +132,11 @@ class Trial(Task):
         kinds = {"users": self.users}
         pair = lists[0], lists[1]
         mixed = shown_mixed(population, pair, grades, self.interleaving, kinds, rng)["users"]
-        liked = preference(population, mixed)
         clients = np.array([f"{n:09d}" for n in population.user])
         both = interleaving_result(clients, mixed, (names[0], names[1]))
         sums, seen = population.summed(clicks), population.impressions
         result["looks"] = self._looks(sums, seen, arms)
-        ratio = needed(result["effect"]["z"], liked.z)
+        ratio = needed(result["effect"]["z"], both["effect"]["z"])
         return {
             "simulated": True,
             "users": self.users.label(),
@@ -281,15 +280,11 @@ class Trial(Task):
         frame = apart.select("client", "arm", "clicks", "results").with_columns(
             ms=pl.Series(ms, dtype=pl.Float64)
         )
-        result = ab_result(Searches(frame), arms, tuple(settings["shares"]))
-        clients = frame.group_by("client", maintain_order=True).agg(
-            pl.col("arm").first(), pl.col("clicks").sum(), n=pl.len()
-        )
-        numbers = np.array([arms.index(name) for name in clients["arm"]])
-        sums, seen = (clients[name].cast(pl.Float64).to_numpy() for name in ("clicks", "n"))
-        share = min(1.0, len(numbers) / self.planned) if self.planned else 1.0
-        sides = [(sums[numbers == n], seen[numbers == n]) for n in (0, 1)]
-        effect = of_ratios(*sides)
+        searches = Searches(frame)
+        result = ab_result(searches, arms, tuple(settings["shares"]))
+        share = min(1.0, sum(result["callers"]) / self.planned) if self.planned else 1.0
+        first, second = (searches.by_client(one, "clicks") for one in arms)
+        effect = of_ratios(first, second)
         result["looks"] = looked([effect], np.array([share]), self.stopping)
         result["callers of both arms, left out"] = len(both)
         return result

@@ -78,6 +78,22 @@ def adjusted(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.
     return of_means(*(y - theta * (x - mean) for y, x in zip(values, before, strict=True)))
 
 
+def of_one_ratio(over: np.ndarray, under: np.ndarray) -> Effect:
+    """A ratio, such as clicks a session, with an error over users (see `of_ratios`).
+
+    Args:
+        over: numerators of the users.
+        under: denominators.
+
+    Returns:
+        The ratio and its standard error.
+    """
+    ratio = float(over.sum() / under.sum())
+    residual = over - ratio * under
+    variance = float(residual.var(ddof=1) / (len(over) * under.mean() ** 2))
+    return Effect(ratio, float(np.sqrt(variance)))
+
+
 def of_ratios(
     first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]
 ) -> Effect:
@@ -93,13 +109,9 @@ def of_ratios(
     Returns:
         The effect.
     """
-    ratios, variances = [], []
-    for over, under in (first, second):
-        ratio = float(over.sum() / under.sum())
-        residual = over - ratio * under
-        variances.append(float(residual.var(ddof=1) / (len(over) * under.mean() ** 2)))
-        ratios.append(ratio)
-    return Effect(ratios[1] - ratios[0], float(np.sqrt(sum(variances))))
+    one, other = (of_one_ratio(*arm) for arm in (first, second))
+    error = float(np.hypot(one.error, other.error))
+    return Effect(other.difference - one.difference, error)
 
 
 def separation(power: float = 0.8, level: float = 0.05) -> float:

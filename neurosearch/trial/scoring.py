@@ -15,7 +15,7 @@ import polars as pl
 from neurosearch.core.errors import InputError
 from neurosearch.evaluation.holm import holm
 from neurosearch.trial.assignment import MISMATCH, sample_ratio
-from neurosearch.trial.effect import Effect, of_ratios, separation
+from neurosearch.trial.effect import Effect, of_one_ratio, of_ratios, separation
 
 MARGINS = {
     "searches without a result": 0.01,
@@ -149,9 +149,6 @@ def interleaving_result(
         raise InputError("the trial has one caller: too few to compare")
     over = np.bincount(unit, preferences, minlength=count)
     under = np.bincount(unit, minlength=count).astype(np.float64)
-    mean = float(over.sum() / under.sum())
-    residual = over - mean * under
-    error = float(residual.std(ddof=1) / (under.mean() * np.sqrt(count)))
     wins, losses = int((over > 1e-12).sum()), int((over < -1e-12).sum())
     sign = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
     return {
@@ -161,7 +158,7 @@ def interleaving_result(
         "callers for the second": wins,
         "callers for the first": losses,
         "sign test p": float(sign),
-        "effect": described(Effect(mean, error)),
+        "effect": described(of_one_ratio(over, under)),
     }
 
 

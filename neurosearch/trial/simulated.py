@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurosearch.interleaving.base import Interleaving
-from neurosearch.trial.effect import Effect
+from neurosearch.trial.effect import Effect, of_one_ratio
 from neurosearch.users.base import Users
 
 PROPENSITY = (0.4, 0.9)  # of the beta distribution; readiness is relative to its mean
@@ -143,8 +143,4 @@ def preference(population: Population, values: np.ndarray) -> Effect:
     Returns:
         The effect: above 0 for the second system.
     """
-    over, under = population.summed(values), population.impressions
-    mean = float(over.sum() / under.sum())
-    residual = over - mean * under
-    error = float(residual.std(ddof=1) / (under.mean() * np.sqrt(population.users)))
-    return Effect(mean, error)
+    return of_one_ratio(population.summed(values), population.impressions)
