@@ -2,8 +2,10 @@
 
 Run: python experiments/online_agreement/online_agreement.py   (writes results/)
      with a number of users, and overrides of the data: … 20000 data.n_products=5000
+     Five of the systems are trained: minutes on a GPU, hours on two cores.
 
-Ten systems, 45 pairs, four models of simulated users on the simulated shop, whose every pair of
+The ten systems of `experiment=main` (or, with `systems=light`, ten that train nothing), 45 pairs,
+four models of simulated users on the simulated shop, whose every pair of
 query and product has a grade (`data.truth`). For each pair: the gap of nDCG@10 on pooled judgments
 and under the truth, the gap of expected clicks in closed form, the A/B effect (clicks an
 impression; users are assigned, errors by the delta method), the preference of interleaved lists,
@@ -38,7 +40,20 @@ from neurosearch.trial.simulated import Population, preference, shown_alone, sho
 from neurosearch.users.kinds import KINDS
 
 SHOP = ["data=shop", "data.n_products=20000", "data.n_queries=2000", "data.images=false"]
-SYSTEMS = {
+WORDS = "engine=bm25s"  # one BM25 in all systems, which needs no Java where they are trained
+SYSTEMS = {  # the rows of experiment=main
+    "BM25": ["retriever=bm25", f"retriever.{WORDS}"],
+    "MiniLM": ["retriever=dense"],
+    "MiniLM fine-tuned": ["retriever=dense/finetuned"],
+    "ColBERT": ["retriever=late_interaction"],
+    "generative": ["retriever=generative/finetuned"],
+    "generative + cosine": ["retriever=generative/cosine"],
+    "hybrid": ["retriever=hybrid/finetuned_convex", f"retriever.members.sparse.{WORDS}"],
+    "hybrid of three": ["retriever=hybrid/three", f"retriever.members.sparse.{WORDS}"],
+    "cross-encoder": ["retriever=reranked", f"retriever.retriever.members.sparse.{WORDS}"],
+    "LambdaMART": ["retriever=reranked/lambdamart", f"retriever.retriever.members.sparse.{WORDS}"],
+}
+LIGHT = {
     "BM25": ["retriever=bm25"],
     "BM25 tuned": ["retriever=bm25_tuned"],
     "BM25 + feedback": ["retriever=feedback"],
@@ -268,11 +283,13 @@ def main(arguments: Sequence[str]) -> None:
     """Run the systems, simulate, and write both tables."""
     numbers = [int(word) for word in arguments if word.isdigit()]
     users = numbers[0] if numbers else USERS
-    overrides = [*SHOP, *(word for word in arguments if not word.isdigit())]
+    words = [word for word in arguments if not word.isdigit()]
+    chosen = LIGHT if "systems=light" in words else SYSTEMS
+    overrides = [*SHOP, *(word for word in words if word != "systems=light")]
     start = time.perf_counter()
     systems: dict[str, System] = {}
-    for name, words in SYSTEMS.items():
-        job = job_of([*overrides, *words])
+    for name, own in chosen.items():
+        job = job_of([*overrides, *own])
         if not systems:
             if not isinstance(job.data, Shop):
                 raise SystemExit("the truth of every pair is known of data=shop alone")
@@ -297,7 +314,7 @@ def main(arguments: Sequence[str]) -> None:
     text += "the two decides. All pairs: [pairs.csv](pairs.csv). "
     text += f"Hardware: {hardware()}, {time.perf_counter() - start:.0f} s. Commit: {git_commit()}. "
     text += f"Command: python experiments/online_agreement/online_agreement.py {users} "
-    text += f"{' '.join(overrides)}\n"
+    text += f"{' '.join([*overrides, *(w for w in words if w == 'systems=light')])}\n"
     (RESULTS / "shop.md").write_text(text, encoding="utf-8")
     print(text)
 

@@ -118,6 +118,20 @@ class Retriever(Recipe):
         """
         raise TypeError(f"{type(self).__name__} does not say how it is run")
 
+    def legs(
+        self, data: Artifact[Dataset], request: RetrievalRequest
+    ) -> Mapping[str, Artifact[Run]]:
+        """The lists that this one is fused from, by name; none where it is not a fusion.
+
+        Args:
+            data: the data set, or a view of it.
+            request: which queries, how they are processed, how deep, and from which pool.
+
+        Returns:
+            Runs by the members' names, as deep as they are fused.
+        """
+        return {}
+
     def diagnosis(
         self, data: Artifact[Dataset], request: RetrievalRequest
     ) -> Artifact[pl.DataFrame] | None:

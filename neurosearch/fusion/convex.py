@@ -2,18 +2,20 @@
 
 (Bruch, Gai, Ingber 2022: tuned, it beats RRF in and out of domain.) What is null, the weights
 or the normalisation, is chosen on the dev split: every point of a grid over the simplex,
-under every normalisation that the members allow, by mean nDCG@10.
+under every normalisation that the members allow, by mean nDCG@10. With `refine`, weight then
+moves from member to member in smaller steps for as long as that helps.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
+from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
 from neurosearch.core.run import Run
 from neurosearch.fusion import base
@@ -28,11 +30,14 @@ class Convex(base.Fusion):
     weights: by member name, summing to one; None to choose them on dev.
     norm: see `normalization`; None to choose among theoretical, min-max and zmuv on dev.
     step: of the grid of weights.
+    refine: a smaller step of weight that is moved between two members after the grid; None for
+        none.
     """
 
     weights: Mapping[str, float] | None = None
     norm: str | None = None
     step: float = 0.05
+    refine: float | None = setting(None, above=0, most=0.5)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,16 +54,16 @@ class Convex(base.Fusion):
         return self.weights is None or self.norm is None
 
     def fit(self, dev: base.DevSet) -> Mapping[str, Any]:
-        from neurosearch.evaluation.metrics import per_query
+        from neurosearch.fusion.tuning import Pooled
 
         names = list(dev.runs)
         tried: list[tuple[float, str, tuple[float, ...]]] = []
         for norm in self._norms(dev.runs):
-            scaled = scale(dev.runs, norm)
-            for point in self._points(names):
-                fused = base.combine(weighted(scaled, point), dev.queries)
-                scores = per_query(fused, dev.queries, dev.judgments, dev.gain, ("nDCG@10",))
-                tried.append((float(scores["nDCG@10"].to_numpy().mean()), norm, point))
+            pooled = Pooled.of(scale(dev.runs, norm), dev)
+            mine = [(pooled.ndcg(point), norm, point) for point in self._points(names)]
+            if self.refine is not None and self.weights is None:
+                mine += refined(pooled.ndcg, max(mine, key=lambda trial: trial[0]), self.refine)
+            tried += mine
         best, norm, point = max(tried, key=lambda trial: trial[0])  # the first of equals
         return {
             "norm": norm,
@@ -90,6 +95,38 @@ class Convex(base.Fusion):
 
     def label(self) -> str:
         return "convex (tuned on dev)" if self.learns else "convex"
+
+
+Trial = tuple[float, str, tuple[float, ...]]
+
+
+def refined(score: Callable[[Sequence[float]], float], start: Trial, step: float) -> list[Trial]:
+    """Coordinate ascent over the simplex: the best move of `step` between two members, repeatedly.
+
+    Args:
+        score: of a point, more is better.
+        start: the score, normalisation and weights to start from.
+        step: of weight.
+
+    Returns:
+        All that was tried.
+    """
+    tried, (best, norm, point) = [], start
+    seen = {point}
+    while True:
+        moves = []
+        for giver, taker in itertools.permutations(range(len(point)), 2):
+            moved = list(point)
+            moved[giver], moved[taker] = moved[giver] - step, moved[taker] + step
+            candidate = tuple(round(weight, 6) for weight in moved)
+            if candidate[giver] >= 0 and candidate not in seen:
+                seen.add(candidate)
+                moves.append((score(candidate), norm, candidate))
+        tried += moves
+        top = max(moves, key=lambda trial: trial[0], default=None)
+        if top is None or top[0] <= best:
+            return tried
+        best, _, point = top
 
 
 def scale(runs: Mapping[str, Run], norm: str) -> list[pl.DataFrame]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import polars as pl
+
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
@@ -21,6 +23,7 @@ from neurosearch.core.recipe import Recipe
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.semantic_ids import SemanticIds
 from neurosearch.core.types import Catalogue, Dataset, Queries, check_fields
+from neurosearch.encoder.biencoder.generated import Generated
 from neurosearch.evaluation.gain import Gain
 from neurosearch.generator.doc2query import Doc2Query, PseudoQueries
 from neurosearch.generator.examples import Crops
@@ -40,6 +43,8 @@ class Generator(Recipe):
     index_ratio: indexing examples for one of retrieval in each batch; 0 for none.
     crops: what indexing examples show.
     doc2query: a model that writes queries for products, or None.
+    generated: queries of a writer that is trained here, instead of that; their share of the
+        indexing examples is `crops.pseudo`.
     batch_size: examples. An epoch of the schedule is as many examples as there are products.
     label_smoothing: of the codes.
     soft_targets: a level's target is the share of each code among all the query's positives
@@ -59,6 +64,7 @@ class Generator(Recipe):
     index_ratio: float = setting(3.0, least=0)
     crops: Crops = field(default_factory=Crops)
     doc2query: Doc2Query | None = None
+    generated: Generated | None = None
     batch_size: int = setting(512, least=2)
     label_smoothing: float = setting(0.0, least=0, below=1)
     soft_targets: bool = False
@@ -144,8 +150,10 @@ class Generator(Recipe):
         Returns:
             The training as an artifact.
         """
-        pseudo = None
-        if self.doc2query is not None and self.index_ratio:
+        pseudo: Artifact[pl.DataFrame] | None = None
+        if self.generated is not None and self.index_ratio:
+            pseudo = self.generated.pairs(data)
+        elif self.doc2query is not None and self.index_ratio:
             texts = (self.fields, self.separator)
             pseudo = PseudoQueries(view.products(data), self.doc2query, *texts, self.schedule.seed)
         source, start = view.learning(data), self.pretrained_weights(data)
@@ -185,7 +193,7 @@ class TrainedGenerator(Artifact[CodeModelFiles]):
     data: Artifact[Dataset]
     ids: Artifact[SemanticIds]
     pretrained: Artifact[Path] | None
-    pseudo: PseudoQueries | None
+    pseudo: Artifact[pl.DataFrame] | None
 
     def check(self, runtime: Runtime) -> None:
         check_judged(runtime.get(self.data), self.generator.gain)
@@ -210,10 +218,21 @@ class TrainedGenerator(Artifact[CodeModelFiles]):
         """
         from neurosearch.generator.training import GeneratorModule
 
+        return GeneratorModule(*self.module_parts(runtime))
+
+    def module_parts(self, runtime: Runtime) -> tuple[Any, ...]:
+        """What a `GeneratorModule` is made of.
+
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            Its arguments.
+        """
         pseudo = None if self.pseudo is None else runtime.get(self.pseudo)
         pretrained = None if self.pretrained is None else runtime.get(self.pretrained)
         data, ids = runtime.get(self.data), runtime.get(self.ids)
-        return GeneratorModule(self.generator, data, ids, pretrained, pseudo, runtime)
+        return self.generator, data, ids, pretrained, pseudo, runtime
 
     def load(self, folder: Path) -> CodeModelFiles:
         facts = json.loads((folder / "generator.json").read_text(encoding="utf-8"))

@@ -80,8 +80,15 @@ class Decoding:
     re-ordered in.
     """
 
-    def __init__(self, decoder: CodeDecoder, memory: Tensor, beyond: Tensor) -> None:
-        self._decoder, self._beyond = decoder, beyond
+    def __init__(
+        self,
+        decoder: CodeDecoder,
+        memory: Tensor,
+        beyond: Tensor,
+        added: Sequence[Tensor] | None = None,
+    ) -> None:
+        """`added`: of each level Q×1×K, which are added to the logits of all beams."""
+        self._decoder, self._beyond, self._added = decoder, beyond, added
         self._blocks = decoder._blocks()
         self._texts = [block.text(memory) for block in self._blocks]
         self._level = 0
@@ -113,6 +120,8 @@ class Decoding:
         for block, cache, text in zip(self._blocks, kept, self._texts, strict=True):
             states = block.step(states, cache, text, self._beyond, bias)
         logits: Tensor = decoder.heads[level](decoder.norm(states)).float()
+        if self._added is not None:
+            logits = logits + self._added[level]
         self._level += 1
         return logits.log_softmax(dim=-1)
 

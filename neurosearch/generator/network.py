@@ -77,12 +77,16 @@ class DenseReader(nn.Module):
         return self.network.packs(device, half)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.parts(batch)[1:]
+
+    def parts(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """B×D unit vectors of the texts, and the memory and its mask that are made of them."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             vectors, states = self.network.states(batch)
         tokens = self.prefix(vectors * self.scale).unflatten(1, (-1, self.width))
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         if self.vector_only:
-            return tokens, mask
+            return vectors, tokens, mask
         if batch.bounds is None:
             assert batch.mask is not None
             rows, there = states.to(tokens.dtype), batch.mask.bool()
@@ -92,7 +96,7 @@ class DenseReader(nn.Module):
             there = places < lengths[:, None]
             at = (batch.bounds[:-1, None] + places).clamp_(max=len(states) - 1)
             rows = states[at].to(tokens.dtype)
-        return torch.cat([tokens, rows], dim=1), torch.cat([mask, there], dim=1)
+        return vectors, torch.cat([tokens, rows], dim=1), torch.cat([mask, there], dim=1)
 
 
 class CodeModel(nn.Module):

@@ -106,10 +106,11 @@ class GeneratorModule(TrainingModule):
         # Processes share the examples; their parts of a mean add up to it.
         share = shares(np.arange(len(rows)))[world()[0]]
         memory, mask = self.model.read(tokens.take(share), self.device)
+        self._drawn(rows[share])
         path = self._codes[self._on(rows[share])]
         logits = self.model.decoder(memory, mask, path)
         losses = self._by_level(logits, path, query_rows[share]) * (len(share) / len(rows))
-        loss = losses.mean()
+        loss = losses.mean() * self._weight(step)
         for level, value in enumerate(summed(losses), 1):
             self.log(f"cross-entropy {level}", value)
         if recipe.ranking:
@@ -118,7 +119,25 @@ class GeneratorModule(TrainingModule):
             ranked = self._ranking(memory, mask, logits, path, other) / (retrieval * len(logits))
             self.log("ranking", summed(ranked))
             loss = loss + recipe.ranking * ranked
+        asked = query_rows[share[share < int((query_rows >= 0).sum())]]
+        more = self._more((memory, mask), asked, step)
+        if more is not None:
+            loss = loss + more * (len(share) / len(rows))
         self.optimize(loss, self.model.parameters(), logged=summed(loss))
+
+    def _drawn(self, rows: np.ndarray) -> None:
+        """The products of this process's examples are known."""
+
+    def _weight(self, step: int) -> float:
+        """Of the cross-entropy at a step."""
+        return 1.0
+
+    def _more(
+        self, read: tuple[Tensor, Tensor], query_rows: np.ndarray, step: int
+    ) -> Tensor | None:
+        """What else is minimised: of the memory of a batch, whose first examples are of these train
+        queries."""
+        return None
 
     def _by_level(self, logits: list[Tensor], path: Tensor, query_rows: np.ndarray) -> Tensor:
         """L losses."""

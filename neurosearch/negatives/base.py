@@ -47,6 +47,18 @@ class NegativeLists:
             return np.full((len(queries), count), -1)
         return np.where(sizes[:, None] > 0, self.rows[places], -1)
 
+    def padded(self, queries: int) -> NegativeLists:
+        """The same lists, and empty ones for more queries.
+
+        Args:
+            queries: how many there are then, as many as now or more.
+
+        Returns:
+            The lists.
+        """
+        more = queries - (len(self.indptr) - 1)
+        return NegativeLists(np.pad(self.indptr, (0, more), mode="edge"), self.rows)
+
     @classmethod
     def of(cls, query: np.ndarray, row: np.ndarray, queries: int) -> NegativeLists:
         """From pairs sorted by query number.

@@ -30,7 +30,8 @@ class LiveScorer(Protocol):
     """Scores pairs of live texts and product rows."""
 
     def __call__(self, texts: list[str], pairs: pl.DataFrame) -> np.ndarray:
-        """P scores; `pairs`: `query` (a place in `texts`), `row`, and `score`, `rank` so far."""
+        """P scores; `pairs`: `query` (a place in `texts`), `row`, and `score`, `rank` so far;
+        for scorers that read them also the columns of `features.of_leg`."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ class Reranker(Recipe):
     def is_live(self) -> bool:
         """Whether it scores live queries: where it says how (`live`)."""
         return type(self).live is not Reranker.live
+
+    @property
+    def reads_legs(self) -> bool:
+        """Whether its live scorer needs what each member of the first stage said of a pair."""
+        return False
 
     def live(
         self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever, runtime: Runtime

@@ -1,13 +1,13 @@
 """What a learner of rankings sees of a pair: words, and scores of models.
 
-Words (`lexical`); models: what the first stage said, cosines of encoders, scores of other
-re-rankers.
+Words (`lexical`); models: what the first stage said and, where it fuses lists, what each of its
+members said; cosines of encoders, scores of other re-rankers.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,7 +33,7 @@ class Features(Artifact[pl.DataFrame]):
     """features.parquet: `query_id`, `product_id`, and a Float32 column a feature.
 
     `cosines`: (vectors of queries, of products) by name; `scored`: runs of the candidates by name;
-    `analyzer`: of words.
+    `legs`: the lists that the first stage fused, by name; `analyzer`: of words.
     """
 
     kind: ClassVar[str] = "features"
@@ -43,6 +43,7 @@ class Features(Artifact[pl.DataFrame]):
     cosines: Mapping[str, tuple[Artifact[Embeddings], Artifact[Embeddings]]]
     scored: Mapping[str, Artifact[Run]]
     analyzer: Analyzer
+    legs: Mapping[str, Artifact[Run]]
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         data, run = runtime.get(self.data), runtime.get(self.candidates)
@@ -55,6 +56,10 @@ class Features(Artifact[pl.DataFrame]):
         for name, (query_side, shown) in self.cosines.items():
             vectors = runtime.get(query_side).vectors, runtime.get(shown).vectors
             columns[f"cosine {name}"] = pair_cosines(*vectors, query, row)
+        for name, leg in self.legs.items():
+            found = numbered_pairs(runtime.get(leg), queries.ids, data.catalogue.ids)
+            columns |= of_leg(name, pairs, found)
+        columns |= agreement(list(self.legs), columns)
         frame = pairs.select("query_id", "product_id").with_columns(
             pl.Series(name, values, pl.Float32) for name, values in columns.items()
         )
@@ -82,3 +87,47 @@ def of_first_stage(pairs: pl.DataFrame) -> dict[str, np.ndarray]:
     message = pairs.select("score", "rank", share=pl.col("score") / best.clip(1e-9))
     columns = (message[name].to_numpy() for name in ("score", "rank", "share"))
     return dict(zip(FIRST, columns, strict=True))
+
+
+def of_leg(name: str, pairs: pl.DataFrame, found: pl.DataFrame) -> dict[str, np.ndarray]:
+    """What a member of the first stage said of pairs: score, rank, standard score of its list.
+
+    Args:
+        name: of the member.
+        pairs: `query`, `row`.
+        found: the member's list: `query`, `row`, `score`, `rank`.
+
+    Returns:
+        Float64 columns by name, nan where the member did not find the product.
+    """
+    score = pl.col("score")
+    standard = (score - score.mean().over("query")) / score.std(ddof=0).over("query").clip(1e-9)
+    said = found.select("query", "row", "score", pl.col("rank").cast(pl.Float64), z=standard)
+    known = pairs.select("query", "row").join(
+        said, on=["query", "row"], how="left", maintain_order="left"
+    )
+    return {
+        f"leg {name} {what}": known[what].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        for what in ("score", "rank", "z")
+    }
+
+
+def agreement(legs: Sequence[str], columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """How many members have a product among their first ten, and their best rank of it.
+
+    Args:
+        legs: names of the members; none for no such columns.
+        columns: with those of `of_leg`.
+
+    Returns:
+        Columns by name.
+    """
+    if not legs:
+        return {}
+    ranks = np.stack([columns[f"leg {name} rank"] for name in legs])
+    ranks = np.where(np.isnan(ranks), np.inf, ranks)
+    best = ranks.min(axis=0)
+    return {
+        "legs agree": (ranks <= 10).sum(axis=0).astype(np.float64),
+        "legs best rank": np.where(np.isfinite(best), best, np.nan),
+    }

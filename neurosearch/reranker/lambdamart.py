@@ -3,6 +3,9 @@
 It learns from the train queries' candidates, so scores of models that were trained on the same
 queries are taken out of fold: with `folds` K, every such model is trained K times more, each time
 without the queries that it then scores. `folds` 0 takes their scores as they are, which leaks.
+
+Candidates that nobody judged count as worth nothing. A learner that is told so of all of them
+learns which products were judged (`AUC judged` in tables), so they may be drawn, and weigh less.
 """
 
 from __future__ import annotations
@@ -43,7 +46,10 @@ class LambdaMART(Reranker):
     """Attributes:
     encoders: whose cosines are features, by name.
     rerankers: whose scores are features, by name.
+    legs: what each member of the first stage said is a feature too, where it fuses lists.
     folds: K of the out-of-fold scores; 0: leaking ones.
+    unjudged: candidates of a train query that nobody judged, drawn from all; None for all of them.
+    unjudged_weight: of such a candidate, where a judged one has 1.
     pool_depth: candidates a train query.
     analyzer: of the features of words.
     implicit: labels from clicks, which are learnt from instead of people's judgments.
@@ -53,7 +59,10 @@ class LambdaMART(Reranker):
     gain: Gain = field(kw_only=True)
     encoders: Mapping[str, Encoder] = field(default_factory=dict)
     rerankers: Mapping[str, Reranker] = field(default_factory=dict)
+    legs: bool = False
     folds: int = 0
+    unjudged: int | None = setting(None, least=0)
+    unjudged_weight: float = setting(1.0, above=0, most=1)
     pool_depth: int = setting(50, least=1)
     trees: int = setting(500, least=1)
     leaves: int = setting(31, least=2)
@@ -98,7 +107,8 @@ class LambdaMART(Reranker):
             name: reranker.scores(candidates, data, request, first)
             for name, reranker in self.rerankers.items()
         }
-        parts = request.view(data), request, cosines, scored, self.analyzer
+        legs = first.legs(data, request) if self.legs else {}
+        parts = request.view(data), request, cosines, scored, self.analyzer, legs
         return Features(candidates, *parts)
 
     def trained(
@@ -144,6 +154,10 @@ class LambdaMART(Reranker):
     def is_live(self) -> bool:
         return all(reranker.is_live for reranker in self.rerankers.values())
 
+    @property
+    def reads_legs(self) -> bool:
+        return self.legs
+
     def live(
         self, data: Artifact[Dataset], request: RetrievalRequest, first: Retriever, runtime: Runtime
     ) -> LiveScorer:
@@ -161,6 +175,9 @@ class LambdaMART(Reranker):
         def inputs(texts: list[str], pairs: pl.DataFrame) -> np.ndarray:
             query, row = pairs["query"].to_numpy(), pairs["row"].to_numpy()
             columns = of_first_stage(pairs) | words.features(texts, query, row)
+            columns |= {
+                name: pairs[name].to_numpy() for name in pairs.columns if name.startswith("leg")
+            }
             for name, (live, products) in encoders.items():
                 query_vectors = live.encode(texts)
                 shown = runtime.get(products).vectors
@@ -223,9 +240,10 @@ class TrainedTrees(Artifact[Path]):
                 labels, on=["query_id", "product_id"], how="left", maintain_order="left"
             )
             if recipe.gain != CLICK_GAIN:
-                known = known.with_columns(pl.col("label").fill_null(0))
+                known = self._weighed(known, split)
             else:  # nobody saw the others: they are not known to be worse
                 known = known.filter(pl.col("label").is_not_null())
+                known = known.with_columns(weight=pl.lit(1.0))
             # LightGBM wants the pairs of a query together.
             known = known.sort("query_id", maintain_order=True)
             groups = known.group_by("query_id", maintain_order=True).len()["len"].to_list()
@@ -233,6 +251,7 @@ class TrainedTrees(Artifact[Path]):
             sets[split] = lightgbm.Dataset(
                 known.select(names).to_numpy(),
                 known["label"].to_numpy(),
+                weight=known["weight"].to_numpy(),
                 group=groups,
                 feature_name=[name.replace(" ", "_") for name in names],
                 reference=sets.get("train"),
@@ -275,6 +294,17 @@ class TrainedTrees(Artifact[Path]):
         total = max(float(importance["gain"].sum()), 1e-9)
         shares = {row[0]: round(row[1] / total, 4) for row in importance.iter_rows()}
         return {"trees": trees.best_iteration, "importance": shares}
+
+    def _weighed(self, known: pl.DataFrame, split: str) -> pl.DataFrame:
+        """With `weight`; of the train candidates that nobody judged only those that are drawn."""
+        recipe, unjudged = self.reranker, pl.col("label").is_null()
+        if split == "train" and recipe.unjudged is not None:
+            drawn = np.random.default_rng(recipe.seed).random(known.height)
+            place = pl.col("drawn").rank("ordinal").over("query_id", unjudged)
+            known = known.with_columns(drawn=pl.Series(drawn))
+            known = known.filter(~unjudged | (place <= recipe.unjudged)).drop("drawn")
+        weight = pl.when(unjudged).then(recipe.unjudged_weight).otherwise(1.0)
+        return known.with_columns(weight=weight, label=pl.col("label").fill_null(0))
 
     def load(self, folder: Path) -> Path:
         return folder

@@ -17,7 +17,6 @@ import polars as pl
 from neurosearch.core import view
 from neurosearch.core.artifact import NO_IDENTITY, Artifact
 from neurosearch.core.bounds import setting
-from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, check_fields
@@ -27,6 +26,7 @@ from neurosearch.retriever import bm25s_engine, lucene
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.lucene_search import CONTENTS, EXPANSION
 from neurosearch.writer.base import Writer
+from neurosearch.writer.for_products import WrittenForProducts
 
 AMONG = ("product", "catalogue")
 AT_ONCE = 16_384  # written queries that are compared with their products at a time
@@ -73,7 +73,7 @@ class Expansion(Recipe):
             The texts by row, as an artifact.
         """
         writer = self.writer.fitted(data)
-        raw = RawQueries(
+        raw = WrittenForProducts(
             view.products(data),
             writer,
             self.prompt,
@@ -118,41 +118,6 @@ class Expanded(BM25):
 
 
 @dataclass(frozen=True)
-class RawQueries(Artifact[pl.DataFrame]):
-    """queries.parquet: `row` of the product, `text`, and `count`, how often it was written."""
-
-    kind: ClassVar[str] = "written_for_products"
-    data: Artifact[Dataset]
-    writer: Writer
-    prompt: str
-    texts: tuple[Any, ...]
-    samples: int
-    failures: float
-
-    def check(self, runtime: Runtime) -> None:
-        self.writer.check(runtime)
-
-    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        products = runtime.get(self.data).catalogue.all_texts(*self.texts)
-        distinct = list(dict.fromkeys(text for text in products if text))
-        prompts = [self.prompt.replace("{product}", text) for text in distinct]
-        written = self.writer.write(prompts, runtime, self.samples, self.failures)
-        by_text = dict(zip(distinct, written, strict=True))
-        lists = [[" ".join(t.split()) for t in by_text.get(text, [])] for text in products]
-        frame = pl.DataFrame({"text": lists}, schema={"text": pl.List(pl.String)})
-        frame = frame.with_row_index("row").explode("text").drop_nulls()
-        frame = frame.filter(pl.col("text") != "").cast({"row": pl.Int64})
-        if frame.is_empty():
-            raise InputError(f"writer {self.writer.label()} wrote nothing for any product")
-        frame = frame.group_by("row", "text", maintain_order=True).len("count")
-        frame.write_parquet(folder / "queries.parquet")
-        return {"products": len(products), "distinct queries": frame.height}
-
-    def load(self, folder: Path) -> pl.DataFrame:
-        return pl.read_parquet(folder / "queries.parquet", glob=False)
-
-
-@dataclass(frozen=True)
 class Likeness(Artifact[np.ndarray]):
     """likeness.npy: how like its product's vector each written query's is (float32)."""
 
@@ -186,7 +151,7 @@ class KeptQueries(Artifact[list[str]]):
     """texts.parquet: `text`, one a product: queries that stay, each as often as it was drawn."""
 
     kind: ClassVar[str] = "expansion"
-    raw: RawQueries
+    raw: WrittenForProducts
     likeness: Likeness | None
     kept: float
     among: str

@@ -14,6 +14,7 @@ import polars as pl
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
 from neurosearch.core.exportable import Exportable, below
 from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact, Searcher
 from neurosearch.core.run import Run
@@ -26,11 +27,17 @@ from neurosearch.fusion.base import DevSet, Fusion
 
 @dataclass(frozen=True)
 class Hybrid(Retriever):
-    """`members` by name; `gain` is the gain that a learnt fusion is tuned with on dev."""
+    """Attributes:
+    members: retrievers by name.
+    fusion: of their lists.
+    gain: that a learnt fusion is tuned with on dev.
+    depth: products of each member's list; None for as many as are asked for.
+    """
 
     members: Mapping[str, Retriever]
     fusion: Fusion
     gain: Gain
+    depth: int | None = setting(None, least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,16 +45,26 @@ class Hybrid(Retriever):
             raise self.error("members", f"has {len(self.members)}, two or more are needed")
 
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
-        runs = {name: member.run(data, request) for name, member in self.members.items()}
+        runs = self.legs(data, request)
         return HybridRun(
             request.view(data), request, runs, self.fusion, self._fitted(data, request)
         )
 
+    def legs(
+        self, data: Artifact[Dataset], request: RetrievalRequest
+    ) -> Mapping[str, Artifact[Run]]:
+        deep = self._deep(request)
+        return {name: member.run(data, deep) for name, member in self.members.items()}
+
+    def _deep(self, request: RetrievalRequest) -> RetrievalRequest:
+        """The members' request: lists may be deeper than what comes out of the fusion."""
+        return replace(request, depth=max(self.depth or 1, request.depth))
+
     def _fitted(self, data: Artifact[Dataset], request: RetrievalRequest) -> FittedFusion | None:
         if not self.fusion.learns:
             return None
-        dev = replace(request, split="dev")
-        runs = {name: member.run(data, dev) for name, member in self.members.items()}
+        dev = self._deep(replace(request, split="dev"))
+        runs = self.legs(data, dev)
         return FittedFusion(view.learning(data, "dev"), dev, runs, self.fusion, self.gain)
 
     def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
@@ -76,12 +93,13 @@ class Hybrid(Retriever):
         learnt = None if fitted is None else runtime.get(fitted)
         catalogue = runtime.get(data).catalogue
         with ExitStack() as stack:
+            deep = self._deep(request)
             members = {
-                name: stack.enter_context(member.searcher(data, request, runtime))
+                name: stack.enter_context(member.searcher(data, deep, runtime))
                 for name, member in self.members.items()
             }
             floors = {name: member.floor for name, member in self.members.items()}
-            yield _HybridSearcher(members, floors, self.fusion, learnt, catalogue, request.depth)
+            yield HybridSearcher(members, floors, self.fusion, learnt, catalogue, deep.depth)
 
     def label(self) -> str:
         return f"Hybrid {self.fusion.label()}"
@@ -131,7 +149,9 @@ class HybridRun(RunArtifact):
 
 
 @dataclass(frozen=True)
-class _HybridSearcher:
+class HybridSearcher:
+    """The live members and their fusion."""
+
     members: Mapping[str, Searcher]
     floors: Mapping[str, float | None]
     fusion: Fusion
@@ -140,11 +160,25 @@ class _HybridSearcher:
     depth: int  # of the members' lists, as in the batch: shorter lists would give another fusion
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.with_legs(texts, k)[:2]
+
+    def with_legs(
+        self, texts: Sequence[str], k: int
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]]]:
+        """What `search` finds, and what each member found for it.
+
+        Args:
+            texts: Q query texts, as typed.
+            k: results of each query.
+
+        Returns:
+            Q×k rows and scores, and by member the rows and scores of its own list.
+        """
         ids = [str(number) for number in range(len(texts))]
         queries = Queries("live", pl.DataFrame({"query_id": ids, "text": list(texts)}))
-        runs = {}
+        runs, legs = {}, {}
         for name, member in self.members.items():
-            rows, scores = member.search(texts, self.depth)
+            rows, scores = legs[name] = member.search(texts, self.depth)
             floor = self.floors[name]
             runs[name] = numbered_run(rows, scores, queries, floor, self.catalogue.id_order)
         with stage("fuse"):
@@ -155,7 +189,7 @@ class _HybridSearcher:
         places = fused["product_id"].cast(pl.Int64).to_numpy()
         rows[at] = self.catalogue.rows_by_id[places]
         scores[at] = fused["score"].to_numpy()
-        return rows, scores
+        return rows, scores, legs
 
 
 def numbered_run(

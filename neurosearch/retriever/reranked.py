@@ -36,6 +36,9 @@ from neurosearch.core.types import Dataset, Queries
 from neurosearch.evaluation.gain import Gain
 from neurosearch.fusion.normalization import normalised
 from neurosearch.reranker.base import Candidates, LiveScorer, Reranker
+from neurosearch.reranker.features import agreement, of_leg
+from neurosearch.reranker.judgedness import JudgedAUC
+from neurosearch.retriever.hybrid import HybridSearcher
 
 GRID = tuple(round(0.1 * step, 1) for step in range(11))
 
@@ -69,6 +72,14 @@ class Reranked(Retriever):
         candidates = Candidates(first, depth)
         return first, self.reranker.scores(candidates, data, request, self.retriever)
 
+    def diagnosis(
+        self, data: Artifact[Dataset], request: RetrievalRequest
+    ) -> Artifact[pl.DataFrame] | None:
+        if request.pool == "judged":
+            return None
+        pool = view.with_queries(data, request.split, pool=True)
+        return JudgedAUC(pool, self._stages(data, request)[1])
+
     def _tuned(self, data: Artifact[Dataset], request: RetrievalRequest) -> DevWeight:
         dev = replace(request, split="dev")
         source = view.learning(data, "dev")
@@ -101,7 +112,9 @@ class Reranked(Retriever):
         with self.retriever.searcher(data, request, runtime) as first:
             score = self.reranker.live(data, request, self.retriever, runtime)
             query = request.query.reader(runtime)
-            yield _RerankedSearcher(first, score, weight, self.depth, request.depth, query)
+            reads_legs = self.reranker.reads_legs and isinstance(first, HybridSearcher)
+            depths = self.depth, request.depth
+            yield _RerankedSearcher(first, score, weight, *depths, query, reads_legs)
 
     def label(self) -> str:
         message = f"{self.retriever.label()} + {self.reranker.label()}"
@@ -189,9 +202,16 @@ class _RerankedSearcher:
     depth: int
     list_depth: int
     query: Reader
+    reads_legs: bool
 
     def search(self, texts: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        rows, scores = self.first.search(texts, max(k, self.list_depth, self.depth))
+        deepest = max(k, self.list_depth, self.depth)
+        legs: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        if self.reads_legs:
+            assert isinstance(self.first, HybridSearcher)
+            rows, scores, legs = self.first.with_legs(texts, deepest)
+        else:
+            rows, scores = self.first.search(texts, deepest)
         head = rows[:, : self.depth]
         query, place = np.nonzero(head >= 0)
         new_scores = np.full(head.shape, -np.inf)
@@ -203,6 +223,7 @@ class _RerankedSearcher:
                 "rank": (place + 1).astype(np.int32),
             }
         )
+        pairs = with_legs(pairs, legs)
         texts = self.query.texts(texts)
         with stage("rerank"):
             new_scores[query, place] = self.score(texts, pairs)
@@ -214,6 +235,28 @@ class _RerankedSearcher:
         top = 2 + np.take_along_axis(mixed, order, 1)
         below = scaled(scores[:, self.depth :]) if scores.shape[1] > self.depth else top[:, :0]
         return rows[:, :k], np.concatenate([top, below], axis=1)[:, :k].astype(np.float32)
+
+
+def with_legs(
+    pairs: pl.DataFrame, legs: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> pl.DataFrame:
+    """Pairs with what each member of the first stage said of them.
+
+    Args:
+        pairs: `query`, `row` and more.
+        legs: by member the Q×K rows and scores of its list, best first.
+
+    Returns:
+        The pairs with the columns of `features.of_leg` and `features.agreement`.
+    """
+    columns: dict[str, np.ndarray] = {}
+    for name, (rows, scores) in legs.items():
+        query, place = np.nonzero(rows >= 0)
+        found = {"query": query, "row": rows[query, place], "rank": place + 1}
+        score = scores[query, place].astype(np.float64)
+        columns |= of_leg(name, pairs, pl.DataFrame({**found, "score": score}))
+    columns |= agreement(list(legs), columns)
+    return pairs.with_columns(pl.Series(name, values) for name, values in columns.items())
 
 
 def scaled(scores: np.ndarray) -> np.ndarray:

@@ -144,23 +144,43 @@ def _tensor(values: pl.Series) -> Tensor:
 
 @dataclass
 class PairBatches:
-    """Which pairs and hard negatives each of the `steps` has."""
+    """Which pairs and hard negatives each of the `steps` has.
+
+    Attributes:
+        judged: how many of the pairs people judged, the first ones; None for all. The others'
+            queries were generated.
+        generated_share: of a batch; 1: generated pairs alone.
+        cluster: of each pair; batches are then filled cluster by cluster.
+    """
 
     pairs: TrainingPairs
     lists: list[tuple[int, NegativeLists]]
     batch_size: int
     steps: int
     seed: int
+    judged: int | None = None
+    generated_share: float = 0.0
+    cluster: np.ndarray | None = None
+
+    @property
+    def parts(self) -> list[tuple[int, int, int]]:
+        """Of each part of a batch: its first pair, how many there are, and how many it draws."""
+        total = len(self.pairs.query)
+        judged = total if self.judged is None else self.judged
+        made = round(self.batch_size * self.generated_share)
+        wanted = [(0, judged, self.batch_size - made), (judged, total - judged, made)]
+        return [(first, count, min(n, count)) for first, count, n in wanted if n and count]
 
     @property
     def steps_per_epoch(self) -> int:
-        return max(1, len(self.pairs.query) // min(self.batch_size, len(self.pairs.query)))
+        """Of an epoch over the first part: judged pairs, where there are any."""
+        _, count, drawn = self.parts[0]
+        return max(1, count // drawn)
 
     def draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """B queries, and M product rows: their own positives, then hard negatives."""
         pairs = self.pairs
-        epoch, within = divmod(step, self.steps_per_epoch)
-        chosen = self._order(epoch)[within * self.batch_size : (within + 1) * self.batch_size]
+        chosen = np.concatenate([self._drawn(step, number) for number in range(len(self.parts))])
         queries, positives = pairs.query[chosen], pairs.row[chosen]
         rng = np.random.default_rng([self.seed, 1, step])
         drawn = [positives]
@@ -170,10 +190,53 @@ class PairBatches:
             drawn.append(np.where(rows >= 0, rows, random).ravel())
         return queries, np.concatenate(drawn)
 
-    def _order(self, epoch: int) -> np.ndarray:
-        if self._permuted is None or self._permuted[0] != epoch:
-            order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.pairs.query))
-            self._permuted = epoch, order
-        return self._permuted[1]
+    def _drawn(self, step: int, number: int) -> np.ndarray:
+        """Pairs of a part of a step's batch."""
+        first, count, size = self.parts[number]
+        epoch, within = divmod(step, max(1, count // size))
+        if self._permuted.get(number, (-1,))[0] != epoch:
+            rng = np.random.default_rng([self.seed, 3 * number, epoch])
+            self._permuted[number] = epoch, first + self._order(first, count, size, rng)
+        return self._permuted[number][1][within * size : (within + 1) * size]
 
-    _permuted: tuple[int, np.ndarray] | None = field(default=None, init=False, repr=False)
+    def _order(self, first: int, count: int, size: int, rng: np.random.Generator) -> np.ndarray:
+        """An epoch's order of a part's pairs."""
+        order = rng.permutation(count)
+        if self.cluster is None:
+            return order
+        # Clusters in a random order, whole ones beside each other; then batches in a random order.
+        mine = self.cluster[first : first + count]
+        place = rng.permutation(int(mine.max()) + 1)
+        order = order[np.argsort(place[mine[order]], kind="stable")]
+        whole = len(order) // size
+        batches = order[: whole * size].reshape(whole, size)
+        return np.concatenate([batches[rng.permutation(whole)].ravel(), order[whole * size :]])
+
+    _permuted: dict[int, tuple[int, np.ndarray]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+
+CLUSTER = 64  # pairs of a cluster, on average
+
+
+def clusters(vectors: np.ndarray) -> np.ndarray:
+    """Clusters of pairs by the vectors of their products.
+
+    Args:
+        vectors: P×D float32.
+
+    Returns:
+        P int64 numbers of clusters of about 64 pairs.
+    """
+    import faiss
+
+    count = max(1, len(vectors) // CLUSTER)
+    shown = np.ascontiguousarray(vectors, dtype=np.float32)
+    if count == 1:
+        return np.zeros(len(vectors), dtype=np.int64)
+    means = faiss.Kmeans(shown.shape[1], count, niter=10, seed=1, min_points_per_centroid=1)
+    means.train(shown)
+    _, nearest = means.index.search(shown, 1)
+    found: np.ndarray = nearest[:, 0]
+    return found

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import polars as pl
+
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
@@ -26,9 +28,11 @@ from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.run import Run, numbered_pairs
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
+from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import Encoder, LiveEncoder
+from neurosearch.encoder.biencoder.generated import Generated, Pretraining
 from neurosearch.encoder.biencoder.network import TowerShape, load_towers, save_towers
-from neurosearch.encoder.sentence import model_label
+from neurosearch.encoder.sentence import Sentence, model_label
 from neurosearch.evaluation.gain import Gain
 from neurosearch.implicit.base import Implicit, from_clicks, taught
 from neurosearch.loss.base import Loss
@@ -38,8 +42,11 @@ from neurosearch.negatives.in_batch import InBatch
 from neurosearch.nn.pretrained import weights_digest
 from neurosearch.nn.sentence_folder import prompts_of
 from neurosearch.query.none import NoProcessing
+from neurosearch.query.typos import Typos
 from neurosearch.training.schedule import Schedule
 from neurosearch.training.trainer import fit
+
+BATCHES = ("random", "neighbours")
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,9 @@ class Objective(Recipe):
     Attributes:
         chunk: texts encoded at a time by GradCache; 0 for the whole batch at once.
         mask: the false-negative mask.
+        typos: share of a batch's queries that are read with a planted typing error, after which
+            they pass the query processing as typed queries do.
+        generated_share: of a batch whose queries were generated.
     """
 
     loss: Loss
@@ -56,13 +66,20 @@ class Objective(Recipe):
     batch_size: int = setting(256, least=2)
     chunk: int = setting(0, least=0)
     mask: bool = True
+    typos: float = setting(0.0, least=0, most=1)
+    generated_share: float = setting(0.0, least=0, most=1)
 
 
 @dataclass(frozen=True)
 class BiEncoder(Encoder):
     """Attributes:
     model, pooling, projection, towers, *_max_length, lora: see `TowerShape`.
-    loss, negatives, batch_size, chunk, mask: see `Objective`.
+    loss, negatives, batch_size, chunk, mask, typos: see `Objective`.
+    batches: `random`, or `neighbours`: pairs of similar products share a batch, which are hard
+        negatives for each other (Morris and Rush 2024, arXiv 2410.02525).
+    generated: queries that a writer made for products, beside judged pairs; None for none.
+    pretraining: on generated pairs alone, before all else; None for none.
+    averaged: seeds of further trainings; the weights of all are averaged (Wortsman et al. 2022).
     schedule: of the optimisation.
     gain, positive_share: a train judgment worth this share of the largest gain is a positive.
     teacher: a retriever whose train run gives teacher scores to losses that learn from one.
@@ -84,6 +101,11 @@ class BiEncoder(Encoder):
     batch_size: int = setting(256, least=2)
     chunk: int = setting(0, least=0)
     mask: bool = True
+    typos: float = setting(0.0, least=0, most=1)
+    batches: str = setting("random", choices=BATCHES)
+    generated: Generated | None = None
+    pretraining: Pretraining | None = None
+    averaged: tuple[int, ...] = ()
     schedule: Schedule = field(default_factory=Schedule)
     positive_share: float = setting(0.66, above=0, most=1)
     teacher: Retriever | None = None
@@ -107,8 +129,37 @@ class BiEncoder(Encoder):
         return TowerShape(*parts)
 
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path]:
-        prefixes = self.query_prefix, self.product_prefix
-        return TrainedBiEncoder.of(self, data, (tuple(self.fields), self.separator, *prefixes))
+        if self.averaged:
+            recipes = (
+                replace(self, averaged=(), schedule=replace(self.schedule, seed=seed))
+                for seed in (self.schedule.seed, *self.averaged)
+            )
+            return AveragedWeights(tuple(recipe.trained(data) for recipe in recipes))
+        texts = (tuple(self.fields), self.separator, self.query_prefix, self.product_prefix)
+        start = None if self.pretraining is None else self._pretrained(self.pretraining, data)
+        packed = None
+        if self.batches == "neighbours":
+            plain = Sentence(self.fields, self.separator, *texts[2:], model=self.model)
+            packed = plain.product_embeddings(data)
+        return TrainedBiEncoder.of(self, data, texts, start=start, packed=packed)
+
+    def _pretrained(self, first: Pretraining, data: Artifact[Dataset]) -> Artifact[Path]:
+        """The network after a training on generated pairs alone."""
+        recipe = replace(
+            self,
+            pretraining=None,
+            teacher=None,
+            implicit=None,
+            typos=0.0,
+            batches="random",
+            loss=InfoNCE(),
+            negatives=InBatch(),
+            generated=first.generated,
+            schedule=replace(first.schedule, seed=self.schedule.seed),
+        )
+        texts = (tuple(self.fields), self.separator, self.query_prefix, self.product_prefix)
+        whole = TrainedBiEncoder.of(recipe, data, texts)
+        return replace(whole, objective=replace(whole.objective, generated_share=1.0))
 
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
         assert weights is not None, "a trained encoder is loaded with its weights"
@@ -176,6 +227,9 @@ def check_training(recipe: Any) -> None:
     """Raise InputError for a contrastive training of an encoder that can't be."""
     if recipe.loss.needs_teacher and recipe.teacher is None:
         raise InputError("this loss learns from a teacher, and encoder.teacher is null")
+    seeds = (recipe.schedule.seed, *getattr(recipe, "averaged", ()))
+    if len(set(seeds)) < len(seeds):
+        raise recipe.error("averaged", f"and the schedule's seed name a seed twice: {list(seeds)}")
 
 
 @dataclass(frozen=True)
@@ -194,6 +248,9 @@ class TrainedBiEncoder(Artifact[Path]):
     negatives: tuple[Artifact[Any], ...]
     counts: tuple[int, ...]
     teacher: Artifact[Run] | None
+    generated: Artifact[pl.DataFrame] | None
+    start: Artifact[Path] | None
+    packed: Artifact[Embeddings] | None
 
     @classmethod
     def of(
@@ -214,8 +271,10 @@ class TrainedBiEncoder(Artifact[Path]):
         recipe, data = taught(recipe, data)
         source = view.learning(data)
         context = TrainingContext(source, query, recipe.gain, recipe.positive_share)
-        batch = recipe.batch_size, recipe.chunk, recipe.mask
-        objective = Objective(recipe.loss, recipe.negatives, *batch)
+        batch = recipe.batch_size, recipe.chunk, recipe.mask, recipe.typos
+        made = getattr(recipe, "generated", None)
+        share = 0.0 if made is None else made.share
+        objective = Objective(recipe.loss, recipe.negatives, *batch, share)
         # Mined from train alone: another dev judgment mines nothing anew.
         lists = recipe.negatives.lists(replace(context, data=view.learning(data, "train")))
         teacher = None
@@ -232,7 +291,8 @@ class TrainedBiEncoder(Artifact[Path]):
             tuple(artifact for _, artifact in lists),
             tuple(count for count, _ in lists),
             teacher,
-            **more,
+            None if made is None else made.pairs(data),
+            **{"start": None, "packed": None, **more},
         )
 
     def check(self, runtime: Runtime) -> None:
@@ -247,7 +307,8 @@ class TrainedBiEncoder(Artifact[Path]):
 
     def towers(self, runtime: Runtime) -> Any:
         """The network before training."""
-        return load_towers(self.shape, None, self.schedule.seed)
+        weights = None if self.start is None else runtime.get(self.start)
+        return load_towers(self.shape, weights, self.schedule.seed)
 
     def module_class(self) -> Any:
         """What trains it."""
@@ -257,26 +318,50 @@ class TrainedBiEncoder(Artifact[Path]):
 
     def module(self, folder: Path, runtime: Runtime) -> Any:
         """The Lightning module before its first step."""
-        from neurosearch.encoder.biencoder.pairs import PairBatches, TrainingPairs
+        from neurosearch.encoder.biencoder.pairs import PairBatches, TrainingPairs, clusters
         from neurosearch.encoder.biencoder.training import TrainingTexts
 
         data = runtime.get(self.context.data)
         graded = graded_pairs(data, data.judgments("train"), self.context.gain)
         products = data.catalogue.all_texts(("title",))
         read = self.context.query.reader(runtime).texts
-        queries = read(data.queries("train").texts)
+        typed = data.queries("train").texts
+        asked, judged = list(typed), graded.height
+        if self.generated is not None:
+            made = runtime.get(self.generated)
+            numbers = pl.int_range(len(typed), len(typed) + made.height, dtype=pl.Int64, eager=True)
+            pairs_made = made.select(query=numbers, row=pl.col("row"), share=pl.lit(1.0))
+            graded = pl.concat([graded, pairs_made])
+            asked += made["text"].to_list()
+        queries = read(asked)
         teacher = None
         if self.teacher is not None:
             teacher = numbered_pairs(
                 runtime.get(self.teacher), data.queries("train").ids, data.catalogue.ids
             )
         pairs = TrainingPairs.of(graded, products, queries, self.context.positive_share, teacher)
-        lists = [(n, runtime.get(a)) for n, a in zip(self.counts, self.negatives, strict=True)]
+        lists = [
+            (n, runtime.get(a).padded(len(asked)))
+            for n, a in zip(self.counts, self.negatives, strict=True)
+        ]
         size = self.schedule.batch(self.objective.batch_size)
-        batches = PairBatches(pairs, lists, size, 0, self.schedule.seed)
+        good = graded.head(judged).filter(pl.col("share") >= self.context.positive_share).height
+        batches = PairBatches(
+            pairs,
+            lists,
+            size,
+            0,
+            self.schedule.seed,
+            good,
+            self.objective.generated_share,
+            None if self.packed is None else clusters(runtime.get(self.packed).vectors[pairs.row]),
+        )
         batches.steps = self.schedule.steps(batches.steps_per_epoch)
+        shown = [queries]
+        if self.objective.typos:
+            shown.append(read(Typos(seed=self.schedule.seed).process(asked)))
         texts = TrainingTexts.of(
-            data, self.context, read, self.texts, self.shape, self.dev_products
+            data, self.context, read, self.texts, self.shape, self.dev_products, shown
         )
         return self.module_class()(
             self.towers(runtime),
@@ -288,6 +373,31 @@ class TrainedBiEncoder(Artifact[Path]):
             folder,
             runtime,
         )
+
+    def load(self, folder: Path) -> Path:
+        return folder
+
+
+@dataclass(frozen=True)
+class AveragedWeights(Artifact[Path]):
+    """The mean of the weights of several trainings of one recipe."""
+
+    kind: ClassVar[str] = "averaged_weights"
+    trainings: tuple[Artifact[Path], ...]
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        import torch
+        from safetensors.torch import load_file, save_file
+
+        folders = [runtime.get(training) for training in self.trainings]
+        for source in sorted(folders[0].glob("*.safetensors")):
+            parts = [load_file(str(other / source.name)) for other in folders]
+            mean = {
+                name: torch.stack([part[name].double() for part in parts]).mean(0).to(like.dtype)
+                for name, like in parts[0].items()
+            }
+            save_file(mean, str(folder / source.name))
+        return {"trainings": len(folders)}
 
     def load(self, folder: Path) -> Path:
         return folder

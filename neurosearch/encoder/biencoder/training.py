@@ -55,17 +55,18 @@ class TrainingTexts:
         texts: Sequence[Any],
         shape: TowerShape,
         dev_products: int,
+        asked: Sequence[list[str]],
     ) -> TrainingTexts:
+        """`asked`: the processed texts of the train queries, and all of them once more with
+        typing errors where a training plants some."""
         fields, separator, *wanted = texts
         query_prefix, product_prefix = resolved_prefixes(
             (wanted[0], wanted[1]), lambda: prompts_of(shape.model)
         )
         texts_of = data.catalogue.all_texts(fields, separator)
         products = [product_prefix + text for text in texts_of]
-        queries = {
-            split: [query_prefix + t for t in read(data.queries(split).texts)]
-            for split in ("train", "dev")
-        }
+        dev = [query_prefix + text for text in read(data.queries("dev").texts)]
+        train = [query_prefix + text for texts in asked for text in texts]
         ids = places_of(data.catalogue.ids, "product_id", "row")
         judged = data.judgments("dev").frame.select("product_id").unique()
         rows = ids.join(judged, on="product_id", how="semi")["row"].to_numpy().astype(np.int64)
@@ -73,7 +74,7 @@ class TrainingTexts:
         extra = min(max(0, dev_products - len(rows)), len(others))
         drawn = np.random.default_rng(0).choice(others, extra, replace=False)
         dev_rows = np.sort(np.concatenate([rows, drawn]))
-        return cls(queries["train"], queries["dev"], products, dev_rows, data, context, shape)
+        return cls(train, dev, products, dev_rows, data, context, shape)
 
 
 class BiEncoderModule(TrainingModule):
@@ -157,7 +158,7 @@ class BiEncoderModule(TrainingModule):
         self._renew_lists(step)
         queries, rows = self._batches.draw(step)
         # Places of the batch are 0 to B for queries, then documents; processes share them.
-        texts = np.concatenate([queries, len(self._queries) + rows])
+        texts = np.concatenate([self._asked(queries, step), len(self._queries) + rows])
         order = shares(np.argsort(self._both.lengths[texts], kind="stable"))
         part = Part.of(len(queries), len(rows), self._shares_loss)
         wanted = np.concatenate([part.queries, len(queries) + part.documents])
@@ -169,6 +170,19 @@ class BiEncoderModule(TrainingModule):
 
         self._learn(texts[order[world()[0]]], loss_of, part)
         self._note_masked(targets, part)
+
+    def _asked(self, queries: np.ndarray, step: int) -> np.ndarray:
+        """Texts of a step's queries: at times the one with a typing error, which come last."""
+        share = self._objective.typos
+        if not share:
+            return queries
+        rng = np.random.default_rng([self.schedule.seed, 2, step])
+        mistyped = rng.random(len(queries)) < share
+        return np.where(mistyped, queries + len(self._pairs.query_of), queries)
+
+    def _clean(self) -> Tokens:
+        """The train queries without planted errors."""
+        return self._queries.take(np.arange(len(self._pairs.query_of)))
 
     def _targets(self, queries: np.ndarray, rows: np.ndarray, part: Part) -> Targets:
         """What is known of the pairs of a part of the batch."""
@@ -284,7 +298,7 @@ class BiEncoderModule(TrainingModule):
         self, k: int, pairs: tuple[np.ndarray, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For all train queries Q×k places and scores; and the scores of these pairs."""
-        query_vectors = self._vectors(self.towers.query, self._queries)
+        query_vectors = self._vectors(self.towers.query, self._clean())
         products = self._vectors(self.towers.product, self._products)
         places, scores = exact_search(query_vectors, products, k, self.device)
         return places, scores, np.einsum("nd,nd->n", query_vectors[pairs[0]], products[pairs[1]])

@@ -55,6 +55,7 @@ class ColBERT(TokenEncoder):
     batch_size: int = setting(256, least=2)
     chunk: int = setting(0, least=0)
     mask: bool = True
+    typos: float = setting(0.0, least=0, most=1)
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=4.0))
     positive_share: float = setting(0.66, above=0, most=1)
     teacher: Retriever | None = None

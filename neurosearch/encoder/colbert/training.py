@@ -37,7 +37,8 @@ class ColBERTModule(BiEncoderModule):
         self._renew_lists(step)
         queries, rows = self._batches.draw(step)
         tower: TokenTower = self.towers
-        sides = self._queries.take(queries), self._products.take(rows)
+        asked = self._queries.take(self._asked(queries, step))
+        sides = asked, self._products.take(rows)
         counts = [tower.scored(tokens, side) for side, tokens in enumerate(sides)]
         part = Part.of(len(queries), len(rows), self._shares_loss)
         places = part.queries, part.documents
@@ -86,7 +87,7 @@ class ColBERTModule(BiEncoderModule):
     def _mined_scores(
         self, k: int, pairs: tuple[np.ndarray, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        query_tokens, shown = self._as_now(self._queries, self._products)
+        query_tokens, shown = self._as_now(self._clean(), self._products)
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             places, scores = exact_maxsim(query_tokens, shown, k)
             return places, scores, pair_scores(query_tokens, shown, *pairs)

@@ -59,6 +59,7 @@ class Splade(SparseEncoder):
     batch_size: int = setting(256, least=2)
     chunk: int = setting(0, least=0)
     mask: bool = True
+    typos: float = setting(0.0, least=0, most=1)
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=6.0, lr=1e-4, validations=3))
     positive_share: float = setting(0.66, above=0, most=1)
     teacher: Retriever | None = None

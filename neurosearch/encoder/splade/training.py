@@ -86,7 +86,7 @@ class SpladeModule(BiEncoderModule):
     def _mined_scores(
         self, k: int, pairs: tuple[np.ndarray, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self._ranked(self._queries, self._products, k, pairs)
+        return self._ranked(self._clean(), self._products, k, pairs)
 
     def _ranked(
         self,
