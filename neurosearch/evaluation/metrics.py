@@ -37,6 +37,18 @@ METRICS: dict[str, tuple[str, str, str]] = {
 }
 
 
+def condensed_name(depth: int) -> str:
+    """The condensed metric's name where a table says how deep its lists are.
+
+    Args:
+        depth: of the lists.
+
+    Returns:
+        A column's name.
+    """
+    return f"condensed nDCG@10 of {depth}"
+
+
 def per_query(
     run: Run,
     queries: Queries,

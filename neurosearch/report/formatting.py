@@ -10,10 +10,12 @@ from neurosearch.core.retrieval import SCORED
 from neurosearch.detector import power
 from neurosearch.evaluation.base import HEADLINE
 from neurosearch.evaluation.filled import BY_MODEL
+from neurosearch.evaluation.holes import RESIDUAL
 from neurosearch.evaluation.latency import METRICS as LATENCY
 from neurosearch.evaluation.ties import BEST, WORST
 from neurosearch.report.aggregation import Row
 from neurosearch.report.table import UNTESTED, Table
+from neurosearch.reranker.judgedness import AUC
 from neurosearch.retriever.dense import EXACT
 from neurosearch.retriever.engine import SAME
 from neurosearch.retriever.relaxed import NOTHING, STAGE
@@ -25,7 +27,7 @@ DIAGNOSED = (SCORED, *EXACT, *SAME, *READ, NOTHING, STAGE, BY_MODEL)
 LOWER_IS_BETTER = health.LOWER_IS_BETTER | {
     *("p50 ms", "p95 ms", "p99 ms", "index MB", "bytes/product", "build s", SCORED, NOTHING),
     *(f"CE@{level}" for level in range(1, 33)),
-    *(power.QUIET, power.SINGLE, *power.BOUNDS, "compare ms"),
+    *(power.QUIET, power.SINGLE, *power.BOUNDS, "compare ms", AUC, RESIDUAL),
 }
 
 

@@ -15,14 +15,15 @@ from neurosearch.core.machine import log
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.store import write_whole
 from neurosearch.detector import power
-from neurosearch.evaluation import generation
+from neurosearch.evaluation import generation, holes
 from neurosearch.evaluation.base import HEADLINE
 from neurosearch.evaluation.latency import METRICS as LATENCY
-from neurosearch.evaluation.metrics import METRICS
+from neurosearch.evaluation.metrics import METRICS, condensed_name
 from neurosearch.evaluation.ties import BEST, WORST
 from neurosearch.report import csv, html, latex, markdown
 from neurosearch.report.formatting import DIAGNOSED
 from neurosearch.report.table import UNTESTED, Table
+from neurosearch.reranker.judgedness import AUC
 from neurosearch.tokenizer import health
 
 WRITERS = {"csv": csv.write, "markdown": markdown.write, "latex": latex.write, "html": html.write}
@@ -56,6 +57,8 @@ class Report(Recipe):
             *health.METRICS,
             *generation.METRICS,
             *DIAGNOSED,
+            *holes.METRICS,
+            AUC,
         )
         levels = generation.BY_LEVEL
         strange = [
@@ -63,6 +66,7 @@ class Report(Recipe):
             for name in self.columns
             if name not in known
             and name.rpartition("@")[0] not in levels
+            and not name.startswith(condensed_name(0)[:-1])  # a depth: see `evaluation=holes`
             and not name.startswith(f"{HEADLINE} ")  # of a slice: see `evaluation.by`
         ]
         if strange:
