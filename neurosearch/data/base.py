@@ -65,6 +65,9 @@ class Data(Recipe):
             within larger ones; queries go with the last product that was judged for them.
         most_products: at most so many are kept, of those that are judged; for trying things out.
         most_queries: at most so many are kept.
+        train_share: of the train queries that are kept; the catalogue stays as it is.
+        distractors: share of the products that are kept of those that nobody judged for a kept
+            query; training data and test queries stay as they are.
         splits: shares of the queries for train, dev and test, instead of the published ones
             (see `splitting`); None for the data's own.
         folds: equal parts of the queries, of which number `fold` is test, the next one dev and the
@@ -81,6 +84,8 @@ class Data(Recipe):
     share: float = field(default=1.0, kw_only=True, metadata=bounds(above=0, most=1))
     most_products: int | None = field(default=None, kw_only=True, metadata=bounds(least=1))
     most_queries: int | None = field(default=None, kw_only=True, metadata=bounds(least=1))
+    train_share: float = field(default=1.0, kw_only=True, metadata=bounds(above=0, most=1))
+    distractors: float = field(default=1.0, kw_only=True, metadata=bounds(least=0, most=1))
     splits: Mapping[str, float] | None = field(default=None, kw_only=True)
     folds: int = field(default=0, kw_only=True)
     fold: int = field(default=0, kw_only=True)
@@ -207,11 +212,8 @@ class DatasetArtifact(DataSource):
             first = first_by_hash(tables.judgments, "product_id", self.data.most_products)
             tables = _sampled(tables, first)
         if self.data.most_queries is not None:
-            queries = tables.queries.filter(
-                first_by_hash(tables.queries, "query_id", self.data.most_queries)
-            )
-            judgments = tables.judgments.join(queries, on="query_id", how="semi")
-            tables = dataclasses.replace(tables, queries=queries, judgments=judgments)
+            first = first_by_hash(tables.queries, "query_id", self.data.most_queries)
+            tables = _with_queries(tables, first)
         splits = self.data.splits
         if splits is None and not self.data.folds:
             splits = self.data.default_splits(tables.queries)
@@ -219,6 +221,12 @@ class DatasetArtifact(DataSource):
             dealt = splits, self.data.folds, self.data.fold
             again = resplit(tables.queries, tables.judgments, *dealt)
             tables = dataclasses.replace(tables, queries=again)
+        if self.data.train_share < 1:
+            tables = _with_queries(
+                tables, (pl.col("split") != "train") | (hashed("query_id") < self.data.train_share)
+            )
+        if self.data.distractors < 1:
+            tables = _with_distractors(tables, self.data.distractors)
         name = self.data.label()
         try:
             counts = {"products": _write_products(tables.products, folder, name)}
@@ -281,6 +289,23 @@ def _sampled(tables: Tables, kept: pl.Expr) -> Tables:
     behaviour = None if tables.behaviour is None else tables.behaviour.filter(kept)
     products = (frame.filter(kept) for frame in tables.products)
     return Tables(products, queries, judgments, behaviour)
+
+
+def _with_queries(tables: Tables, kept: pl.Expr) -> Tables:
+    """The tables of some of the queries; all products stay."""
+    queries = tables.queries.filter(kept)
+    judgments = tables.judgments.join(queries, on="query_id", how="semi", maintain_order="left")
+    return dataclasses.replace(tables, queries=queries, judgments=judgments)
+
+
+def _with_distractors(tables: Tables, share: float) -> Tables:
+    """All products that were judged, and a share of the others, by a hash of their ids."""
+    judged = pl.col("product_id").is_in(tables.judgments["product_id"].unique().implode())
+    products = (frame.filter(judged | (hashed("product_id") < share)) for frame in tables.products)
+    behaviour = tables.behaviour
+    if behaviour is not None:
+        behaviour = behaviour.filter(judged | (hashed("product_id") < share))
+    return dataclasses.replace(tables, products=products, behaviour=behaviour)
 
 
 def _write_products(frames: Iterable[pl.DataFrame], folder: Path, name: str) -> int:

@@ -120,7 +120,7 @@ class CodeRanker:
         Returns:
             Q×k rows (-1 padded) and scores.
         """
-        scores, leaves = self._ids(np.ascontiguousarray(vectors, dtype=np.float32), k)
+        scores, leaves = self._ids(np.array(vectors, dtype=np.float32), k)
         buckets = self.trie.bucket_begin, self.trie.bucket_rows
         return expand(scores, leaves, buckets, k, (vectors, self._products), IN_BUCKETS)
 

@@ -50,3 +50,32 @@ def test_a_toy_keeps_few_judged_products_and_few_queries(runtime: Runtime) -> No
     queries = sorted(set(near["query_id"]), key=hashed_fraction)[:10]
     expected = near.filter(pl.col("query_id").is_in(queries))
     assert set(judged(toy).rows()) == set(expected.rows()) and len(queries) == 10
+
+
+def test_distractors_change_neither_queries_nor_judgments(runtime: Runtime) -> None:
+    size = {"n_products": 500, "n_queries": 40, "n_sessions": 50, "images": False}
+    sizes = {}
+    for share in (0.0, 0.3, 1.0):
+        data = runtime.get(Shop(**size, most_queries=8, distractors=share).dataset())
+        sizes[share] = set(data.catalogue.ids)
+        parts = [split for split in SPLITS if data.has(split)]
+        judged = pl.concat([opened(data).judgments(split).frame for split in parts])
+        assert set(judged["product_id"]) <= sizes[share]
+        if share == 0.0:
+            only, labels = set(judged["product_id"]), judged
+            assert sizes[share] == only
+        assert labels.equals(judged)
+    assert sizes[0.0] < sizes[0.3] < sizes[1.0] and len(sizes[1.0]) == 500
+    kept = (len(sizes[0.3]) - len(sizes[0.0])) / (500 - len(sizes[0.0]))
+    assert kept == pytest.approx(0.3, abs=0.08)
+
+
+def test_a_train_share_leaves_test_as_it_is(runtime: Runtime) -> None:
+    size = {"n_products": 500, "n_queries": 60, "n_sessions": 50, "images": False}
+    whole = opened(runtime.get(Shop(**size).dataset()))
+    some = opened(runtime.get(Shop(**size, train_share=0.4).dataset()))
+    assert some.queries("test").frame.equals(whole.queries("test").frame)
+    assert some.judgments("dev").frame.equals(whole.judgments("dev").frame)
+    expected = [q for q in whole.queries("train").ids if hashed_fraction(q) < 0.4]
+    assert some.queries("train").ids.to_list() == expected
+    assert some.catalogue.ids.equals(whole.catalogue.ids)
