@@ -11,7 +11,8 @@ punished for it. These columns say how much that may matter:
 * `RBP` (Moffat and Zobel 2008) with `RBP residual`: what the list is worth to a user who looks on
   with probability p, and how much more if all unjudged products, and those below the list, were the
   best;
-* `nDCG@10 filled`: with an unjudged product worth what the query's judged ones are on average.
+* `nDCG@10 filled`: with an unjudged product worth what the query's judged ones are on average, in
+  the list and in the ideal one.
 
 infAP and infNDCG are not here: they need pools that were drawn with known probabilities.
 """
@@ -119,7 +120,7 @@ def hole_metrics(run: pl.DataFrame, graded: pl.DataFrame, persistence: float) ->
         mean=pl.col("gain").mean(),
         R=pl.col("relevant").sum().cast(pl.Float64),
         N=(~pl.col("relevant")).sum().cast(pl.Float64),
-        ideal=_discounted(pl.col("gain").sort(descending=True).head(10)),
+        ideal=_ideal_filled(),
     )
     frame = frame.join(of_query, on="query_id", how="left")
     bad = (~unjudged) & ~pl.col("relevant").fill_null(False)
@@ -149,9 +150,14 @@ def hole_metrics(run: pl.DataFrame, graded: pl.DataFrame, persistence: float) ->
     )
 
 
-def _discounted(gains: pl.Expr) -> pl.Expr:
-    """DCG of a sorted column of gains."""
-    return (gains / (pl.int_range(gains.len()) + 2).log(2)).sum()
+def _ideal_filled() -> pl.Expr:
+    """DCG of a query's ten best gains, where those below the mean make room for unjudged ones."""
+    gains = pl.col("gain")
+    better = gains.filter(gains > gains.mean()).sort(descending=True).head(10)
+    places = (pl.int_range(10) + 2).log(2)
+    found = (better / (pl.int_range(better.len()) + 2).log(2)).sum()
+    rest = places.filter(pl.int_range(10) >= better.len())
+    return found + gains.mean() * (1 / rest).sum()
 
 
 def dropped(judgments: pl.DataFrame, share: float, rng: np.random.Generator) -> pl.DataFrame:

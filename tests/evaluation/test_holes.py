@@ -52,8 +52,9 @@ def test_rbp_and_its_residual_by_hand() -> None:
     assert row[RBP] == pytest.approx(0.5 + 0.125 * 0.5)
     assert row[RESIDUAL] == pytest.approx(0.25 + 0.125)
     assert row[RECALL] == pytest.approx(1.0)
-    ideal = 2 + 1 / np.log2(3)
-    assert row[FILLED] == pytest.approx((2 + 1 / np.log2(3) + 1 / 2) / ideal)  # x is worth 1
+    # The mean of the judged is 1: x is worth that, and so is all below 2 in the ideal list.
+    ideal = 2 + sum(1 / np.log2(n + 1) for n in range(2, 11))
+    assert row[FILLED] == pytest.approx((2 + 1 / np.log2(3) + 1 / 2) / ideal)
 
 
 def test_without_holes_nothing_is_guessed() -> None:
@@ -61,7 +62,7 @@ def test_without_holes_nothing_is_guessed() -> None:
     (row,) = hole_metrics(ranked({"q": list("badc")}), frame, 0.8).iter_rows(named=True)
     assert row[RESIDUAL] == pytest.approx(0.8**4)  # the tail alone
     dcg = sum(g / np.log2(n + 2) for n, g in enumerate((0, 2, 1, 1)))
-    ideal = sum(g / np.log2(n + 2) for n, g in enumerate((2, 1, 1, 0)))
+    ideal = 2 + sum(1 / np.log2(n + 2) for n in range(1, 10))  # the mean is 1
     assert row[FILLED] == pytest.approx(dcg / ideal)
 
 
