@@ -150,7 +150,7 @@ def written(
         )
     note = f"Data: {name}, test split; {len(systems)} systems, lists of {job.evaluation.depth}. "
     note += "Tau: Kendall's, to the order with all judgments. bpref, over queries that have a "
-    note += f"product found. Hardware: {hardware()}, {seconds:.0f} s. Commit: {git_commit()}. "
+    note += f"relevant product. Hardware: {hardware()}, {seconds:.0f} s. Commit: {git_commit()}. "
     note += f"Command: python experiments/holes/robustness.py {' '.join(arguments)}"
     text = "\n".join([*lines, "", note]) + "\n"
     (RESULTS / f"robustness.{name}.md").write_text(text, encoding="utf-8")
