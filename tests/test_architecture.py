@@ -29,6 +29,7 @@ LAYERS = (
     ("tokenizer",),
     ("generator", "profile"),
     ("reranker",),
+    ("classifier",),
     ("retriever",),
     ("explainer",),
     ("report",),

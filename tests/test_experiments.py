@@ -110,7 +110,16 @@ MORE = {
         "retriever=bm25,dense,dense/finetuned,generative/finetuned,generative/cosine,"
         "hybrid/finetuned_convex,hybrid/three",
     ],
-    "scaling": ["data.share=0.5", "retriever=bm25,generative/finetuned"],
+    "scaling": ["data.distractors=0.5", "data.most_queries=40", "retriever=bm25,dense"],
+    "training_size": ["data.train_share=0.5", "retriever=dense/finetuned_steps", *SMALL],
+    "holes": ["retriever=bm25,dense"],
+    "suite": ["seed=0", "data=shop", "retriever=bm25,dense"],  # two data sets: report/test_suite.py
+    "codes": [*PREFIXES, "retriever.tokenizer.levels=2", "retriever.beam=null,10"],
+    "long_codes": [
+        *("seed=0", *WRITER, "retriever=generative/warm_taught"),
+        "retriever@retriever.generator.teacher.retriever=bm25",
+    ],
+    "best": ["seed=0", "retriever=bm25,hybrid/four"],
     "multimodal": [
         *PICTURES,
         "retriever=bm25,dense,dense/words_to_pictures,hybrid/late_fusion,dense/early_fusion_both,dense/gated",

@@ -146,6 +146,20 @@ class Retriever(Recipe):
         """
         return None
 
+    def probabilities(
+        self, data: Artifact[Dataset], request: RetrievalRequest
+    ) -> Artifact[pl.DataFrame] | None:
+        """How likely each class of label is for each judged pair; None for systems that say not.
+
+        Args:
+            data: the data set, or a view of it.
+            request: which queries, how they are processed, and from which pool.
+
+        Returns:
+            `query_id`, `product_id`, and `p <class>` of each class, as an artifact, or None.
+        """
+        return None
+
     def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
         """The artifacts that answering needs: their bytes are the system's size.
 

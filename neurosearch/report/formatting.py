@@ -11,6 +11,7 @@ from neurosearch.detector import power
 from neurosearch.evaluation.base import HEADLINE
 from neurosearch.evaluation.filled import BY_MODEL
 from neurosearch.evaluation.holes import RESIDUAL
+from neurosearch.evaluation.labels import ECE
 from neurosearch.evaluation.latency import METRICS as LATENCY
 from neurosearch.evaluation.ties import BEST, WORST
 from neurosearch.report.aggregation import Row
@@ -27,7 +28,7 @@ DIAGNOSED = (SCORED, *EXACT, *SAME, *READ, NOTHING, STAGE, BY_MODEL)
 LOWER_IS_BETTER = health.LOWER_IS_BETTER | {
     *("p50 ms", "p95 ms", "p99 ms", "index MB", "bytes/product", "build s", SCORED, NOTHING),
     *(f"CE@{level}" for level in range(1, 33)),
-    *(power.QUIET, power.SINGLE, *power.BOUNDS, "compare ms", AUC, RESIDUAL),
+    *(power.QUIET, power.SINGLE, *power.BOUNDS, "compare ms", AUC, RESIDUAL, ECE),
 }
 
 

@@ -15,7 +15,7 @@ from neurosearch.core.machine import log
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.store import write_whole
 from neurosearch.detector import power
-from neurosearch.evaluation import generation, holes
+from neurosearch.evaluation import generation, holes, labels
 from neurosearch.evaluation.base import HEADLINE
 from neurosearch.evaluation.latency import METRICS as LATENCY
 from neurosearch.evaluation.metrics import METRICS, condensed_name
@@ -58,6 +58,7 @@ class Report(Recipe):
             *generation.METRICS,
             *DIAGNOSED,
             *holes.METRICS,
+            *labels.METRICS,
             AUC,
         )
         levels = generation.BY_LEVEL
@@ -66,6 +67,7 @@ class Report(Recipe):
             for name in self.columns
             if name not in known
             and name.rpartition("@")[0] not in levels
+            and not name.startswith(labels.BY_CLASS)
             and not name.startswith(condensed_name(0)[:-1])  # a depth: see `evaluation=holes`
             and not name.startswith(f"{HEADLINE} ")  # of a slice: see `evaluation.by`
         ]

@@ -1,0 +1,186 @@
+"""Classes by gradient-boosted trees (LightGBM) over words and cosines of a pair.
+
+The probabilities are those of cross-entropy, which micro-F1 wants. Rare classes are hardly ever the
+most likely one then. With `adjust` they are divided by the classes' frequencies to the power of
+tau (logit adjustment, Menon et al. 2021), which is chosen on dev by macro-F1.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from neurosearch.classifier.base import Classifier, Probabilities
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
+from neurosearch.core.errors import InputError
+from neurosearch.core.retrieval import RetrievalRequest, Retriever
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.types import Dataset
+from neurosearch.encoder.base import Encoder
+from neurosearch.evaluation.labels import f1_by_class
+from neurosearch.query.analyzer import Analyzer
+from neurosearch.reranker.features import Features
+
+PAIR = ["query_id", "product_id"]
+TAUS = tuple(round(0.1 * step, 1) for step in range(16))
+
+
+@dataclass(frozen=True)
+class Trees(Classifier):
+    """Attributes:
+    retriever: whose score and rank among a query's judged products are features.
+    encoders: whose cosines are features, by name.
+    analyzer: of the features of words.
+    adjust: probabilities by logit adjustment.
+    trees, leaves, rate, min_data, patience: of LightGBM.
+    """
+
+    retriever: Retriever = field(kw_only=True)
+    encoders: Mapping[str, Encoder] = field(default_factory=dict)
+    adjust: bool = False
+    trees: int = setting(500, least=1)
+    leaves: int = setting(31, least=2)
+    rate: float = setting(0.05, above=0)
+    min_data: int = setting(50, least=1)
+    patience: int = setting(50, least=1)
+    analyzer: Analyzer = field(default_factory=Analyzer)
+    seed: int = 0
+
+    def probabilities(
+        self, data: Artifact[Dataset], request: RetrievalRequest
+    ) -> Artifact[pl.DataFrame]:
+        learnt = [self._features(data, replace(request, split=s)) for s in ("train", "dev")]
+        trained = TrainedClasses(self, view.learning(data), *learnt)
+        features = self._features(data, request)
+        return ByTrees(request.view(data), request, self.classes, features, trained)
+
+    def _features(
+        self, data: Artifact[Dataset], request: RetrievalRequest
+    ) -> Artifact[pl.DataFrame]:
+        asked = replace(request, pool="judged")
+        split, query = asked.split, asked.query
+        cosines = {
+            name: (encoder.query_embeddings(data, split, query), encoder.product_embeddings(data))
+            for name, encoder in self.encoders.items()
+        }
+        run = self.retriever.run(data, asked)
+        return Features(run, asked.view(data), asked, cosines, {}, self.analyzer, {})
+
+    def label(self) -> str:
+        names = ["words", *self.encoders]
+        return f"trees ({', '.join(names)}{', adjusted' if self.adjust else ''})"
+
+
+@dataclass(frozen=True)
+class TrainedClasses(Artifact[Path]):
+    """trees.txt, classes.json (features, tau, frequencies)."""
+
+    kind: ClassVar[str] = "class_trees"
+    classifier: Trees
+    data: Artifact[Dataset]
+    train: Artifact[pl.DataFrame]
+    dev: Artifact[pl.DataFrame]
+
+    def check(self, runtime: Runtime) -> None:
+        if importlib.util.find_spec("lightgbm") is None:
+            raise InputError("classifier=trees needs LightGBM: install neurosearch[ltr]")
+        recipe = self.classifier
+        found = recipe.classes.of(runtime.get(self.data).judgments("train").frame["label"])
+        absent = sorted(set(range(len(recipe.classes.names))) - set(found.tolist()))
+        if absent:
+            name = recipe.classes.names[absent[0]]
+            raise InputError(f"classifier=trees: no train pair has the class {name!r}")
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        import lightgbm
+
+        recipe = self.classifier
+        sets: dict[str, Any] = {}
+        inputs: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        names: list[str] = []
+        for split, features in (("train", self.train), ("dev", self.dev)):
+            frame = runtime.get(features)
+            judged = runtime.get(self.data).judgments(split).frame
+            known = frame.join(judged, on=PAIR, how="inner", maintain_order="left")
+            names = [column for column in frame.columns if column not in PAIR]
+            inputs[split] = (
+                known.select(names).to_numpy(),
+                recipe.classes.of(known["label"]),
+            )
+            sets[split] = lightgbm.Dataset(*inputs[split], reference=sets.get("train"))
+        options = {
+            "objective": "multiclass",
+            "num_class": len(recipe.classes.names),
+            "metric": "multi_logloss",
+            "learning_rate": recipe.rate,
+            "num_leaves": recipe.leaves,
+            "min_data_in_leaf": recipe.min_data,
+            "seed": recipe.seed,
+            "num_threads": runtime.cpu_threads,
+            "deterministic": True,
+            "force_row_wise": True,
+            "verbosity": -1,
+        }
+        stop = lightgbm.early_stopping(recipe.patience, verbose=False)
+        trees = lightgbm.train(
+            options, sets["train"], recipe.trees, valid_sets=[sets["dev"]], callbacks=[stop]
+        )
+        trees.save_model(str(folder / "trees.txt"), num_iteration=trees.best_iteration)
+        prior = np.bincount(inputs["train"][1], minlength=len(recipe.classes.names))
+        prior = prior / prior.sum()
+        tau = 0.0
+        if recipe.adjust:
+            shares, wanted = np.asarray(trees.predict(inputs["dev"][0])), inputs["dev"][1]
+            tau = max(TAUS, key=lambda t: _macro(adjusted(shares, prior, t), wanted))
+        facts = {"features": names, "tau": tau, "prior": prior.tolist()}
+        (folder / "classes.json").write_text(json.dumps(facts), encoding="utf-8")
+        return {"trees": trees.best_iteration, "chosen": {"tau": tau} if recipe.adjust else {}}
+
+    def load(self, folder: Path) -> Path:
+        return folder
+
+
+def _macro(shares: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.mean(f1_by_class(wanted, shares.argmax(axis=1), shares.shape[1])))
+
+
+def adjusted(shares: np.ndarray, prior: np.ndarray, tau: float) -> np.ndarray:
+    """p / prior^tau, rows of sum 1 again.
+
+    Args:
+        shares: P×C probabilities.
+        prior: C frequencies.
+        tau: 0 for no change.
+
+    Returns:
+        P×C float64.
+    """
+    weighed: np.ndarray = shares / np.maximum(prior, 1e-12) ** tau
+    weighed /= weighed.sum(axis=1, keepdims=True)
+    return weighed
+
+
+@dataclass(frozen=True)
+class ByTrees(Probabilities):
+    features: Artifact[pl.DataFrame]
+    trained: Artifact[Path]
+
+    def shares(self, pairs: pl.DataFrame, runtime: Runtime) -> np.ndarray:
+        import lightgbm
+
+        folder = runtime.get(self.trained)
+        facts = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+        trees = lightgbm.Booster(model_file=str(folder / "trees.txt"))
+        known = pairs.join(runtime.get(self.features), on=PAIR, how="left", maintain_order="left")
+        inputs = known.select(facts["features"]).to_numpy()
+        found = np.asarray(trees.predict(inputs, num_threads=runtime.cpu_threads))
+        return adjusted(found, np.array(facts["prior"]), facts["tau"])

@@ -1,0 +1,131 @@
+"""Classifiers: the best thresholds by trying all, adjustment by hand, tables of the shop."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neurosearch.classifier.constant import Constant
+from neurosearch.classifier.thresholds import Thresholds, best_cuts, climbed
+from neurosearch.classifier.trees import Trees, adjusted
+from neurosearch.core.errors import InputError
+from neurosearch.core.retrieval import RetrievalRequest
+from neurosearch.core.runtime import Runtime
+from neurosearch.encoder.hashing import Hashing
+from neurosearch.evaluation.classes import Classes
+from neurosearch.evaluation.gain import LabelGain
+from neurosearch.evaluation.labels import MACRO, MICRO, LabelsProtocol, f1_by_class
+from neurosearch.evaluation.opened import opened
+from neurosearch.query.none import NoProcessing
+from neurosearch.retriever.bm25 import BM25
+from neurosearch.retriever.classified import Classified
+from neurosearch.retriever.dense import Dense
+
+GAIN = LabelGain(
+    "esci", {"E": 1, "S": 0.1, "C": 0.01, "I": 0}, {"E": 3, "S": 2, "C": 1, "I": 0}, ("E",)
+)
+WORDS = BM25(engine="bm25s")
+REQUEST = RetrievalRequest(NoProcessing(), "test", 100, "judged")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2)), min_size=1, max_size=14),
+    st.integers(2, 3),
+)
+@settings(deadline=None, max_examples=150)
+def test_thresholds_are_the_best_there_are(pairs: list[tuple[int, int]], classes: int) -> None:
+    pairs = sorted(pairs)
+    scores = np.array([float(score) for score, _ in pairs])
+    wanted = np.minimum(np.array([label for _, label in pairs]), classes - 1)
+    cuts = best_cuts(scores, wanted, classes)
+    assert cuts == sorted(cuts) and len(cuts) == classes - 1
+    found = (np.searchsorted(cuts, scores) == wanted).sum()
+    options = [-1.0, *(s + 0.5 for s in range(7))]
+    best = max(
+        (np.searchsorted(some, scores) == wanted).sum()
+        for some in itertools.combinations_with_replacement(options, classes - 1)
+    )
+    assert found == best
+
+
+def test_macro_thresholds_are_no_worse_in_macro_f1() -> None:
+    rng = np.random.default_rng(0)
+    wanted = rng.choice(4, 300, p=[0.7, 0.2, 0.07, 0.03])
+    scores = wanted + rng.normal(size=300)
+    order = np.argsort(scores)
+    scores, wanted = scores[order], wanted[order]
+    cuts = best_cuts(scores, wanted, 4)
+    moved = climbed(scores, wanted, cuts)
+
+    def macro(some: list[float]) -> float:
+        return float(np.mean(f1_by_class(wanted, np.searchsorted(some, scores), 4)))
+
+    assert moved == sorted(moved) and macro(moved) > macro(cuts)
+
+
+def test_adjustment_by_hand() -> None:
+    shares = np.array([[0.6, 0.4]])
+    assert adjusted(shares, np.array([0.8, 0.2]), 0.0) == pytest.approx(shares)
+    # 0.6 / 0.8 and 0.4 / 0.2 are 0.75 and 2.
+    assert adjusted(shares, np.array([0.8, 0.2]), 1.0)[0] == pytest.approx([0.75 / 2.75, 2 / 2.75])
+
+
+def measured(classifier, shop, runtime: Runtime, **changes) -> pl.DataFrame:
+    protocol = LabelsProtocol(gain=GAIN, **changes)
+    return runtime.get(protocol.metrics(Classified(classifier), shop, NoProcessing()))
+
+
+def test_the_constant_is_the_share_of_its_class(shop_runtime: Runtime, shop) -> None:
+    labels = opened(shop_runtime.get(shop)).judgments("test").frame["label"]
+    for name in ("I", "E"):
+        frame = measured(Constant(name=name), shop, shop_runtime)
+        share = (labels == name).mean()
+        assert frame[MICRO].mean() == pytest.approx(share)
+        assert frame[MACRO].drop_nulls().to_list() == [pytest.approx(2 * share / (1 + share) / 4)]
+    train = shop_runtime.get(shop).judgments("train").frame["label"].value_counts(sort=True)
+    most = measured(Constant(), shop, shop_runtime)[MICRO].mean()
+    assert most == pytest.approx((labels == train["label"][0]).mean())
+
+
+def test_never_a_substitute(shop_runtime: Runtime, shop) -> None:
+    labels = opened(shop_runtime.get(shop)).judgments("test").frame["label"]
+    frame = measured(Constant(name="E"), shop, shop_runtime, positive="S")
+    assert frame[MICRO].mean() == pytest.approx((labels != "S").mean())
+    assert "F1 not S" in frame.columns
+    with pytest.raises(InputError, match="no class of I, C, S, E"):
+        LabelsProtocol(gain=GAIN, positive="X")
+
+
+def test_scores_and_trees_beat_the_constant(shop_runtime: Runtime, shop) -> None:
+    constant = measured(Constant(), shop, shop_runtime)
+    encoder = Hashing(dimensions=64)
+    for classifier in (
+        Thresholds(retriever=WORDS, average="macro"),
+        Trees(retriever=WORDS, encoders={"hashed": encoder}, trees=60, min_data=10, adjust=True),
+    ):
+        frame = measured(classifier, shop, shop_runtime)
+        assert frame[MACRO].drop_nulls()[0] > constant[MACRO].drop_nulls()[0] + 0.05
+    shares = shop_runtime.get(classifier.probabilities(shop, REQUEST))
+    assert shares.select(
+        pl.sum_horizontal(pl.selectors.starts_with("p "))
+    ).to_series().to_list() == (pytest.approx([1.0] * shares.height))
+
+
+def test_what_gives_no_class_a_probability_is_refused(shop_runtime: Runtime, shop) -> None:
+    protocol = LabelsProtocol(gain=GAIN)
+    with pytest.raises(InputError, match="gives no class a probability"):
+        protocol.metrics(Dense(encoder=Hashing(dimensions=64)), shop, NoProcessing())
+    with pytest.raises(InputError, match="finds no products"):
+        Classified(Constant()).run(shop, RetrievalRequest(NoProcessing(), "test", 100))
+
+
+def test_a_class_that_train_lacks_is_named(shop_runtime: Runtime, shop) -> None:
+    classes = Classes(names=("I", "C", "S", "E", "Z"))
+    trees = Trees(retriever=WORDS, classes=classes)
+    with pytest.raises(InputError, match="no train pair has the class 'Z'"):
+        shop_runtime.get(trees.probabilities(shop, REQUEST))
