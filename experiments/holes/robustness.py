@@ -69,10 +69,13 @@ def means(run: pl.DataFrame, graded: pl.DataFrame) -> list[float]:
     """The metrics of a run, in the order of METRICS."""
     condensed = run.join(graded.select(PAIR), on=PAIR, how="semi", maintain_order="left")
     condensed = condensed.with_columns(rank=pl.int_range(1, pl.len() + 1).over("query_id"))
-    holes = hole_metrics(run, graded, 0.8)
-    own = [holes[name].drop_nulls().to_numpy().mean() for name in (BPREF, RBP, FILLED)]
+    # A query without a list has found nothing; one without a relevant product has no bpref.
+    asked = graded.group_by("query_id").agg(has=pl.col("relevant").any())
+    holes = asked.join(hole_metrics(run, graded, 0.8), on="query_id", how="left")
+    bpref = holes.filter(pl.col("has"))[BPREF].fill_null(0.0).to_numpy().mean()
+    own = [bpref, *(holes[name].fill_null(0.0).to_numpy().mean() for name in (RBP, FILLED))]
     lists = [ndcg(frame, graded)["value"].to_numpy().mean() for frame in (run, condensed)]
-    return [*map(float, lists), *map(float, own)]
+    return [float(value) for value in (*lists, *own)]
 
 
 def compared(table: np.ndarray, whole: np.ndarray) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ class HolesProtocol(CatalogueProtocol):
 
     @property
     def protocol(self) -> str:
-        return f"holes, p {self.persistence:g}"
+        return "holes" if self.persistence == 0.8 else f"holes p={self.persistence:g}"
 
     def metrics(
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor

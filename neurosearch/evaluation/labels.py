@@ -54,7 +54,7 @@ class LabelsProtocol(Evaluation):
 
     @property
     def protocol(self) -> str:
-        return "labels" if self.positive is None else f"labels, {self.positive} or not"
+        return "labels" if self.positive is None else f"labels {self.positive}"
 
     def metrics(
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
