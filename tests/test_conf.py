@@ -124,6 +124,11 @@ def node_of(group: str, choice: str) -> DictConfig:
         return composed("task=serve", named)["task"]["server"]["trial"]
     if group == "judge":
         return composed("task=judge", f"{group}@task.judge={choice}")["task"]["judge"]
+    if group == "classifier":
+        named = f"classifier@retriever.classifier={choice}"
+        return composed("evaluation=labels", "retriever=classified", named)["retriever"][
+            "classifier"
+        ]
     if group == "detector":
         power = composed("task=drift_power", f"{group}@task.detector={choice}")
         return power["task"]["detector"]

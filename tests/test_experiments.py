@@ -27,6 +27,8 @@ METRICS = (
     "neighbour_consistency",
     "exact@10 %",
     "topic 40 %",
+    "micro-F1",
+    "macro-F1",
 )
 TOY = ["debug=tiny", "runtime.threads=1", "runtime.progress=false"]
 FEW = "evaluation.resamples=200"  # the marks of a toy say nothing
@@ -112,7 +114,12 @@ MORE = {
     ],
     "scaling": ["data.distractors=0.5", "data.most_queries=40", "retriever=bm25,dense"],
     "training_size": ["data.train_share=0.5", "retriever=dense/finetuned_steps", *SMALL],
+    "dense_recipes": [
+        *("seed=0", *SMALL),
+        "encoder@retriever.encoder=biencoder/mined,biencoder/neighbours,biencoder/pretrained",
+    ],
     "holes": ["retriever=bm25,dense"],
+    "labels": ["classifier@retriever.classifier=constant,thresholds,trees"],
     "suite": ["seed=0", "data=shop", "retriever=bm25,dense"],  # two data sets: report/test_suite.py
     "codes": [*PREFIXES, "retriever.tokenizer.levels=2", "retriever.beam=null,10"],
     "long_codes": [

@@ -27,6 +27,11 @@ class Classifier(Recipe):
 
     classes: Classes = field(default_factory=Classes)
 
+    def __post_init__(self) -> None:
+        if self.classes is None:  # of a config whose evaluation has no classes
+            object.__setattr__(self, "classes", Classes())
+        super().__post_init__()
+
     def probabilities(
         self, data: Artifact[Dataset], request: RetrievalRequest
     ) -> Artifact[pl.DataFrame]:

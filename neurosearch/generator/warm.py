@@ -28,6 +28,7 @@ from neurosearch.generator.base import TrainedGenerator
 from neurosearch.generator.decoder_config import Shape
 from neurosearch.generator.dense_prefix import DensePrefix
 from neurosearch.tokenizer.codewords import Codewords
+from neurosearch.training.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class Warm(DensePrefix):
     candidates: int = setting(100, least=2)
     refreshes: int = setting(2, least=0)
     shape: Shape = field(default_factory=Shape)
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(epochs=12, lr=5e-4, warmup=0.05, patience=0)
+    )
 
     def trained(self, data: Artifact[Dataset], ids: Artifact[SemanticIds]) -> Any:
         plain = super().trained(data, ids)
