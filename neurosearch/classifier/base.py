@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import Recipe
@@ -107,16 +106,3 @@ def learnt_split(data: Artifact[Dataset]) -> str:
         if whole.part_digest(queries_of(split)):
             return split
     raise InputError("a classifier needs train or dev queries with labels, and there are none")
-
-
-def labels_of(data: Artifact[Dataset], split: str) -> Artifact[Dataset]:
-    """The view with a split's judgments, and nothing of the test split.
-
-    Args:
-        data: the data set, or a view of it.
-        split: `train` or `dev`.
-
-    Returns:
-        A view.
-    """
-    return view.learning(data, split)

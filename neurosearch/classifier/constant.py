@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from neurosearch.classifier.base import Classifier, Probabilities, labels_of, learnt_split
+from neurosearch.classifier.base import Classifier, Probabilities, learnt_split
+from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.retrieval import RetrievalRequest
 from neurosearch.core.runtime import Runtime
@@ -35,7 +36,7 @@ class Constant(Classifier):
         self, data: Artifact[Dataset], request: RetrievalRequest
     ) -> Artifact[pl.DataFrame]:
         split = learnt_split(data)
-        parts = labels_of(data, split), split, self.name, self.drawn, self.seed
+        parts = view.learning(data, split), split, self.name, self.drawn, self.seed
         return Frequencies(request.view(data), request, self.classes, *parts)
 
     def label(self) -> str:

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from neurosearch.classifier.base import Classifier, Probabilities, labels_of
+from neurosearch.classifier.base import Classifier, Probabilities
+from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.retrieval import RetrievalRequest, Retriever
@@ -45,7 +46,7 @@ class Thresholds(Classifier):
     ) -> Artifact[pl.DataFrame]:
         dev = replace(request, split="dev", pool="judged")
         scored = self.retriever.run(data, dev)
-        cuts = Cuts(labels_of(data, "dev"), scored, self.classes, self.average)
+        cuts = Cuts(view.learning(data, "dev"), scored, self.classes, self.average)
         run = self.retriever.run(data, replace(request, pool="judged"))
         return ByScore(request.view(data), request, self.classes, run, cuts)
 
