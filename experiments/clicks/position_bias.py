@@ -96,7 +96,10 @@ def main(arguments: Sequence[str]) -> None:
     for users, words in USERS.items():
         for lists in LISTS:
             log = ["logs=simulated", f"logs.lists={lists}", "logs.shuffled=0.05", *words]
-            planted, found = examined(["data.n_queries=2000", *log, *arguments])
+            try:
+                planted, found = examined(["data.n_queries=2000", *log, *arguments])
+            except InputError as error:
+                raise SystemExit(f"error: {error}") from None
             for name, chances in found.items():
                 row: dict[str, Any] = {"users": users, "lists": lists, "by": name}
                 wrong = None if chances is None else chances - planted

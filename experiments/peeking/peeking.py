@@ -67,6 +67,8 @@ def values(
 def main(arguments: Sequence[str]) -> None:
     """Simulate, and write the table."""
     trials = int(arguments[0]) if arguments else TRIALS
+    if trials < PART:
+        raise SystemExit(f"the number of trials must be {PART} or more, not {trials}")
     rng = np.random.default_rng(0)
     pool = clicks_a_user(200_000, rng)
     effect = smallest_effect(float(pool.std()), USERS)

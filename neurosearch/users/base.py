@@ -41,11 +41,12 @@ class Users(Recipe):
         """
         raise TypeError(f"{type(self).__name__} does not say what is clicked")
 
-    def expected(self, grades: np.ndarray) -> np.ndarray:
+    def expected(self, grades: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
         """Chances of clicks, before any is known.
 
         Args:
             grades: S×K int64, -1 where there is no product.
+            bias: as in `clicks`.
 
         Returns:
             S×K float64.

@@ -46,8 +46,8 @@ class CascadeUsers(Users):
             reading &= rng.random(len(grades)) >= goes
         return clicked
 
-    def expected(self, grades: np.ndarray) -> np.ndarray:
-        attracted, left = self.attracted(grades), self._left(grades)
+    def expected(self, grades: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        attracted, left = self.attracted(grades, bias), self._left(grades)
         chances = np.zeros(grades.shape)
         reading = np.ones(len(grades))
         for k in range(grades.shape[1]):

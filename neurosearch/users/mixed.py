@@ -32,7 +32,7 @@ class MixedUsers(Users):
         drawn: np.ndarray = np.where(kind, first, second)
         return drawn
 
-    def expected(self, grades: np.ndarray) -> np.ndarray:
-        first, second = self.first.expected(grades), self.second.expected(grades)
+    def expected(self, grades: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        first, second = (kind.expected(grades, bias) for kind in (self.first, self.second))
         chances: np.ndarray = self.share * first + (1 - self.share) * second
         return chances

@@ -28,6 +28,6 @@ class PBMUsers(Users):
         drawn: np.ndarray = rng.random(grades.shape) < chances
         return drawn
 
-    def expected(self, grades: np.ndarray) -> np.ndarray:
-        chances: np.ndarray = self.looked(grades.shape[1]) * self.attracted(grades)
+    def expected(self, grades: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        chances: np.ndarray = self.looked(grades.shape[1]) * self.attracted(grades, bias)
         return chances

@@ -30,8 +30,8 @@ class TrustUsers(Users):
         drawn: np.ndarray = rng.random(grades.shape) < self._chances(grades, bias)
         return drawn
 
-    def expected(self, grades: np.ndarray) -> np.ndarray:
-        return self._chances(grades, None)
+    def expected(self, grades: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        return self._chances(grades, bias)
 
     def _chances(self, grades: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
         ranks = np.arange(1, grades.shape[1] + 1.0)

@@ -32,8 +32,8 @@ class UBMUsers(Users):
             last = np.where(clicked[:, k], k + 1, last)
         return clicked
 
-    def expected(self, grades: np.ndarray) -> np.ndarray:
-        attracted = self.attracted(grades)
+    def expected(self, grades: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        attracted = self.attracted(grades, bias)
         lists, ranks = grades.shape
         last = np.zeros((lists, ranks + 1))  # P(last click at k')
         last[:, 0] = 1

@@ -16,12 +16,14 @@ KINDS: tuple[Users, ...] = (PBMUsers(), CascadeUsers(), UBMUsers(), MixedUsers()
 LISTS = np.array([[3, 0, 2, 3, 1, -1], [0, 0, 1, 2, 3, 3]])
 
 
+@pytest.mark.parametrize("bias", [None, 0.6, 1.8])
 @pytest.mark.parametrize("users", KINDS, ids=lambda one: type(one).__name__)
-def test_clicks_are_as_expected(users: Users) -> None:
+def test_clicks_are_as_expected(users: Users, bias: float | None) -> None:
     count = 200_000
-    expected = users.expected(LISTS)
+    expected = users.expected(LISTS, None if bias is None else np.full(len(LISTS), bias))
     for grades, chances in zip(LISTS, expected, strict=True):
-        drawn = users.clicks(np.tile(grades, (count, 1)), np.random.default_rng(0))
+        ready = None if bias is None else np.full(count, bias)
+        drawn = users.clicks(np.tile(grades, (count, 1)), np.random.default_rng(0), ready)
         error = 4 * np.sqrt(chances * (1 - chances) / count) + 1e-12
         assert (np.abs(drawn.mean(axis=0) - chances) <= error).all()
         assert not drawn[:, grades < 0].any()
