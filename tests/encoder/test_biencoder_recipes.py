@@ -91,10 +91,9 @@ def test_typos_are_planted_in_a_share_of_the_queries(
 ) -> None:
     training = recipe(tiny_model, typos=0.5).trained(shop)
     module = training.module(tmp_path, shop_runtime)
-    module._pairs = module._batches.pairs
     queries = np.arange(36)
     asked = module._asked(queries, 0)
-    count = len(module._pairs.query_of)
+    count = len(module._batches.pairs.query_of)
     mistyped = asked >= count
     assert 0.2 < mistyped.mean() < 0.8 and ((asked - queries) % count == 0).all()
     texts = module._texts.train_queries

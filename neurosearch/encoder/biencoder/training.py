@@ -178,11 +178,11 @@ class BiEncoderModule(TrainingModule):
             return queries
         rng = np.random.default_rng([self.schedule.seed, 2, step])
         mistyped = rng.random(len(queries)) < share
-        return np.where(mistyped, queries + len(self._pairs.query_of), queries)
+        return np.where(mistyped, queries + len(self._batches.pairs.query_of), queries)
 
     def _clean(self) -> Tokens:
         """The train queries without planted errors."""
-        return self._queries.take(np.arange(len(self._pairs.query_of)))
+        return self._queries.take(np.arange(len(self._batches.pairs.query_of)))
 
     def _targets(self, queries: np.ndarray, rows: np.ndarray, part: Part) -> Targets:
         """What is known of the pairs of a part of the batch."""
