@@ -16,6 +16,7 @@ def test_robustness(tmp_path: Path, toy_outputs: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("NEUROSEARCH_OUTPUTS", str(toy_outputs))
     module = script("holes", "robustness", tmp_path, monkeypatch)
     toy = {"SYSTEMS": {**WORDS, "hashing": HASHED}, "DRAWS": 2, "SHARES": (0.5,)}
+    toy["WITHOUT_WORDS"] = ("hashing",)
     frame = written(module, toy, TOY, "robustness.shop")
     assert set(frame["metric"]) == set(module.METRICS) and frame["tau"].is_between(-1, 1).all()
     assert frame.filter(pl.col("dropped").str.contains("random"))["draws"].unique().to_list() == [2]

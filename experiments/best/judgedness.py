@@ -60,11 +60,12 @@ def main(arguments: Sequence[str]) -> None:
         both = rows[one].join(rows[other], on="query_id", suffix=" of other")
         gap, judged = ((both[c] - both[f"{c} of other"]).to_numpy() for c in COLUMNS)
         equal = np.abs(judged) < 1e-9
-        low, high = interval(gap[equal])
-        lines.append(
-            f"| {one} | {other} | {gap.mean():+.3f} | {judged.mean():+.3f} | {equal.mean():.0%} | "
-            f"{gap[equal].mean():+.3f} | [{low:+.3f}, {high:+.3f}] |"
-        )
+        there = "– | –"
+        if equal.any():
+            low, high = interval(gap[equal])
+            there = f"{gap[equal].mean():+.3f} | [{low:+.3f}, {high:+.3f}]"
+        cells = f"{gap.mean():+.3f} | {judged.mean():+.3f} | {equal.mean():.0%} | {there}"
+        lines.append(f"| {one} | {other} | {cells} |")
     means = {name: rows[name].select(COLUMNS).mean().row(0) for name in order}
     ratio = ", ".join(f"{name} {gain / judged:.2f}" for name, (gain, judged) in means.items())
     lines += ["", f"nDCG@10 over judged@10: {ratio}.  "]

@@ -58,6 +58,10 @@ class Trees(Classifier):
     def probabilities(
         self, data: Artifact[Dataset], request: RetrievalRequest
     ) -> Artifact[pl.DataFrame]:
+        for name, encoder in self.encoders.items():
+            if encoder.trained(data) is not None:
+                reason = "is trained on the queries whose labels are learnt: its cosines would leak"
+                raise self.error(f"encoders.{name}", reason)
         learnt = [self._features(data, replace(request, split=s)) for s in ("train", "dev")]
         trained = TrainedClasses(self, view.learning(data), *learnt)
         features = self._features(data, request)

@@ -93,6 +93,7 @@ class HoleMetrics(PerQueryMetrics):
         frame = frame.with_columns(bpref.alias(BPREF), pl.col("condensed nDCG@10").alias(name))
         frame.write_parquet(folder / "metrics.parquet")
         own = frame.select(*METRICS, name).mean().row(0, named=True)
+        own["queries without a relevant product"] = float((~has).sum())
         return {
             **means,
             **{key: round(value, 6) for key, value in own.items() if value is not None},

@@ -119,16 +119,8 @@ class WarmModule(GeneratorModule):
         pair = taught.pairs(queries, self._own, rng)
         keep = torch.from_numpy(np.flatnonzero(known)).to(self.device)
         memory, mask = read[0][: len(known)][keep], read[1][: len(known)][keep]
-        sums, scores = [], []
-        for rows in pair:
-            codes = self._codes[self._on(rows)]
-            logits = self.model.decoder(memory, mask, codes)
-            steps = [
-                values.log_softmax(-1).gather(1, codes[:, level : level + 1])
-                for level, values in enumerate(logits)
-            ]
-            sums.append(torch.cat(steps, dim=1).cumsum(1))
-            scores.append(self._on(taught.best(queries, rows)))
+        sums = [self._prefix_sums(memory, mask, rows) for rows in pair]
+        scores = [self._on(taught.best(queries, rows)) for rows in pair]
         depths = [d for d in DEPTHS if d < sums[0].shape[1]] + [sums[0].shape[1]]
         at = torch.tensor(depths, device=self.device) - 1
         mine, wanted = (sums[0] - sums[1])[:, at], (scores[0] - scores[1])[:, at]
@@ -136,9 +128,7 @@ class WarmModule(GeneratorModule):
             :, at
         ] > 0
         if self._factor is None:
-            whole = mine.detach()[:, -1], wanted[:, -1]
-            fit = (whole[0] * whole[1]).sum() / whole[1].square().sum().clamp(min=1e-9)
-            self._factor = max(float(fit), 0.1)
+            self._factor = self._fitted_factor(taught)
         halves = 1 - 0.5 ** torch.arange(1, len(depths) + 1, device=self.device)
         halves[-1] = 1.0
         # In units of the teacher's scores, so that the weight does not depend on them.
@@ -146,6 +136,37 @@ class WarmModule(GeneratorModule):
         loss: Tensor = error.mean() * self._recipe.margin
         self.log("margins", loss.detach())
         return loss
+
+    def _prefix_sums(self, memory: Tensor, mask: Tensor, rows: np.ndarray) -> Tensor:
+        """B×L sums of the log-probabilities of products' codes, up to each level."""
+        codes = self._codes[self._on(rows)]
+        logits = self.model.decoder(memory, mask, codes)
+        steps = [
+            values.log_softmax(-1).gather(1, codes[:, level : level + 1])
+            for level, values in enumerate(logits)
+        ]
+        return torch.cat(steps, dim=1).cumsum(1)
+
+    def _fitted_factor(self, taught: Taught) -> float:
+        """a: from differences of the teacher's scores to those of log-probabilities, by least
+        squares over pairs of many train queries; the same in every process."""
+        rng = np.random.default_rng([self._recipe.schedule.seed, 3])
+        known = np.flatnonzero(np.diff(taught.lists.indptr) > 1)
+        known = rng.permutation(known)[:SAMPLE]
+        first, second = taught.pairs(known, None, rng)
+        scores = taught.best(known, first)[:, -1] - taught.best(known, second)[:, -1]
+        mine = []
+        self.model.eval()
+        with torch.inference_mode():
+            for start in range(0, len(known), 256):
+                part = slice(start, start + 256)
+                tokens = self._batches.queries.take(known[part])
+                memory, mask = self.model.read(tokens, self.device)
+                sums = [self._prefix_sums(memory, mask, rows[part]) for rows in (first, second)]
+                mine.append((sums[0] - sums[1])[:, -1].float().cpu().numpy())
+        self.model.train()
+        fit = float(np.dot(np.concatenate(mine), scores) / max(float(np.dot(scores, scores)), 1e-9))
+        return max(fit, 0.1)
 
     def _beams(self) -> np.ndarray:
         """Q×C rows that the model as it is now finds for the train queries."""
@@ -158,10 +179,13 @@ class WarmModule(GeneratorModule):
         return expand(found.scores, found.nodes, buckets, count, None)[0]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["own"], checkpoint["factor"] = self._own, self._factor
+        # Tensors: resume points are read without anything that may hold code.
+        checkpoint["own"] = None if self._own is None else torch.from_numpy(self._own)
+        checkpoint["factor"] = self._factor
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._own, self._factor = checkpoint["own"], checkpoint["factor"]
+        own = checkpoint["own"]
+        self._own, self._factor = None if own is None else own.numpy(), checkpoint["factor"]
 
 
 class Taught:

@@ -131,8 +131,7 @@ def _over_sets(
     resamples = tables[0].resamples
     others = [name for name in systems if name != base]
     differences = {
-        name: [_by_query(part[name], metric) - _by_query(part[base], metric) for part in found]
-        for name in others
+        name: [_difference(part[name], part[base], metric) for part in found] for name in others
     }
     p = [stratified_test(parts, resamples, 0) for parts in differences.values()]
     adjusted = holm(np.array(p)) if p else np.empty(0)
@@ -147,15 +146,21 @@ def _over_sets(
     return rows
 
 
-def _by_query(row: Row, metric: str) -> np.ndarray:
-    """Q float64 in the order of query ids, the seeds averaged; what is undefined counts as 0."""
+def _difference(one: Row, other: Row, metric: str) -> np.ndarray:
+    """By query, over those where the metric is defined for both."""
+    both = _by_query(one, metric).join(_by_query(other, metric), on="query_id", suffix=" of other")
+    both = both.drop_nulls().sort("query_id")
+    gap: np.ndarray = (both[metric] - both[f"{metric} of other"]).to_numpy()
+    return gap
+
+
+def _by_query(row: Row, metric: str) -> pl.DataFrame:
+    """`query_id` and the metric, the seeds averaged; null where it is undefined."""
     parts = [
         pl.read_parquet(record["metrics"], columns=["query_id", metric], glob=False)
         for record in row.records
     ]
-    mean = pl.concat(parts).group_by("query_id").agg(pl.col(metric).mean()).sort("query_id")
-    values: np.ndarray = mean[metric].fill_null(0.0).to_numpy()
-    return values
+    return pl.concat(parts).group_by("query_id").agg(pl.col(metric).mean())
 
 
 def _note(

@@ -188,6 +188,12 @@ class Fold(DataSource):
         assert isinstance(source, View)
         return cls(source, folds, number)
 
+    @property
+    def depth(self) -> int:
+        """How many folds this one lies in."""
+        around = self.whole.whole
+        return around.depth + 1 if isinstance(around, Fold) else 0
+
     def part_digest(self, part: str) -> str:
         # The products are the data's own: what was made of them serves all folds.
         if part == PRODUCTS:
@@ -196,8 +202,9 @@ class Fold(DataSource):
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         data = runtime.get(self.whole)
+        salt = "fold" if not self.depth else f"fold {self.depth}"  # folds of a fold are dealt anew
         fold = pl.col("query_id").map_elements(
-            lambda text: int(hashed_fraction(text, "fold") * self.folds), pl.Int64
+            lambda text: int(hashed_fraction(text, salt) * self.folds), pl.Int64
         )
         train, mine = data.queries("train").frame, fold == self.number
         held = train.filter(mine).with_columns(split=pl.lit("test"))

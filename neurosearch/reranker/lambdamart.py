@@ -49,7 +49,7 @@ class LambdaMART(Reranker):
     legs: what each member of the first stage said is a feature too, where it fuses lists.
     folds: K of the out-of-fold scores; 0: leaking ones.
     unjudged: candidates of a train query that nobody judged, drawn from all; None for all of them.
-    unjudged_weight: of such a candidate, where a judged one has 1.
+    unjudged_weight: of such a candidate of train, where a judged one has 1.
     pool_depth: candidates a train query.
     analyzer: of the features of words.
     implicit: labels from clicks, which are learnt from instead of people's judgments.
@@ -303,7 +303,9 @@ class TrainedTrees(Artifact[Path]):
             place = pl.col("drawn").rank("ordinal").over("query_id", unjudged)
             known = known.with_columns(drawn=pl.Series(drawn))
             known = known.filter(~unjudged | (place <= recipe.unjudged)).drop("drawn")
-        weight = pl.when(unjudged).then(recipe.unjudged_weight).otherwise(1.0)
+        # Weights of dev would weigh its queries by their judged share in what stops the training.
+        light = recipe.unjudged_weight if split == "train" else 1.0
+        weight = pl.when(unjudged).then(light).otherwise(1.0)
         return known.with_columns(weight=weight, label=pl.col("label").fill_null(0))
 
     def load(self, folder: Path) -> Path:

@@ -16,6 +16,7 @@ from neurosearch.classifier.trees import Trees, adjusted
 from neurosearch.core.errors import InputError
 from neurosearch.core.retrieval import RetrievalRequest
 from neurosearch.core.runtime import Runtime
+from neurosearch.encoder.biencoder.recipe import BiEncoder
 from neurosearch.encoder.hashing import Hashing
 from neurosearch.evaluation.classes import Classes
 from neurosearch.evaluation.gain import LabelGain
@@ -114,6 +115,13 @@ def test_scores_and_trees_beat_the_constant(shop_runtime: Runtime, shop) -> None
     assert shares.select(
         pl.sum_horizontal(pl.selectors.starts_with("p "))
     ).to_series().to_list() == (pytest.approx([1.0] * shares.height))
+
+
+def test_an_encoder_that_saw_the_labels_is_refused(tiny_model: str, shop) -> None:
+    encoder = BiEncoder(gain=GAIN, model=tiny_model)
+    trees = Trees(retriever=WORDS, encoders={"own": encoder})
+    with pytest.raises(InputError, match=r"encoders\.own is trained on the queries"):
+        trees.probabilities(shop, REQUEST)
 
 
 def test_what_gives_no_class_a_probability_is_refused(shop_runtime: Runtime, shop) -> None:

@@ -150,6 +150,8 @@ def test_averaged_weights_are_the_mean(tiny_model: str, shop_runtime: Runtime, s
         assert torch.allclose(value, (parts[0][name] + parts[1][name]) / 2, atol=1e-6)
     with pytest.raises(InputError, match="name a seed twice"):
         recipe(tiny_model, averaged=(0,))
+    with pytest.raises(InputError, match="projection must be null"):
+        recipe(tiny_model, averaged=(1,), projection=16)
 
 
 def test_a_transfer_to_its_own_source_is_no_transfer(

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from neurosearch.core.runtime import Runtime
 from neurosearch.core.semantic_ids import SemanticIds
+from neurosearch.encoder.hashing import Hashing
+from neurosearch.encoder.sentence import Sentence
+from neurosearch.evaluation.gain import LabelGain
 from neurosearch.generator.beam import beam_search
 from neurosearch.generator.decoder_config import Shape
 from neurosearch.generator.trie import Trie
+from neurosearch.generator.warm import Warm
 from neurosearch.generator.warm_network import WarmDecoder
-from neurosearch.generator.warm_training import Taught
+from neurosearch.generator.warm_training import Taught, WarmModule
 from neurosearch.negatives.base import NegativeLists
+from neurosearch.retriever.dense import Dense
 from neurosearch.tokenizer.codewords import CodeVectors
+from neurosearch.tokenizer.rqkmeans import RQKMeans
+from neurosearch.training.schedule import Schedule
 
 SHAPE = Shape(width=16, heads=2, head_width=8, feed=32, layers=2, dropout=0.0)
 
@@ -93,3 +104,50 @@ def test_pairs_are_of_the_candidates() -> None:
     assert set(first[asked == 1]) == set(range(7, 17))  # the ten best
     assert set(second[asked == 0]) == {4, 5, 6, 28}
     assert set(second[asked == 1]) == {*range(7, 27), 29}
+
+
+def test_killed_after_its_turning_point_it_ends_the_same(
+    tiny_model: str, shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Candidates of its own beam and the fitted factor are in the resume point."""
+    encoder = Sentence(model=tiny_model)
+    schedule = Schedule(epochs=1.0, lr=1e-3, validations=2, patience=0)
+    shape = Shape(width=32, heads=2, head_width=16, feed=32, layers=1)
+    gain = LabelGain(
+        "esci", {"E": 1, "S": 0.1, "C": 0.01, "I": 0}, {"E": 3, "S": 2, "C": 1, "I": 0}, ("E",)
+    )
+    recipe = Warm(
+        gain=gain,
+        encoder=encoder,
+        schedule=schedule,
+        shape=shape,
+        batch_size=64,
+        teacher=Dense(encoder=Hashing(dimensions=64)),
+        candidates=20,
+        refreshes=1,
+    )
+    ids = RQKMeans(encoder=encoder, levels=2, codes=16).semantic_ids(shop)
+    whole = Runtime(outputs=tmp_path / "whole", device="cpu", progress=False)
+    expected = load_file(whole.get(recipe.trained(shop, ids)).folder / "generator.safetensors")
+
+    killed = Runtime(
+        outputs=tmp_path / "killed", device="cpu", progress=False, checkpoint_seconds=0
+    )
+    calls = 0
+    plain = WarmModule.training_step
+
+    def dying(self: WarmModule, step: int, batch_idx: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 7:  # of eight steps, the margins begin with the fifth
+            raise KeyboardInterrupt
+        plain(self, step, batch_idx)
+
+    monkeypatch.setattr(WarmModule, "training_step", dying)
+    with pytest.raises(BaseException):  # noqa: B017  (Lightning has an exception of its own)
+        killed.get(recipe.trained(shop, ids))
+    before = calls
+    found = load_file(killed.get(recipe.trained(shop, ids)).folder / "generator.safetensors")
+    assert calls - before < 4  # it resumed
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from neurosearch.core.errors import InputError
 from neurosearch.report.aggregation import Cell, Row
-from neurosearch.report.suite import check, suite
+from neurosearch.report.suite import _difference, check, suite
 from neurosearch.report.table import Table
 from tests.commands import run
 
@@ -33,6 +34,16 @@ def test_a_hole_has_no_macro_mean() -> None:
     assert by_name["a"]["mean rank"] == "1.50" and by_name["a"]["best of"] == 1
     assert "macro mean" not in by_name["c"] and by_name["c"]["two"] == ""
     assert "a rank test needs 6" in text
+
+
+def test_what_is_undefined_for_a_query_is_left_out(tmp_path: Path) -> None:
+    frames = {"a": [0.5, None, 1.0], "b": [0.2, 0.9, None]}
+    rows = {}
+    for name, values in frames.items():
+        path = tmp_path / f"{name}.parquet"
+        pl.DataFrame({"query_id": ["x", "y", "z"], METRIC: values}).write_parquet(path)
+        rows[name] = Row(name, records=({"metrics": str(path)},))
+    assert _difference(rows["a"], rows["b"], METRIC).tolist() == pytest.approx([0.3])
 
 
 def test_parts_of_one_catalogue_are_no_suite() -> None:

@@ -112,7 +112,8 @@ def test_unjudged_candidates_are_drawn_and_weigh_less(shop_runtime: Runtime, sho
     unjudged = kept.filter(~pl.col("product_id").is_in(["0", "1", "10"]))
     assert set(unjudged["weight"]) == {0.3} and set(unjudged["label"]) == {0}
     assert set(kept.filter(pl.col("product_id").is_in(["0", "1", "10"]))["weight"]) == {1.0}
-    assert trees._weighed(known, "dev").height == 14
+    dev = trees._weighed(known, "dev")
+    assert dev.height == 14 and set(dev["weight"]) == {1.0}  # it stops the training, unweighted
     plain = learner().trained(shop, NoProcessing(), FIRST)._weighed(known, "train")
     assert plain.height == 14 and set(plain["weight"]) == {1.0}
 

@@ -15,6 +15,7 @@ from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.query.none import NoProcessing
+from neurosearch.reranker.base import Fold
 from neurosearch.retriever.out_of_fold import OutOfFold
 
 
@@ -39,6 +40,18 @@ class Answers(RunArtifact):
         rows = np.where(known[:, None], np.arange(490, 500), np.arange(10))
         scores = np.tile(np.arange(10, 0, -1, dtype=np.float32), (len(queries), 1))
         return Run.from_arrays(rows, scores, queries, data.catalogue, 10)
+
+
+def test_folds_of_a_fold_are_dealt_anew(shop_runtime: Runtime, shop) -> None:
+    outer = [Fold.of(shop, 2, number) for number in range(2)]
+    train = set(shop_runtime.get(shop).queries("train").ids)
+    held = [set(shop_runtime.get(fold).queries("test").ids) for fold in outer]
+    assert held[0] | held[1] == train and not held[0] & held[1]
+    for fold in outer:
+        left = set(shop_runtime.get(fold).queries("train").ids)
+        inner = [set(shop_runtime.get(Fold.of(fold, 2, n)).queries("test").ids) for n in range(2)]
+        assert inner[0] | inner[1] == left and not inner[0] & inner[1]
+        assert min(map(len, inner)) > len(left) / 5
 
 
 def test_no_query_is_answered_by_what_saw_it(shop_runtime: Runtime, shop) -> None:

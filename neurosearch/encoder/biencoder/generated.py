@@ -32,7 +32,8 @@ class Generated(Recipe):
     samples: queries of a product.
     prompt: what it reads, with {product}.
     fields, separator: of the product's text.
-    share: of a batch; the rest are judged pairs.
+    share: of a batch; the rest are judged pairs, which an epoch is counted by: with a half there
+        are twice as many steps an epoch.
     failures: share of the texts that may fail.
     """
 

@@ -227,7 +227,10 @@ def check_training(recipe: Any) -> None:
     """Raise InputError for a contrastive training of an encoder that can't be."""
     if recipe.loss.needs_teacher and recipe.teacher is None:
         raise InputError("this loss learns from a teacher, and encoder.teacher is null")
-    seeds = (recipe.schedule.seed, *getattr(recipe, "averaged", ()))
+    averaged = getattr(recipe, "averaged", ())
+    if averaged and recipe.projection is not None:
+        raise recipe.error("averaged", "needs one start for all seeds: projection must be null")
+    seeds = (recipe.schedule.seed, *averaged)
     if len(set(seeds)) < len(seeds):
         raise recipe.error("averaged", f"and the schedule's seed name a seed twice: {list(seeds)}")
 
