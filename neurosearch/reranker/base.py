@@ -191,7 +191,7 @@ class Fold(DataSource):
     @property
     def depth(self) -> int:
         """How many folds this one lies in."""
-        around = self.whole.whole
+        around = self.whole.stored()
         return around.depth + 1 if isinstance(around, Fold) else 0
 
     def part_digest(self, part: str) -> str:
