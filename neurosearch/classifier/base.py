@@ -12,7 +12,7 @@ import polars as pl
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import Recipe
-from neurosearch.core.retrieval import RetrievalRequest, judged_rows
+from neurosearch.core.retrieval import RetrievalRequest, judged_ids, judged_rows
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, queries_of
 from neurosearch.evaluation.classes import Classes
@@ -70,11 +70,7 @@ class Probabilities(Artifact[pl.DataFrame]):
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         data = runtime.get(self.data)
         queries = self.request.queries(data)
-        pool = judged_rows(queries, data)
-        pairs = pool.select(
-            query_id=queries.ids.gather(pool["query"]),
-            product_id=data.catalogue.ids.gather(pool["row"]),
-        )
+        pairs = judged_ids(judged_rows(queries, data), queries, data)
         shares = self.shares(pairs, runtime)
         named = (
             pl.Series(f"p {name}", shares[:, place].astype(np.float64))

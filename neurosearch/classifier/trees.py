@@ -7,7 +7,6 @@ tau (logit adjustment, Menon et al. 2021), which is chosen on dev by macro-F1.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from neurosearch.encoder.base import Encoder
 from neurosearch.evaluation.labels import f1_by_class
 from neurosearch.query.analyzer import Analyzer
 from neurosearch.reranker.features import Features
+from neurosearch.training.boosting import check_installed, options_of
 
 PAIR = ["query_id", "product_id"]
 TAUS = tuple(round(0.1 * step, 1) for step in range(16))
@@ -95,8 +95,7 @@ class TrainedClasses(Artifact[Path]):
     dev: Artifact[pl.DataFrame]
 
     def check(self, runtime: Runtime) -> None:
-        if importlib.util.find_spec("lightgbm") is None:
-            raise InputError("classifier=trees needs LightGBM: install neurosearch[ltr]")
+        check_installed("classifier=trees")
         recipe = self.classifier
         found = recipe.classes.of(runtime.get(self.data).judgments("train").frame["label"])
         absent = sorted(set(range(len(recipe.classes.names))) - set(found.tolist()))
@@ -125,14 +124,7 @@ class TrainedClasses(Artifact[Path]):
             "objective": "multiclass",
             "num_class": len(recipe.classes.names),
             "metric": "multi_logloss",
-            "learning_rate": recipe.rate,
-            "num_leaves": recipe.leaves,
-            "min_data_in_leaf": recipe.min_data,
-            "seed": recipe.seed,
-            "num_threads": runtime.cpu_threads,
-            "deterministic": True,
-            "force_row_wise": True,
-            "verbosity": -1,
+            **options_of(recipe, runtime.cpu_threads),
         }
         stop = lightgbm.early_stopping(recipe.patience, verbose=False)
         trees = lightgbm.train(

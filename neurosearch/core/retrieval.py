@@ -286,3 +286,20 @@ def judged_rows(queries: Queries, data: Dataset) -> pl.DataFrame:
     ids = places_of(data.catalogue.ids, "product_id", "row")
     joined = data.pool(queries.split).join(order, on="query_id").join(ids, on="product_id")
     return joined.select(pl.col("query", "row").cast(pl.Int64)).sort("query", "row")
+
+
+def judged_ids(pool: pl.DataFrame, queries: Queries, data: Dataset) -> pl.DataFrame:
+    """`query_id` and `product_id` of the pairs of `judged_rows`.
+
+    Args:
+        pool: `query` and `row` numbers.
+        queries: whose judged products.
+        data: with the products.
+
+    Returns:
+        One row a pair, in their order.
+    """
+    return pool.select(
+        query_id=queries.ids.gather(pool["query"]),
+        product_id=data.catalogue.ids.gather(pool["row"]),
+    )

@@ -301,10 +301,9 @@ def _with_queries(tables: Tables, kept: pl.Expr) -> Tables:
 def _with_distractors(tables: Tables, share: float) -> Tables:
     """All products that were judged, and a share of the others, by a hash of their ids."""
     judged = pl.col("product_id").is_in(tables.judgments["product_id"].unique().implode())
-    products = (frame.filter(judged | (hashed("product_id") < share)) for frame in tables.products)
-    behaviour = tables.behaviour
-    if behaviour is not None:
-        behaviour = behaviour.filter(judged | (hashed("product_id") < share))
+    kept = judged | (hashed("product_id") < share)
+    products = (frame.filter(kept) for frame in tables.products)
+    behaviour = None if tables.behaviour is None else tables.behaviour.filter(kept)
     return dataclasses.replace(tables, products=products, behaviour=behaviour)
 
 

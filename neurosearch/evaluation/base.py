@@ -111,12 +111,25 @@ class Evaluation(Recipe):
         Returns:
             One row a query (`query_id` and Float64 columns), as an artifact.
         """
+        return PerQueryMetrics(*self.measured(retriever, data, query))
+
+    def measured(
+        self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
+    ) -> Measured:
+        """The fields of a `PerQueryMetrics` of a system, for protocols that add some.
+
+        Args:
+            retriever: the system.
+            data: the data set, or a view of it.
+            query: how the query texts are processed first.
+
+        Returns:
+            The fields, in their order.
+        """
         request = self.request(query)
         run, diagnosis = retriever.run(data, request), retriever.diagnosis(data, request)
         judged = view.only(data, queries_of(self.split), judgments_of(self.split))
-        return PerQueryMetrics(
-            judged, run, diagnosis, self.split, self.gain, self.by, self.ties, self.pool
-        )
+        return judged, run, diagnosis, self.split, self.gain, self.by, self.ties, self.pool
 
     def latency_of(
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
@@ -137,6 +150,19 @@ class Evaluation(Recipe):
         serving = tuple(retriever.serving(data, request))
         source = view.with_queries(data, self.split)
         return Latency(data, source, retriever, request, self.latency, hardware(), serving)
+
+
+# Judged data, run, diagnosis, split, gain, by, ties, pool.
+Measured = tuple[
+    Artifact[Dataset],
+    Artifact[Run],
+    Artifact[pl.DataFrame] | None,
+    str,
+    Gain,
+    str | None,
+    str,
+    str,
+]
 
 
 @dataclass(frozen=True)
@@ -171,6 +197,19 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
         """
         return runtime.get(self.data).judgments(self.split)
 
+    def with_own(self, frame: pl.DataFrame, judgments: Judgments, runtime: Runtime) -> pl.DataFrame:
+        """The metrics with the columns that only this protocol has.
+
+        Args:
+            frame: one row a query.
+            judgments: what the run is measured by.
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            The same rows, in their order.
+        """
+        return frame
+
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         from neurosearch.evaluation.metrics import per_query
         from neurosearch.evaluation.ties import expected_per_query, tie_range
@@ -196,6 +235,7 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
         if self.diagnosis is not None:
             diagnosis = runtime.get(self.diagnosis)
             frame = frame.join(diagnosis, on="query_id", how="left", maintain_order="left")
+        frame = self.with_own(frame, judgments, runtime)
         frame.write_parquet(folder / "metrics.parquet")
         graded = judgments.frame.hstack(self.gain.values(judgments.frame["label"]))
         columns = ("query_id", "product_id", "label", "gain", "relevant")

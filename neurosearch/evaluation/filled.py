@@ -23,7 +23,7 @@ from neurosearch.core.query import QueryProcessor
 from neurosearch.core.retrieval import Retriever
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.types import Dataset, Judgments, judgments_of, queries_of
+from neurosearch.core.types import Dataset, Judgments
 from neurosearch.evaluation.agreement import confusion, kappa, kappa_interval, nearest_grades
 from neurosearch.evaluation.base import PerQueryMetrics
 from neurosearch.evaluation.catalogue import CatalogueProtocol
@@ -61,15 +61,12 @@ class FilledProtocol(CatalogueProtocol):
                 f"evaluation.judge: {', '.join(sorted(shared))} is a part of the system: "
                 "a model does not judge itself"
             )
-        request = self.request(query)
-        run, diagnosis = retriever.run(data, request), retriever.diagnosis(data, request)
-        judged = view.only(data, queries_of(self.split), judgments_of(self.split))
+        measured = self.measured(retriever, data, query)
         pool = view.with_queries(data, self.split, pool=True)
-        holes = Holes(pool, run, self.split, self.first)
+        holes = Holes(pool, measured[1], self.split, self.first)
         grades = self.judge.graded(holes, data, self.split)
-        parts = self.split, self.gain, self.by, self.ties, self.pool
         agreed = agreement(self.judge, data, self.gain)
-        return FilledMetrics(judged, run, diagnosis, *parts, grades, agreed, self.judge.labels)
+        return FilledMetrics(*measured, grades, agreed, self.judge.labels)
 
 
 @dataclass(frozen=True)
@@ -223,14 +220,10 @@ class FilledMetrics(PerQueryMetrics):
         new = labelled(runtime.get(self.grades), self.labels)
         return Judgments(self.split, pl.concat([own.frame, new]))
 
-    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        means = super().build(folder, runtime)
-        frame = self.load(folder)
+    def with_own(self, frame: pl.DataFrame, judgments: Judgments, runtime: Runtime) -> pl.DataFrame:
         top = runtime.get(self.run).frame.filter(pl.col("rank") <= 10).select(PAIR)
         new = runtime.get(self.grades).drop_nulls("grade").select(*PAIR, mine=pl.lit(1.0))
         share = top.join(new, on=PAIR, how="left").with_columns(pl.col("mine").fill_null(0.0))
         by_query = share.group_by("query_id").agg((100 * pl.col("mine").mean()).alias(BY_MODEL))
         frame = frame.join(by_query, on="query_id", how="left", maintain_order="left")
-        frame = frame.with_columns(pl.col(BY_MODEL).fill_null(0.0))
-        frame.write_parquet(folder / "metrics.parquet")
-        return {**means, BY_MODEL: round(float(frame[BY_MODEL].to_numpy().mean()), 3)}
+        return frame.with_columns(pl.col(BY_MODEL).fill_null(0.0))

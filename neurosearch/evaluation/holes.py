@@ -26,13 +26,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.query import QueryProcessor
 from neurosearch.core.retrieval import Retriever
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.types import Dataset, judgments_of, queries_of
+from neurosearch.core.types import Dataset, Judgments
 from neurosearch.evaluation.base import PerQueryMetrics
 from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.metrics import condensed_name
@@ -64,11 +63,8 @@ class HolesProtocol(CatalogueProtocol):
     def metrics(
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
     ) -> Artifact[pl.DataFrame]:
-        request = self.request(query)
-        run, diagnosis = retriever.run(data, request), retriever.diagnosis(data, request)
-        judged = view.only(data, queries_of(self.split), judgments_of(self.split))
-        parts = self.split, self.gain, self.by, self.ties, self.pool
-        return HoleMetrics(judged, run, diagnosis, *parts, self.depth, self.persistence)
+        measured = self.measured(retriever, data, query)
+        return HoleMetrics(*measured, self.depth, self.persistence)
 
 
 @dataclass(frozen=True)
@@ -80,8 +76,11 @@ class HoleMetrics(PerQueryMetrics):
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         means = super().build(folder, runtime)
-        frame = self.load(folder)
-        graded = self.gain.graded(self.judgments(runtime))
+        none = self.load(folder)[BPREF].null_count()
+        return {**means, "queries without a relevant product": float(none)}
+
+    def with_own(self, frame: pl.DataFrame, judgments: Judgments, runtime: Runtime) -> pl.DataFrame:
+        graded = self.gain.graded(judgments)
         more = hole_metrics(runtime.get(self.run).frame, graded, self.persistence)
         frame = frame.join(more, on="query_id", how="left", maintain_order="left")
         found = [pl.col(name).fill_null(0.0) for name in (RECALL, RBP, FILLED)]
@@ -90,14 +89,7 @@ class HoleMetrics(PerQueryMetrics):
         has = frame["query_id"].is_in(graded.filter(pl.col("relevant"))["query_id"].implode())
         bpref = pl.when(pl.Series(has)).then(pl.col(BPREF).fill_null(0.0))
         name = condensed_name(self.depth)
-        frame = frame.with_columns(bpref.alias(BPREF), pl.col("condensed nDCG@10").alias(name))
-        frame.write_parquet(folder / "metrics.parquet")
-        own = frame.select(*METRICS, name).mean().row(0, named=True)
-        own["queries without a relevant product"] = float((~has).sum())
-        return {
-            **means,
-            **{key: round(value, 6) for key, value in own.items() if value is not None},
-        }
+        return frame.with_columns(bpref.alias(BPREF), pl.col("condensed nDCG@10").alias(name))
 
 
 def hole_metrics(run: pl.DataFrame, graded: pl.DataFrame, persistence: float) -> pl.DataFrame:

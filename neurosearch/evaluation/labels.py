@@ -1,8 +1,8 @@
 """Protocol `labels`: which class a judged pair belongs to (ESCI's second and third task).
 
-For single labels micro-F1 is accuracy, so the row of a constant answer belongs into every table:
-the published baselines of both tasks lie below it. Per-query columns of `micro-F1` are scaled so
-that their mean over queries is the share of all pairs that are right, and tests are over queries.
+For single labels micro-F1 is accuracy, so the row of a constant answer belongs into every table.
+Per-query columns of `micro-F1` are scaled so that their mean over queries is the share of all pairs
+that are right, and tests are over queries.
 `macro-F1`, `F1` of a class, and `ECE` (calibration: |confidence - accuracy| over ten bins of the
 largest probability) are of all pairs and no means over queries: the first query carries the value,
 the others none, and they have neither intervals nor tests.
@@ -11,19 +11,17 @@ the others none, and they have neither intervals nor tests.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
 
-from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
 from neurosearch.core.query import QueryProcessor
 from neurosearch.core.retrieval import Retriever
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.types import Dataset, judgments_of, queries_of
+from neurosearch.core.types import Dataset, Judgments
 from neurosearch.evaluation.base import Evaluation, PerQueryMetrics
 from neurosearch.evaluation.classes import Classes
 
@@ -59,15 +57,12 @@ class LabelsProtocol(Evaluation):
     def metrics(
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
     ) -> Artifact[pl.DataFrame]:
-        request = self.request(query)
-        found = retriever.probabilities(data, request)
+        found = retriever.probabilities(data, self.request(query))
         if found is None:
             how = "retriever=classified classifier@retriever.classifier=…"
             raise InputError(f"{retriever.label()} gives no class a probability: {how}")
-        run, diagnosis = retriever.run(data, request), retriever.diagnosis(data, request)
-        judged = view.only(data, queries_of(self.split), judgments_of(self.split))
-        parts = self.split, self.gain, self.by, self.ties, self.pool
-        return LabelMetrics(judged, run, diagnosis, *parts, found, self.classes, self.positive)
+        measured = self.measured(retriever, data, query)
+        return LabelMetrics(*measured, found, self.classes, self.positive)
 
 
 @dataclass(frozen=True)
@@ -78,10 +73,8 @@ class LabelMetrics(PerQueryMetrics):
     classes: Classes
     positive: str | None
 
-    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        means = super().build(folder, runtime)
-        frame = self.load(folder)
-        truth = self.judgments(runtime).frame
+    def with_own(self, frame: pl.DataFrame, judgments: Judgments, runtime: Runtime) -> pl.DataFrame:
+        truth = judgments.frame
         names = [f"p {name}" for name in self.classes.names]
         found = truth.join(
             runtime.get(self.probabilities), on=PAIR, how="left", maintain_order="left"
@@ -102,13 +95,10 @@ class LabelMetrics(PerQueryMetrics):
         whole = {MACRO: float(np.mean(scores)), ECE: calibration_error(shares, wanted)}
         whole |= {BY_CLASS + name: score for name, score in zip(shown, scores, strict=True)}
         first = pl.int_range(pl.len()) == 0
-        frame = frame.rename({"right": MICRO}).with_columns(
+        return frame.rename({"right": MICRO}).with_columns(
             pl.col(MICRO).fill_null(0.0),
             *(pl.when(first).then(pl.lit(v)).alias(k) for k, v in whole.items()),
         )
-        frame.write_parquet(folder / "metrics.parquet")
-        share = float((said == wanted).mean())
-        return {**means, **{k: round(v, 6) for k, v in {MICRO: share, **whole}.items()}}
 
 
 def check_shares(pairs: pl.DataFrame, shares: np.ndarray) -> None:

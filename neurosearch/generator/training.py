@@ -106,10 +106,11 @@ class GeneratorModule(TrainingModule):
         # Processes share the examples; their parts of a mean add up to it.
         share = shares(np.arange(len(rows)))[world()[0]]
         memory, mask = self.model.read(tokens.take(share), self.device)
-        self._drawn(rows[share])
         path = self._codes[self._on(rows[share])]
         logits = self.model.decoder(memory, mask, path)
-        losses = self._by_level(logits, path, query_rows[share]) * (len(share) / len(rows))
+        losses = self._by_level(logits, path, query_rows[share], rows[share]) * (
+            len(share) / len(rows)
+        )
         loss = losses.mean() * self._weight(step)
         for level, value in enumerate(summed(losses), 1):
             self.log(f"cross-entropy {level}", value)
@@ -125,9 +126,6 @@ class GeneratorModule(TrainingModule):
             loss = loss + more * (len(share) / len(rows))
         self.optimize(loss, self.model.parameters(), logged=summed(loss))
 
-    def _drawn(self, rows: np.ndarray) -> None:
-        """The products of this process's examples are known."""
-
     def _weight(self, step: int) -> float:
         """Of the cross-entropy at a step."""
         return 1.0
@@ -139,8 +137,10 @@ class GeneratorModule(TrainingModule):
         queries."""
         return None
 
-    def _by_level(self, logits: list[Tensor], path: Tensor, query_rows: np.ndarray) -> Tensor:
-        """L losses."""
+    def _by_level(
+        self, logits: list[Tensor], path: Tensor, query_rows: np.ndarray, rows: np.ndarray
+    ) -> Tensor:
+        """L losses of examples, whose codes are `path` and whose products are `rows`."""
         smoothing = self._recipe.label_smoothing
         retrieval = int((query_rows >= 0).sum())
         if not self._recipe.soft_targets or not retrieval:

@@ -67,11 +67,13 @@ class WarmModule(GeneratorModule):
                 low = middle
         return float(np.exp((low + high) / 2))
 
-    def _by_level(self, logits: list[Tensor], path: Tensor, query_rows: np.ndarray) -> Tensor:
+    def _by_level(
+        self, logits: list[Tensor], path: Tensor, query_rows: np.ndarray, rows: np.ndarray
+    ) -> Tensor:
         if not self._recipe.near:
-            return super()._by_level(logits, path, query_rows)
+            return super()._by_level(logits, path, query_rows, rows)
         share, losses = self._recipe.near, []
-        left = self._path_left
+        left = self._on(np.asarray(self._vectors[rows], np.float32) - self._words.mean)
         for level, values in enumerate(logits):
             book = getattr(self.model.decoder, f"book_{level}")
             with torch.no_grad():
@@ -83,11 +85,6 @@ class WarmModule(GeneratorModule):
             )
             losses.append(cross_entropy(values, target))
         return torch.stack(losses)
-
-    def _drawn(self, rows: np.ndarray) -> None:
-        mean = self._words.mean
-        left = np.asarray(self._vectors[rows], np.float32) - mean
-        self._path_left = torch.from_numpy(left).to(self.device)
 
     @property
     def _turning_point(self) -> int:

@@ -10,7 +10,6 @@ learns which products were judged (`AUC judged` in tables), so they may be drawn
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +22,6 @@ import polars as pl
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
-from neurosearch.core.errors import InputError
 from neurosearch.core.query import QueryProcessor
 from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.run import Run
@@ -37,6 +35,7 @@ from neurosearch.query.analyzer import Analyzer
 from neurosearch.query.pair_words import Lexical
 from neurosearch.reranker.base import Candidates, Fold, LiveScorer, PairScores, Reranker
 from neurosearch.reranker.features import Features, of_first_stage
+from neurosearch.training.boosting import check_installed, options_of
 
 STEPS = 10  # labels are the share of the largest gain in so many steps
 
@@ -214,8 +213,7 @@ class TrainedTrees(Artifact[Path]):
     dev: Artifact[pl.DataFrame]
 
     def check(self, runtime: Runtime) -> None:
-        if importlib.util.find_spec("lightgbm") is None:
-            raise InputError("reranker=lambdamart needs LightGBM: install neurosearch[ltr]")
+        check_installed("reranker=lambdamart")
         data = runtime.get(self.data)
         for split in ("train", "dev"):
             graded = self.reranker.gain.graded(data.judgments(split))
@@ -263,16 +261,9 @@ class TrainedTrees(Artifact[Path]):
             "eval_at": [10],
             "label_gain": list(range(STEPS + 1)),  # linear, as the metric is
             "lambdarank_truncation_level": recipe.truncation,
-            "learning_rate": recipe.rate,
-            "num_leaves": recipe.leaves,
-            "min_data_in_leaf": recipe.min_data,
             "bagging_fraction": recipe.share,
             "bagging_freq": 1,
-            "seed": recipe.seed,
-            "num_threads": runtime.cpu_threads,
-            "deterministic": True,
-            "force_row_wise": True,
-            "verbosity": -1,
+            **options_of(recipe, runtime.cpu_threads),
         }
         trees = lightgbm.train(
             options,

@@ -23,6 +23,7 @@ from neurosearch.core.retrieval import (
     Retriever,
     RunArtifact,
     Searcher,
+    judged_ids,
     judged_rows,
 )
 from neurosearch.core.run import Run
@@ -177,13 +178,8 @@ class CodesRun(RunArtifact):
             pool = judged_rows(queries, data)
             query, row = pool["query"].to_numpy(), pool["row"].to_numpy()
             stood = words.decode(np.asarray(ids.codes[row])) + IN_BUCKETS * products[row]
-            frame = pl.DataFrame(
-                {
-                    "query_id": queries.ids.gather(query),
-                    "product_id": data.catalogue.ids.gather(row),
-                    "score": np.einsum("nd,nd->n", vectors[query], stood).astype(np.float64),
-                }
-            )
+            scores = np.einsum("nd,nd->n", vectors[query], stood).astype(np.float64)
+            frame = judged_ids(pool, queries, data).with_columns(pl.Series("score", scores))
             return Run.from_frame(frame, queries)
         ranker = CodeRanker(ids, words, products, self.beam, self.request.depth, runtime)
         rows, scores = ranker.search(vectors, min(self.request.depth, len(data.catalogue)))

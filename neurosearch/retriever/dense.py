@@ -20,6 +20,7 @@ from neurosearch.core.retrieval import (
     Retriever,
     RunArtifact,
     Searcher,
+    judged_ids,
     judged_rows,
 )
 from neurosearch.core.run import Run
@@ -179,10 +180,7 @@ class PoolRun(RunArtifact):
         products = runtime.get(self.products).vectors[pool["row"].to_numpy()]
         scores = np.einsum("nd,nd->n", query_vectors, products)
         scores = np.where((products != 0).any(axis=1), scores, FLOOR)  # a missing picture
-        frame = pool.select(
-            queries.ids.gather(pool["query"]).alias("query_id"),
-            data.catalogue.ids.gather(pool["row"]).alias("product_id"),
-        ).with_columns(score=scores)
+        frame = judged_ids(pool, queries, data).with_columns(score=scores)
         return Run.from_frame(frame, queries, floor=floor_of(scores))
 
 

@@ -29,6 +29,7 @@ from neurosearch.core.retrieval import (
     Retriever,
     RunArtifact,
     Searcher,
+    judged_ids,
     judged_rows,
 )
 from neurosearch.core.run import Run
@@ -220,10 +221,7 @@ class GenerativePoolRun(RunArtifact):
         scores = scores + self.cosine_weight * np.einsum(
             "nd,nd->n", texts[query_rows], products[rows]
         )
-        frame = pool.select(
-            queries.ids.gather(pool["query"]).alias("query_id"),
-            data.catalogue.ids.gather(pool["row"]).alias("product_id"),
-        ).with_columns(pl.Series("score", scores))
+        frame = judged_ids(pool, queries, data).with_columns(pl.Series("score", scores))
         return Run.from_frame(frame, queries)
 
 

@@ -20,6 +20,7 @@ from neurosearch.core.retrieval import (
     Retriever,
     RunArtifact,
     Searcher,
+    judged_ids,
     judged_rows,
 )
 from neurosearch.core.run import Run
@@ -151,10 +152,7 @@ class PoolTokensRun(RunArtifact):
             ragged(runtime.get(x), device) for x in (self.queries, self.products)
         )
         scores = pair_scores(query_tokens, shown, pool["query"].to_numpy(), pool["row"].to_numpy())
-        frame = pool.select(
-            queries.ids.gather(pool["query"]).alias("query_id"),
-            data.catalogue.ids.gather(pool["row"]).alias("product_id"),
-        ).with_columns(pl.Series("score", scores))
+        frame = judged_ids(pool, queries, data).with_columns(pl.Series("score", scores))
         return Run.from_frame(frame, queries, floor=FLOOR)
 
 

@@ -9,7 +9,13 @@ import numpy as np
 import polars as pl
 
 from neurosearch.core.artifact import Artifact
-from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact, judged_rows
+from neurosearch.core.retrieval import (
+    RetrievalRequest,
+    Retriever,
+    RunArtifact,
+    judged_ids,
+    judged_rows,
+)
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
@@ -37,11 +43,8 @@ class RandomRun(RunArtifact):
         rng = np.random.default_rng(self.seed)
         if self.request.pool == "judged":
             pool = judged_rows(queries, data)
-            frame = pool.select(
-                queries.ids.gather(pool["query"]).alias("query_id"),
-                data.catalogue.ids.gather(pool["row"]).alias("product_id"),
-                pl.Series("score", rng.random(pool.height)),
-            )
+            drawn = pl.Series("score", rng.random(pool.height))
+            frame = judged_ids(pool, queries, data).with_columns(drawn)
             return Run.from_frame(frame, queries)
         size = len(data.catalogue)
         depth = min(self.request.depth, size)

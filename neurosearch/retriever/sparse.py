@@ -19,6 +19,7 @@ from neurosearch.core.retrieval import (
     Retriever,
     RunArtifact,
     Searcher,
+    judged_ids,
     judged_rows,
 )
 from neurosearch.core.run import Run
@@ -147,10 +148,7 @@ class PoolTermsRun(RunArtifact):
         query_terms, shown = (runtime.get(part).matrix for part in (self.queries, self.products))
         common = query_terms[pool["query"].to_numpy()].multiply(shown[pool["row"].to_numpy()])
         scores = np.asarray(common.sum(axis=1), dtype=np.float64).ravel()
-        frame = pool.select(
-            queries.ids.gather(pool["query"]).alias("query_id"),
-            data.catalogue.ids.gather(pool["row"]).alias("product_id"),
-        ).with_columns(pl.Series("score", scores))
+        frame = judged_ids(pool, queries, data).with_columns(pl.Series("score", scores))
         return Run.from_frame(frame, queries, floor=FLOOR)
 
 

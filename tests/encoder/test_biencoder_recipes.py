@@ -12,9 +12,10 @@ import torch
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.data.shop import Shop
+from neurosearch.encoder.biencoder.averaged import AveragedWeights
 from neurosearch.encoder.biencoder.generated import Generated, NewQueries, Pretraining
 from neurosearch.encoder.biencoder.pairs import PairBatches, TrainingPairs, clusters
-from neurosearch.encoder.biencoder.recipe import AveragedWeights, BiEncoder
+from neurosearch.encoder.biencoder.recipe import BiEncoder
 from neurosearch.encoder.transferred import Transferred
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.negatives.base import NegativeLists

@@ -124,7 +124,7 @@ def test_training_helps(kind: str, tiny_model, tiny_t5, tiny_bart, shop_runtime,
         path = module._codes[torch.from_numpy(rows)]
         with torch.no_grad():
             logits = model.decoder(memory, mask, path)
-            return float(module._by_level(logits, path, np.full(len(rows), -1)).mean())
+            return float(module._by_level(logits, path, np.full(len(rows), -1), rows).mean())
 
     before = loss(module.model)
     assert loss(shop_runtime.get(artifact).network()) < before - 0.3
@@ -151,14 +151,14 @@ def test_soft_targets_are_shares_of_the_positives(tiny_model, shop_runtime, shop
     assert second[0].tolist() == pytest.approx([0, 0.5, 0.5])  # of those that begin with 0
     assert first[1].tolist() == [0, 0, 1] and second[1].tolist() == [1, 0, 0]
     # Cross-entropy of uniform logits against any distribution is log K.
-    losses = module._by_level([torch.zeros(2, 3)] * 2, path, np.array([0, 1]))
+    losses = module._by_level([torch.zeros(2, 3)] * 2, path, np.array([0, 1]), np.array([0, 0]))
     assert losses.tolist() == pytest.approx([np.log(3)] * 2)
 
 
 def test_hard_targets_are_plain_cross_entropy(tiny_model, shop_runtime, shop, ids) -> None:
     module = module_of(dense(tiny_model), shop_runtime, shop, ids)
     logits = [torch.tensor([[1.0, 2.0, 0.5]]), torch.tensor([[0.0, 1.0, 0.0]])]
-    losses = module._by_level(logits, torch.tensor([[1, 0]]), np.array([0]))
+    losses = module._by_level(logits, torch.tensor([[1, 0]]), np.array([0]), np.array([0]))
     wanted = [
         -np.log(np.exp(2) / (np.exp(1) + np.exp(2) + np.exp(0.5))),
         -np.log(1 / (2 + np.exp(1))),

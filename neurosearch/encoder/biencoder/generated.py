@@ -95,9 +95,8 @@ class NewQueries(Artifact[pl.DataFrame]):
         known = pl.concat(
             [data.queries(split).frame.select("text") for split in SPLITS if data.has(split)]
         )
-        plain = pl.col("text").str.to_lowercase().str.replace_all(r"\W+", " ").str.strip_chars()
-        new = frame.with_columns(plain=plain).join(
-            known.select(plain=plain), on="plain", how="anti", maintain_order="left"
+        new = frame.with_columns(plain=plain(frame["text"])).join(
+            known.select(plain=plain(known["text"])), on="plain", how="anti", maintain_order="left"
         )
         if new.is_empty():
             raise InputError("encoder.generated: all written queries are queries of the data set")
@@ -106,3 +105,15 @@ class NewQueries(Artifact[pl.DataFrame]):
 
     def load(self, folder: Path) -> pl.DataFrame:
         return pl.read_parquet(folder / "queries.parquet", glob=False)
+
+
+def plain(texts: pl.Series) -> pl.Series:
+    """Texts in lower case, with one space for whatever is no letter or digit: equal ones are alike.
+
+    Args:
+        texts: N texts.
+
+    Returns:
+        N texts.
+    """
+    return texts.str.to_lowercase().str.replace_all(r"\W+", " ").str.strip_chars()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from neurosearch.core.errors import InputError
 from neurosearch.core.ragged import offsets_of
+from neurosearch.encoder.biencoder.generated import plain
 from neurosearch.loss.base import Targets
 from neurosearch.negatives.base import NegativeLists
 
@@ -134,8 +135,7 @@ class TrainingPairs:
 
 
 def _numbers(texts: Sequence[str]) -> Tensor:
-    squeezed = pl.Series(texts).str.to_lowercase().str.replace_all(r"\W+", " ").str.strip_chars()
-    return _tensor(squeezed.rank("dense").cast(pl.Int64))
+    return _tensor(plain(pl.Series(texts)).rank("dense").cast(pl.Int64))
 
 
 def _tensor(values: pl.Series) -> Tensor:

@@ -30,6 +30,7 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import Encoder, LiveEncoder
+from neurosearch.encoder.biencoder.averaged import AveragedWeights
 from neurosearch.encoder.biencoder.generated import Generated, Pretraining
 from neurosearch.encoder.biencoder.network import TowerShape, load_towers, save_towers
 from neurosearch.encoder.sentence import Sentence, model_label
@@ -128,6 +129,11 @@ class BiEncoder(Encoder):
         parts = self.pooling, self.towers, self.projection, *lengths, self.lora, self.model
         return TowerShape(*parts)
 
+    @property
+    def _texts(self) -> tuple[tuple[str, ...], str, str | None, str | None]:
+        """Fields, separator and prefixes: what a training reads."""
+        return tuple(self.fields), self.separator, self.query_prefix, self.product_prefix
+
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path]:
         if self.averaged:
             recipes = (
@@ -135,13 +141,12 @@ class BiEncoder(Encoder):
                 for seed in (self.schedule.seed, *self.averaged)
             )
             return AveragedWeights(tuple(recipe.trained(data) for recipe in recipes))
-        texts = (tuple(self.fields), self.separator, self.query_prefix, self.product_prefix)
         start = None if self.pretraining is None else self._pretrained(self.pretraining, data)
         packed = None
         if self.batches == "neighbours":
-            plain = Sentence(self.fields, self.separator, *texts[2:], model=self.model)
+            plain = Sentence(self.fields, self.separator, *self._texts[2:], model=self.model)
             packed = plain.product_embeddings(data)
-        return TrainedBiEncoder.of(self, data, texts, start=start, packed=packed)
+        return TrainedBiEncoder.of(self, data, self._texts, start=start, packed=packed)
 
     def _pretrained(self, first: Pretraining, data: Artifact[Dataset]) -> Artifact[Path]:
         """The network after a training on generated pairs alone."""
@@ -157,8 +162,7 @@ class BiEncoder(Encoder):
             generated=first.generated,
             schedule=replace(first.schedule, seed=self.schedule.seed),
         )
-        texts = (tuple(self.fields), self.separator, self.query_prefix, self.product_prefix)
-        whole = TrainedBiEncoder.of(recipe, data, texts)
+        whole = TrainedBiEncoder.of(recipe, data, self._texts)
         return replace(whole, objective=replace(whole.objective, generated_share=1.0))
 
     def live(self, runtime: Runtime, weights: Path | None = None) -> LiveEncoder:
@@ -376,31 +380,6 @@ class TrainedBiEncoder(Artifact[Path]):
             folder,
             runtime,
         )
-
-    def load(self, folder: Path) -> Path:
-        return folder
-
-
-@dataclass(frozen=True)
-class AveragedWeights(Artifact[Path]):
-    """The mean of the weights of several trainings of one recipe."""
-
-    kind: ClassVar[str] = "averaged_weights"
-    trainings: tuple[Artifact[Path], ...]
-
-    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        import torch
-        from safetensors.torch import load_file, save_file
-
-        folders = [runtime.get(training) for training in self.trainings]
-        for source in sorted(folders[0].glob("*.safetensors")):
-            parts = [load_file(str(other / source.name)) for other in folders]
-            mean = {
-                name: torch.stack([part[name].double() for part in parts]).mean(0).to(like.dtype)
-                for name, like in parts[0].items()
-            }
-            save_file(mean, str(folder / source.name))
-        return {"trainings": len(folders)}
 
     def load(self, folder: Path) -> Path:
         return folder

@@ -127,7 +127,6 @@ class TrainedSplade(TrainedBiEncoder):
 
     kind: ClassVar[str] = "splade"
     shape: Any
-    start: Artifact[Path] | None
     penalties: tuple[float, float]
 
     def towers(self, runtime: Runtime) -> Any:
