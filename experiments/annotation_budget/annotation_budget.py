@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from hydra import compose, initialize_config_module
 
 from neurosearch import app  # noqa: F401  (registers the resolvers of the config)
 from neurosearch.annotation.base import Adaptive, Annotation, Pool
@@ -37,7 +35,7 @@ from neurosearch.annotation.whole_queries import WholeQueries
 from neurosearch.core.machine import git_commit, hardware
 from neurosearch.core.run import Run
 from neurosearch.evaluation.opened import opened
-from neurosearch.task.base import Job
+from neurosearch.task.jobs import job_of
 
 SYSTEMS = {
     "BM25": ["retriever=bm25"],
@@ -66,13 +64,6 @@ DESIGNS: dict[str, Annotation] = {
 SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 REPEATS, HELD_OUT, K, WANTED = 200, 5, 10, 0.9
 RESULTS = Path(__file__).with_name("results")
-
-
-def job_of(overrides: Sequence[str]) -> Job:
-    """A composed job."""
-    with initialize_config_module("neurosearch.conf", version_base="1.3"):
-        config = compose("config", overrides=list(overrides))
-    return Job.compose(config, list(overrides), 0, Path(tempfile.mkdtemp()))
 
 
 def gathered(overrides: Sequence[str]) -> tuple[str, dict[str, Run], pl.DataFrame]:

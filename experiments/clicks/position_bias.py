@@ -10,14 +10,12 @@ root mean squared error of the chances that ranks are looked at, relative to the
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from hydra import compose, initialize_config_module
 
 from neurosearch import app  # noqa: F401  (registers the resolvers of the config)
 from neurosearch.core.errors import InputError
@@ -30,7 +28,7 @@ from neurosearch.propensity.em import EM
 from neurosearch.propensity.harvest import Harvest
 from neurosearch.propensity.random import Random
 from neurosearch.propensity.regression_em import RegressionEM
-from neurosearch.task.base import Job, build
+from neurosearch.task.base import build
 
 METHODS: dict[str, Propensity] = {
     "random lists (5 %)": Random(lists=20),
@@ -50,10 +48,8 @@ RESULTS = Path(__file__).with_name("results")
 
 def examined(overrides: Sequence[str]) -> tuple[np.ndarray, dict[str, np.ndarray | None]]:
     """The planted chances, and those that each method finds (None: it can't say)."""
-    with initialize_config_module("neurosearch.conf", version_base="1.3"):
-        config = compose("config", overrides=list(overrides))
-    job = Job.compose(config, list(overrides), 0, Path(tempfile.mkdtemp()))
-    logs: Logs = build(config, "logs")
+    job = job_of(overrides)
+    logs: Logs = build(job.config, "logs")
     data = job.runtime.get(job.dataset)
     logged = job.runtime.get(logs.log(job.dataset, "train")).arrays(RANKS)
     features = word_features(data, "train", logged.pairs)

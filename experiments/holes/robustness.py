@@ -12,7 +12,6 @@ another one.
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +19,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from hydra import compose, initialize_config_module
 
 from neurosearch import app  # noqa: F401  (registers the resolvers of the config)
 from neurosearch.core.machine import git_commit, hardware
 from neurosearch.evaluation.holes import BPREF, FILLED, RBP, dropped, hole_metrics
 from neurosearch.evaluation.opened import opened
 from neurosearch.task.base import Job
+from neurosearch.task.jobs import job_of
 
 SYSTEMS = {
     "BM25": ["retriever=bm25"],
@@ -43,13 +42,6 @@ SHARES, DRAWS, POOL = (0.1, 0.3, 0.5, 0.7), 50, 50
 METRICS = ("nDCG@10", "condensed nDCG@10", BPREF, RBP, FILLED)
 PAIR = ["query_id", "product_id"]
 RESULTS = Path(__file__).with_name("results")
-
-
-def job_of(overrides: Sequence[str]) -> Job:
-    """A composed job."""
-    with initialize_config_module("neurosearch.conf", version_base="1.3"):
-        config = compose("config", overrides=list(overrides))
-    return Job.compose(config, list(overrides), 0, Path(tempfile.mkdtemp()))
 
 
 def ndcg(run: pl.DataFrame, graded: pl.DataFrame) -> pl.DataFrame:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from hydra import compose, initialize_config_module
 
 from neurosearch import app  # noqa: F401  (registers the resolvers of the config)
 from neurosearch.core.machine import git_commit, hardware
@@ -35,6 +33,7 @@ from neurosearch.data.truth import Truth
 from neurosearch.evaluation.holm import holm
 from neurosearch.interleaving.team_draft import TeamDraft
 from neurosearch.task.base import Job
+from neurosearch.task.jobs import job_of
 from neurosearch.trial.effect import Effect, of_ratios, separation
 from neurosearch.trial.simulated import Population, preference, shown_alone, shown_mixed
 from neurosearch.users.base import Users
@@ -85,13 +84,6 @@ class System:
     lists: np.ndarray
     pooled: np.ndarray
     judged: np.ndarray
-
-
-def job_of(overrides: Sequence[str]) -> Job:
-    """A composed job."""
-    with initialize_config_module("neurosearch.conf", version_base="1.3"):
-        config = compose("config", overrides=list(overrides))
-    return Job.compose(config, list(overrides), 0, Path(tempfile.mkdtemp()))
 
 
 def system_of(job: Job, ids: list[str]) -> System:

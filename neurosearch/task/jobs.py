@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -57,6 +58,23 @@ def _composed(overrides: list[str], number: int, folder: Path) -> Job:
     from hydra import compose
 
     return Job.compose(compose("config", overrides=overrides), overrides, number, folder)
+
+
+def job_of(overrides: Sequence[str]) -> Job:
+    """A job composed for a script, outside Hydra's command line; its folder is a temporary one.
+
+    The resolvers of the config must be registered (`import neurosearch.app`).
+
+    Args:
+        overrides: as they would be typed.
+
+    Returns:
+        The job.
+    """
+    from hydra import initialize_config_module
+
+    with initialize_config_module("neurosearch.conf", version_base="1.3"):
+        return _composed(list(overrides), 0, Path(tempfile.mkdtemp()))
 
 
 def _again(overrides: list[str], seen: set[tuple[str, ...]]) -> bool:
