@@ -29,6 +29,7 @@ from neurosearch.propensity.harvest import Harvest
 from neurosearch.propensity.random import Random
 from neurosearch.propensity.regression_em import RegressionEM
 from neurosearch.task.base import build
+from neurosearch.task.jobs import job_of
 
 METHODS: dict[str, Propensity] = {
     "random lists (5 %)": Random(lists=20),
