@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from neurosearch.evaluation.statistics import resampled_means
 from neurosearch.report.table import make_tables
 from neurosearch.task.table import read_jobs
 
@@ -38,9 +39,8 @@ def by_query(records: Sequence[dict[str, object]]) -> pl.DataFrame:
 
 def interval(values: np.ndarray) -> tuple[float, float]:
     """95 % bootstrap interval of a mean over queries."""
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
+    (means,) = resampled_means([values[None, :, None]], RESAMPLES, 0)
+    low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
 

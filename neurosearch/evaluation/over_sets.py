@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurosearch.core.errors import InputError
+from neurosearch.evaluation.statistics import randomisation_test
 
 LEAST_SETS = 6  # of a rank test: with five, Wilcoxon's least two-sided p is .0625
 # Quantiles of the studentized range at .05 over sqrt(2), for 2 to 10 systems (Demšar's table 5).
 Q_05 = (1.960, 2.343, 2.569, 2.728, 2.850, 2.949, 3.031, 3.102, 3.164)
-CHUNK = 1000
 
 
 def macro_difference(differences: Sequence[np.ndarray]) -> float:
@@ -43,17 +43,9 @@ def stratified_test(differences: Sequence[np.ndarray], permutations: int, seed: 
     Returns:
         (1 + #{|flipped| >= |observed|}) / (1 + permutations).
     """
-    rng = np.random.default_rng(seed)
-    observed = abs(macro_difference(differences))
-    exceeding = 0
-    for start in range(0, permutations, CHUNK):
-        size = min(CHUNK, permutations - start)
-        total = np.zeros(size)
-        for part in differences:
-            signs = rng.integers(0, 2, (size, len(part)), dtype=np.int8).astype(np.float64) * 2 - 1
-            total += signs @ part / len(part)
-        exceeding += int((np.abs(total) / len(differences) >= observed - 1e-12).sum())
-    return (1 + exceeding) / (1 + permutations)
+    # A query weighs as much as its share of its set: then the sum over all is the macro difference.
+    weighed = np.concatenate([part / len(part) for part in differences])
+    return float(randomisation_test(weighed[:, None], permutations, seed)[0])
 
 
 def two_level_interval(
