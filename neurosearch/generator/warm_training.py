@@ -24,6 +24,8 @@ TOP = 10  # of a teacher's list, from which the better one of a pair is drawn
 class WarmModule(GeneratorModule):
     """`words`: what codes stand for. `vectors`: N×D of products. `taught`: train queries' lists."""
 
+    starts_good = True
+
     def __init__(
         self, *parts: Any, words: CodeVectors, vectors: np.ndarray, taught: Run | None
     ) -> None:

@@ -1,6 +1,7 @@
 """Matryoshka (Kusupati et al. 2022): the loss on every prefix of the vectors, re-normalised.
 
-L = sum over m of w_m L(norm(u[:m]), norm(v[:m])), all w_m one: any prefix can be searched.
+L = sum over m of w_m L(norm(u[:m]), norm(v[:m])): any prefix can be searched. w is one for the longest
+prefix and `shorter` for the others; one everywhere costs quality at full width.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
 from neurosearch.loss.base import Loss, Targets
 
@@ -17,10 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Matryoshka(Loss):
-    """`dimensions` of the prefixes; those beyond the encoder's are left out."""
+    """`dimensions` of the prefixes, those beyond the encoder's left out; `shorter`: their weight."""
 
     loss: Loss
     dimensions: tuple[int, ...] = (384, 256, 192, 128, 96, 64, 32)
+    shorter: float = setting(1.0, least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,10 +58,12 @@ class Matryoshka(Loss):
             def forward(self, queries: Tensor, documents: Tensor, targets: Targets) -> Tensor:
                 width = queries.shape[1]
                 total = queries.new_zeros((), dtype=documents.float().dtype)
-                for size in sorted({min(d, width) for d in recipe.dimensions}, reverse=True):
+                sizes = sorted({min(d, width) for d in recipe.dimensions}, reverse=True)
+                for size in sizes:
                     q = normalize(queries[:, :size].float(), dim=1)
                     d = normalize(documents[:, :size].float(), dim=1)
-                    total = total + self.inner(q, d, targets)
+                    weight = 1.0 if size == sizes[0] else recipe.shorter
+                    total = total + weight * self.inner(q, d, targets)
                 return total
 
         return Objective()

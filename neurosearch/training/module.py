@@ -26,6 +26,7 @@ class TrainingModule(lightning.LightningModule):
     Class attributes:
         monitor: the name of what `validate` returns; more is better.
         rate_key: config key of the learning rate, for the message of a diverged training.
+        starts_good: whether it is validated before its first step too, as training may make it worse.
 
     Attributes:
         schedule: of the optimisation.
@@ -34,6 +35,7 @@ class TrainingModule(lightning.LightningModule):
 
     monitor: ClassVar[str] = MONITOR
     rate_key: ClassVar[str]
+    starts_good: ClassVar[bool] = False
     schedule: Schedule
     steps: int
 

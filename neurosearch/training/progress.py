@@ -63,7 +63,8 @@ class Progress:
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Add metrics of a finished step to the curve."""
-        self.curve += [(step - 1, name, float(value)) for name, value in metrics.items()]
+        at = max(0, step - 1)
+        self.curve += [(at, name, float(value)) for name, value in metrics.items()]
 
     def validate(self, trainer: Any, module: Any) -> None:
         """Validate, keep the weights where they are the best so far, stop where patience ends."""
@@ -120,6 +121,10 @@ def callback_of(progress: Progress, advance: Any) -> Any:
 
     class Watch(pl.Callback):
         state_key = "Progress"
+
+        def on_train_start(self, trainer: Any, module: Any) -> None:
+            if module.starts_good and not trainer.global_step:
+                progress.validate(trainer, module)
 
         def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
             advance(1)

@@ -151,3 +151,35 @@ def test_killed_after_its_turning_point_it_ends_the_same(
     assert calls - before < 4  # it resumed
     for name, value in expected.items():
         assert torch.equal(found[name], value), name
+
+
+def test_a_training_that_makes_it_worse_keeps_the_start(
+    tiny_model: str, shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Sentence(model=tiny_model)
+    recipe = Warm(
+        gain=LabelGain(
+            "esci", {"E": 1, "S": 0.1, "C": 0.01, "I": 0}, {"E": 3, "S": 2, "C": 1, "I": 0}, ("E",)
+        ),
+        encoder=encoder,
+        schedule=Schedule(epochs=1.0, lr=1e-2, validations=2, patience=0),
+        shape=Shape(width=32, heads=2, head_width=16, feed=32, layers=1),
+        batch_size=64,
+    )
+    ids = RQKMeans(encoder=encoder, levels=2, codes=16).semantic_ids(shop)
+
+    def trained(scores: list[float], folder: str) -> tuple[dict[str, torch.Tensor], str]:
+        """Weights and curve of a training whose validations are given."""
+        left = iter(scores)
+        monkeypatch.setattr(WarmModule, "validate", lambda _: next(left))
+        runtime = Runtime(outputs=tmp_path / folder, device="cpu", progress=False)
+        made = runtime.get(recipe.trained(shop, ids)).folder
+        assert not list(left)  # one before the first step, two after some
+        return load_file(made / "generator.safetensors"), (made / "curves.csv").read_text()
+
+    start, curve = trained([0.5, 0.4, 0.3], "falling")
+    assert "0.5" in curve.splitlines()[1]
+    again, _ = trained([0.5, 0.4, 0.45], "falling again")
+    moved, _ = trained([0.1, 0.2, 0.3], "rising")
+    assert all(torch.equal(start[name], again[name]) for name in start)
+    assert any(not torch.equal(start[name], moved[name]) for name in start)

@@ -188,6 +188,10 @@ def test_matryoshka_is_the_sum_over_prefixes() -> None:
     )
     got = value(Matryoshka(InfoNCE(), (12, 6, 3, 99)), queries, documents, targets)
     assert got == pytest.approx(expected, rel=1e-5)
+    longest = value(InfoNCE(), normalize(queries, dim=1), normalize(documents, dim=1), targets)
+    lighter = Matryoshka(InfoNCE(), (12, 6, 3), shorter=0.25)
+    expected = longest + 0.25 * (expected - longest)
+    assert value(lighter, queries, documents, targets) == pytest.approx(expected, rel=1e-5)
 
 
 def test_weights_and_teachers_are_checked() -> None:
