@@ -16,13 +16,16 @@
 # %% [markdown]
 # # 1. Nearest neighbours with FAISS
 #
-# **Question.** A product title becomes a vector. How do we find the products nearest to a query, and
+# **Question.** A product title becomes a vector. How do we find the products nearest to a query,
+# and
 # what do we lose when we search faster?
 #
-# **Idea.** An encoder maps a text to a unit vector. For unit vectors the inner product is the cosine,
+# **Idea.** An encoder maps a text to a unit vector. For unit vectors the inner product is the
+# cosine,
 # and the nearest vector is the same by either measure, since
 # $\lVert q - d \rVert^2 = 2 - 2\,q^\top d$. Exact search compares a query with all $N$ products. An
-# inverted file (IVF) divides the products into cells by k-means and compares the query only with the
+# inverted file (IVF) divides the products into cells by k-means and compares the query only with
+# the
 # cells whose centroids are nearest: *probes* of them.
 #
 # Papers: Johnson, Douze, Jégou, "Billion-scale similarity search with GPUs" (2017); Jégou, Douze,
@@ -146,13 +149,16 @@ by_product = np.argsort(-(queries @ moved.T), axis=1)[:, :10]
 unit = moved / np.linalg.norm(moved, axis=1, keepdims=True)
 by_cosine = np.argsort(-(queries @ unit.T), axis=1)[:, :10]
 print(f"1. {megabytes:.1f} MB; ten million: {ten_million:.1f} GB")
-print(f"2. about sqrt(N) = {best_cells:.0f} cells, {min(comparisons):.0f} comparisons of {len(products):,}")
+print(
+    f"2. about sqrt(N) = {best_cells:.0f} cells, {min(comparisons):.0f} comparisons of {len(products):,}"
+)
 print(f"3. share of lists that differ: {np.mean((by_product != by_cosine).any(axis=1)):.2f}")
 
 # %% [markdown]
 # **In production.** Catalogues change every hour: IVF cells fitted in January are wrong cells in
 # June. Filters (brand, stock) cut the candidates after the search unless the index knows them. And
-# recall must be watched on live queries, since they are not the ones it was tuned on. Chapters 3 and
+# recall must be watched on live queries, since they are not the ones it was tuned on. Chapters 3
+# and
 # 9 come back to this.
 
 # %%

@@ -16,7 +16,8 @@
 # %% [markdown]
 # # 2. Two towers
 #
-# **Question.** A pretrained encoder has never seen our shop. What does it learn from judged pairs, and
+# **Question.** A pretrained encoder has never seen our shop. What does it learn from judged pairs,
+# and
 # how do we know that it did?
 #
 # **Idea.** One tower encodes queries, one encodes products (here both share their weights). For a
@@ -26,11 +27,13 @@
 # \frac{\exp(q_i^\top d_i / \tau)}{\sum_j \exp(q_i^\top d_j / \tau)}$$
 #
 # The other products of the batch are free negatives. Two of them can be right by accident (the same
-# title, or a second good product), so such pairs are masked. The temperature $\tau$ says how hard the
+# title, or a second good product), so such pairs are masked. The temperature $\tau$ says how hard
+# the
 # closest negatives are pushed.
 #
 # Papers: van den Oord et al., "Representation learning with contrastive predictive coding" (2018);
-# Karpukhin et al., "Dense passage retrieval" (2020); Robinson et al., "Contrastive learning with hard
+# Karpukhin et al., "Dense passage retrieval" (2020); Robinson et al., "Contrastive learning with
+# hard
 # negative samples" (2021).
 #
 # The same on the command line: `ns -m retriever=dense,dense/finetuned`.
@@ -75,8 +78,10 @@ for temperature in (1.0, 0.2, 0.05):
 # %% [markdown]
 # ## Before and after training
 #
-# `BiEncoder` trains MiniLM on the train split; dev queries choose the best checkpoint; the test split
-# stays sealed until `compare` evaluates. With more steps and hard negatives it would gain more: this is
+# `BiEncoder` trains MiniLM on the train split; dev queries choose the best checkpoint; the test
+# split
+# stays sealed until `compare` evaluates. With more steps and hard negatives it would gain more:
+# this is
 # a minute on two cores.
 
 # %%
@@ -109,7 +114,8 @@ right.set(xlabel="step", ylabel="nDCG@10 on dev queries")
 # %% [markdown]
 # ## Did the vectors move where they should?
 #
-# Fine-tuning should bring a query closer to its good products than to the others it is confused with.
+# Fine-tuning should bring a query closer to its good products than to the others it is confused
+# with.
 
 # %%
 data = shop.bound(runtime)
@@ -135,8 +141,10 @@ print(f"margin before {margins[0]:.3f}, after {margins[1]:.3f}")
 # %% [markdown]
 # ## Exercises
 #
-# 1. All cosines of a batch are equal. What is the loss for a batch of $B$, whatever the temperature?
-# 2. A batch of 256 has two queries with the same good product. Without the mask, what is the smallest
+# 1. All cosines of a batch are equal. What is the loss for a batch of $B$, whatever the
+#    temperature?
+# 2. A batch of 256 has two queries with the same good product. Without the mask, what is the
+#    smallest
 #    loss that these two queries can reach?
 # 3. Why can a lower loss after halving the temperature not be read as a better encoder?
 
@@ -148,10 +156,15 @@ best = infonce(twins, 0.01)  # both twins split their probability between two eq
 assert np.isclose(best, 2 / 3 * np.log(2), atol=1e-6)
 print("1. log B")
 print("2. log 2 each: the mask takes the other copy out of the denominator")
-print("3. the same cosines give another loss:", round(infonce(cosines, 0.1), 3), round(infonce(cosines, 0.05), 3))
+print(
+    "3. the same cosines give another loss:",
+    round(infonce(cosines, 0.1), 3),
+    round(infonce(cosines, 0.05), 3),
+)
 
 # %% [markdown]
-# **In production.** Clicks replace judgments, with the position bias that comes with them (chapter 9).
+# **In production.** Clicks replace judgments, with the position bias that comes with them (chapter
+# 9).
 # A new encoder means a new index: both have to be exchanged together, which is why an index here
 # refuses vectors of another encoder.
 

@@ -18,16 +18,20 @@
 #
 # **Question.** Flat, IVF, HNSW, quantized: which index is the cheapest that is still good enough?
 #
-# **Idea.** Every approximate index trades recall for time or memory. So we never compare two indexes
-# at one setting each, but their *fronts*: the settings that no other setting beats in recall and cost
+# **Idea.** Every approximate index trades recall for time or memory. So we never compare two
+# indexes
+# at one setting each, but their *fronts*: the settings that no other setting beats in recall and
+# cost
 # at once. HNSW walks a graph of neighbours (more effort: larger `search`). Product quantization
-# stores a vector as $m$ codes of 8 bits, so 384 floats (1,536 bytes) become $m$ bytes, and a refining
+# stores a vector as $m$ codes of 8 bits, so 384 floats (1,536 bytes) become $m$ bytes, and a
+# refining
 # step scores the candidates again with better vectors.
 #
 # Papers: Malkov, Yashunin, "Efficient and robust approximate nearest neighbor search using HNSW"
 # (2018); Jégou et al., "Product quantization" (2011); Aumüller et al., "ANN-Benchmarks" (2018).
 #
-# The tool that does this for you, within limits of latency and bytes: `ns task=tune retriever=dense`.
+# The tool that does this for you, within limits of latency and bytes: `ns task=tune
+# retriever=dense`.
 
 # %%
 import os
@@ -97,7 +101,9 @@ for effort in (10, 20, 40, 80, 160):
     hnsw.hnsw.efSearch = effort
     points["HNSW"].append(measured(hnsw))
 
-coarse = faiss.index_factory(width, "PQ48x4fs" if TOY else f"IVF{cells},PQ48x4fs", faiss.METRIC_INNER_PRODUCT)
+coarse = faiss.index_factory(
+    width, "PQ48x4fs" if TOY else f"IVF{cells},PQ48x4fs", faiss.METRIC_INNER_PRODUCT
+)
 refined = faiss.IndexRefineFlat(coarse)
 refined.train(products)
 refined.add(products)
@@ -115,7 +121,9 @@ for name, found in points.items():
 axes.set(xscale="log", xlabel="ms a query, one core", ylabel="recall of the exact ten")
 axes.legend()
 for name, found in points.items():
-    print(f"{name:12s} {found[0]['bytes']:7.0f} bytes a product, best recall {max(p['recall'] for p in found):.3f}")
+    print(
+        f"{name:12s} {found[0]['bytes']:7.0f} bytes a product, best recall {max(p['recall'] for p in found):.3f}"
+    )
 
 # %% [markdown]
 # ## The front
@@ -146,15 +154,24 @@ for name, recall, ms in best:
 
 # %%
 fast = ns.Dense(encoder, ns.IVF(cells=cells, probes=2))
-table = ns.compare({"flat": ns.Dense(encoder), "IVF, 2 cells": fast}, shop, baseline="flat", runtime=runtime, progress=False)
+table = ns.compare(
+    {"flat": ns.Dense(encoder), "IVF, 2 cells": fast},
+    shop,
+    baseline="flat",
+    runtime=runtime,
+    progress=False,
+)
 table
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. How many bytes has a vector of 384 floats in PQ with 48 codes of 4 bits, and how much smaller is it?
-# 2. IVF has recall .80 with one probe and 1.0 with all. A colleague reports recall .97 of a tuned index
-#    on the queries that it was tuned on. Why may it be lower tomorrow, and which split protects you?
+# 1. How many bytes has a vector of 384 floats in PQ with 48 codes of 4 bits, and how much
+#    smaller is it?
+# 2. IVF has recall .80 with one probe and 1.0 with all. A colleague reports recall .97 of a
+#    tuned index
+#    on the queries that it was tuned on. Why may it be lower tomorrow, and which split protects
+#    you?
 # 3. Show that every setting that is not on the front is beaten by one that is.
 
 # %%
@@ -167,7 +184,8 @@ print("2. the setting was chosen by these queries; choose on dev, report on test
 print("3. checked for all", len(every), "settings")
 
 # %% [markdown]
-# **In production.** Indexes follow a catalogue (`ns task=update`), memory is bought by the node, and the
+# **In production.** Indexes follow a catalogue (`ns task=update`), memory is bought by the node,
+# and the
 # tail (p99) matters more than the mean. Measured figures up to ten million products:
 # [scale](../scale.md) and the experiment [ann](../../experiments/ann/README.md).
 

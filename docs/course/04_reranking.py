@@ -21,14 +21,16 @@
 #
 # **Idea.** Retrieval and ranking are different jobs. The first stage must not lose good products
 # (recall); the second must order few products well (nDCG@10), so it may read query and product
-# *together*. LambdaMART does it with features and trees, a cross-encoder with a transformer. What the
+# *together*. LambdaMART does it with features and trees, a cross-encoder with a transformer. What
+# the
 # first stage misses, no re-ranker brings back: recall at the candidates' depth is the ceiling.
 #
 # Papers: Burges, "From RankNet to LambdaRank to LambdaMART" (2010); Nogueira, Cho, "Passage
 # re-ranking with BERT" (2019).
 #
 # The same on the command line: `ns -m retriever=bm25,reranked
-# reranker@retriever.reranker=lambdamart`, and the experiment [rerank](../../experiments/rerank/README.md).
+# reranker@retriever.reranker=lambdamart`, and the experiment
+# [rerank](../../experiments/rerank/README.md).
 
 # %%
 import os
@@ -48,7 +50,8 @@ gain = ns.gain("shop")
 # %% [markdown]
 # ## The ceiling
 #
-# Put all good products among the first $k$ in front, and see what nDCG@10 that would be. It depends on
+# Put all good products among the first $k$ in front, and see what nDCG@10 that would be. It depends
+# on
 # the first stage alone.
 
 # %%
@@ -81,7 +84,8 @@ print({name: round(values[-1], 3) for name, values in recalls.items()})
 # ## Two re-rankers over one hybrid
 #
 # LambdaMART sees scores and text features; it learns from train lists and stops by dev. The
-# cross-encoder reads "query [SEP] title" and learns to order the judged products of a query, and some
+# cross-encoder reads "query [SEP] title" and learns to order the judged products of a query, and
+# some
 # that were drawn from the list.
 
 # %%
@@ -134,8 +138,10 @@ print(f"2. {before:.3f}, swapped {after:.3f}")
 print(f"3. {fits} candidates; {gained:+.3f}")
 
 # %% [markdown]
-# **In production.** The second stage sets the latency: its depth is the first knob to turn, a smaller
-# model the second, a cache of frequent queries the third. And it is trained on what the *first* stage
+# **In production.** The second stage sets the latency: its depth is the first knob to turn, a
+# smaller
+# model the second, a cache of frequent queries the third. And it is trained on what the *first*
+# stage
 # showed: change that, and train again.
 
 # %%

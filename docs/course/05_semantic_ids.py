@@ -30,7 +30,8 @@
 # decoder and the codebooks together, by reconstruction and a commitment loss; it is easily trained
 # into a few codes that take everything (collapse), so its health is measured before it is used.
 #
-# Papers: Lee et al., "Autoregressive image generation using residual quantization" (2022); Rajput et
+# Papers: Lee et al., "Autoregressive image generation using residual quantization" (2022); Rajput
+# et
 # al., "Recommender systems with generative retrieval" (TIGER, 2023).
 #
 # The same on the command line: `ns tokenizer=rqvae task=tokenize`, and pictures by
@@ -90,8 +91,10 @@ for pair in shown:
 # %% [markdown]
 # ## Two tokenizers and their health
 #
-# *Usage* is the share of codes that are used. *Perplexity* is how many codes a level would have if all
-# were used equally: $\exp(-\sum_k p_k \log p_k)$. *Collisions* are products that share their whole ID.
+# *Usage* is the share of codes that are used. *Perplexity* is how many codes a level would have if
+# all
+# were used equally: $\exp(-\sum_k p_k \log p_k)$. *Collisions* are products that share their whole
+# ID.
 
 # %%
 epochs = 20.0 if TOY else 60.0
@@ -104,7 +107,9 @@ for tokenizer in (kmeans, vae):
     reports[tokenizer.label()] = report
     summary = report["summary"]
     print(f"{tokenizer.label():24s} {report['verdict']:10s}", end=" ")
-    print({key: round(summary[key], 3) for key in ("min_usage", "min_perplexity", "collision_rate")})
+    print(
+        {key: round(summary[key], 3) for key in ("min_usage", "min_perplexity", "collision_rate")}
+    )
     for reason in report["reasons"] or []:
         print("   ", reason)
 
@@ -121,7 +126,8 @@ panels[0].legend(fontsize=7)
 # %% [markdown]
 # ## Do IDs know the vectors?
 #
-# If IDs are good, products with a common prefix are near each other: compare the mean cosine of pairs
+# If IDs are good, products with a common prefix are near each other: compare the mean cosine of
+# pairs
 # that share a prefix with that of random pairs.
 
 # %%
@@ -131,7 +137,11 @@ rng = np.random.default_rng(0)
 
 def mean_cosine(length: int) -> float:
     """Of random pairs of products that share their first `length` codes."""
-    keys = np.unique(ids[:, :length], axis=0, return_inverse=True)[1] if length else np.zeros(len(ids), int)
+    keys = (
+        np.unique(ids[:, :length], axis=0, return_inverse=True)[1]
+        if length
+        else np.zeros(len(ids), int)
+    )
     order = rng.permutation(len(ids))
     order = order[np.argsort(keys[order], kind="stable")]
     one, other = order[:-1], order[1:]
@@ -164,7 +174,8 @@ print("3. usage 2/64 = .031, perplexity 2")
 
 # %% [markdown]
 # **In production.** IDs must stay when the catalogue changes: new products are assigned with frozen
-# codebooks, and drift shows as error that grows. Which tokenizer is healthiest on real data is measured
+# codebooks, and drift shows as error that grows. Which tokenizer is healthiest on real data is
+# measured
 # in [tokenizers](../../experiments/tokenizers/README.md).
 
 # %%

@@ -16,12 +16,15 @@
 # %% [markdown]
 # # 6. Multiphase retrieval
 #
-# **Question.** Semantic IDs sort a catalogue into a tree. Can a search walk down that tree and look at
+# **Question.** Semantic IDs sort a catalogue into a tree. Can a search walk down that tree and look
+# at
 # a small part of the products only?
 #
 # **Idea.** Phase 1 compares the query with prefixes (a node stands for the mean direction of its
-# products) and keeps the best $p$ of them. Phase 2 scores exactly the products below those prefixes.
-# Phase 3, a re-ranker, is optional. With prefixes of one code, this is an IVF index whose cells are the
+# products) and keeps the best $p$ of them. Phase 2 scores exactly the products below those
+# prefixes.
+# Phase 3, a re-ranker, is optional. With prefixes of one code, this is an IVF index whose cells are
+# the
 # first codes. So the honest baseline is IVF with as many cells, tuned with the same care.
 #
 # Paper of the index: Jégou et al., "Product quantization for nearest neighbor search" (2011); of
@@ -56,7 +59,9 @@ tokenizer = ns.RQKMeans(encoder=encoder, levels=3, codes=codes)
 ids = np.asarray(runtime.get(tokenizer.semantic_ids(data)).codes)
 for length in (1, 2, 3):
     sizes = np.unique(ids[:, :length], axis=0, return_counts=True)[1]
-    print(f"{length} codes: {len(sizes):6d} prefixes, {sizes.mean():7.1f} products below one, largest {sizes.max()}")
+    print(
+        f"{length} codes: {len(sizes):6d} prefixes, {sizes.mean():7.1f} products below one, largest {sizes.max()}"
+    )
 
 # %% [markdown]
 # ## Recall against products that are scored
@@ -79,12 +84,16 @@ exact = first_ten(ns.Dense(encoder))
 
 def recall(system: ns.Dense | ns.Multiphase) -> float:
     found = first_ten(system)
-    return float(np.mean([len(found.get(query, set()) & ten) / len(ten) for query, ten in exact.items()]))
+    return float(
+        np.mean([len(found.get(query, set()) & ten) / len(ten) for query, ten in exact.items()])
+    )
 
 
 budget = [1, 2, 4, 8, 16]
 walked = [recall(ns.Multiphase(tokenizer=tokenizer, depth=1, probes=p)) for p in budget]
-deeper = [recall(ns.Multiphase(tokenizer=tokenizer, depth=2, probes=4 * p, width=p)) for p in budget]
+deeper = [
+    recall(ns.Multiphase(tokenizer=tokenizer, depth=2, probes=4 * p, width=p)) for p in budget
+]
 cells = [recall(ns.Dense(encoder, ns.IVF(cells=codes, probes=p))) for p in budget]
 
 # %%
@@ -92,12 +101,15 @@ fig, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
 axes.plot(budget, walked, marker="o", label="prefixes of one code")
 axes.plot(budget, deeper, marker="o", label="prefixes of two codes (four times as many)")
 axes.plot(budget, cells, marker="x", linestyle="--", label="IVF with as many cells")
-axes.set(xscale="log", xlabel="first codes (cells) that are searched", ylabel="recall of the exact ten")
+axes.set(
+    xscale="log", xlabel="first codes (cells) that are searched", ylabel="recall of the exact ten"
+)
 axes.legend(fontsize=8)
 print("multiphase", np.round(walked, 3), "IVF", np.round(cells, 3))
 
 # %% [markdown]
-# The curves of one code and of IVF lie close together, because they are the same idea: what differs is
+# The curves of one code and of IVF lie close together, because they are the same idea: what differs
+# is
 # how the cells were fitted. An advantage that shows up against a badly tuned IVF is no advantage.
 #
 # ## As rows of a table, with the ranking's quality
@@ -135,11 +147,15 @@ scored = 16 * 20_000 / 128**2
 assert compared == 1152 and round(scored) == 20
 print("1. recall with all prefixes:", everything)
 print(f"2. {compared} nodes, about {scored:.0f} products")
-print("3. a query whose probes include it scores all of it; the mean cell says nothing about that query")
+print(
+    "3. a query whose probes include it scores all of it; the mean cell says nothing about that query"
+)
 
 # %% [markdown]
-# **In production.** Prefixes can be written by a generator from the query's words (`generator@…`), which
-# needs no query vector in phase 1; and they are keys, so a shop can shard by them. New products get the
+# **In production.** Prefixes can be written by a generator from the query's words (`generator@…`),
+# which
+# needs no query vector in phase 1; and they are keys, so a shop can shard by them. New products get
+# the
 # prefix of frozen codebooks (chapter 5).
 
 # %%

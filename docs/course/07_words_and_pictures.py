@@ -19,10 +19,14 @@
 # **Question.** A query says "red mug"; the picture shows red, the title may not say it. What does a
 # picture add to words, and where should the two meet?
 #
-# **Idea.** *Late fusion*: two lists, one by titles and one by pictures, mixed with a weight that dev
-# queries choose. *Early fusion*: one vector a product, the two modalities side by side. To compare a
-# query's words with a picture, both must live in one space: a linear map is learnt from product titles
-# to their own pictures (ridge regression on frozen encoders), or a jointly trained model such as CLIP
+# **Idea.** *Late fusion*: two lists, one by titles and one by pictures, mixed with a weight that
+# dev
+# queries choose. *Early fusion*: one vector a product, the two modalities side by side. To compare
+# a
+# query's words with a picture, both must live in one space: a linear map is learnt from product
+# titles
+# to their own pictures (ridge regression on frozen encoders), or a jointly trained model such as
+# CLIP
 # is used. Vectors of two modalities do not mix by themselves: each lies around its own mean (the
 # *modality gap*), so both are centred first.
 #
@@ -78,14 +82,18 @@ CHOICES = {
     "late fusion": "hybrid/late_fusion",
     "early fusion": "dense/early_fusion",
 }
-systems = {name: job_of([f"retriever={choice}", "data=shop", "data.images=true"]).retriever for name, choice in CHOICES.items()}
+systems = {
+    name: job_of([f"retriever={choice}", "data=shop", "data.images=true"]).retriever
+    for name, choice in CHOICES.items()
+}
 table = ns.compare(systems, shop, baseline="titles", runtime=runtime, progress=False)
 table
 
 # %% [markdown]
 # ## The weight of the words
 #
-# Late fusion's score is $w\,s_\text{words} + (1 - w)\,s_\text{picture}$, each score normalised first.
+# Late fusion's score is $w\,s_\text{words} + (1 - w)\,s_\text{picture}$, each score normalised
+# first.
 # Dev queries choose $w$; here is the whole curve, on dev.
 
 # %%
@@ -127,15 +135,19 @@ rng = np.random.default_rng(0)
 one, other = rng.integers(len(words), size=(2, 2000))
 plain = float(np.einsum("nd,nd->n", words[one], words[other]).mean())
 without = float(np.einsum("nd,nd->n", centred[one], centred[other]).mean())
-print(f"mean cosine of random titles: {plain:.3f}; after centring {without:.3f}; length of the mean {np.linalg.norm(mean):.3f}")
+print(
+    f"mean cosine of random titles: {plain:.3f}; after centring {without:.3f}; length of the mean {np.linalg.norm(mean):.3f}"
+)
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. The mean cosine of two random unit vectors of a modality is about $\lVert m \rVert^2$, with $m$ the
+# 1. The mean cosine of two random unit vectors of a modality is about $\lVert m \rVert^2$, with
+#    $m$ the
 #    mean vector. Show it, and check it above.
 # 2. A shop's pictures show no brand. For which queries should the picture's weight be 0?
-# 3. If the weight were chosen on test queries, which number of the table could no longer be trusted?
+# 3. If the weight were chosen on test queries, which number of the table could no longer be
+#    trusted?
 
 # %%
 assert abs(plain - float(mean @ mean)) < 0.03
@@ -144,7 +156,8 @@ print("2. queries that name a brand: a weight by kind of query (evaluation.by=ki
 print("3. the fused row's: its weight has seen the answers; this is why the test split is sealed")
 
 # %% [markdown]
-# **In production.** Pictures double the work of indexing, not that of a query in words. Products without
+# **In production.** Pictures double the work of indexing, not that of a query in words. Products
+# without
 # a picture need a defined score (here: their words alone).
 
 # %%

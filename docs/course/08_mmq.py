@@ -16,16 +16,19 @@
 # %% [markdown]
 # # 8. MMQ: semantic IDs of words and pictures
 #
-# **Question.** A product has a title and a picture. Which part of its ID should say what both share, and
+# **Question.** A product has a title and a picture. Which part of its ID should say what both
+# share, and
 # which what only one of them knows?
 #
 # **Idea.** MMQ (multimodal mixture-of-quantization) has several *experts*, each an encoder with a
 # codebook. Shared experts see both modalities, specific ones see one. An orthogonality term keeps
-# experts from learning the same thing; each modality is reconstructed from the shared experts and its
+# experts from learning the same thing; each modality is reconstructed from the shared experts and
+# its
 # own. The ID is the list of the experts' codes. A second stage may tune it by behaviour.
 #
 # Paper: "MMQ: Multimodal mixture-of-quantization tokenization for semantic ID generation and user
-# behavioral adaptation" (2025). Its method section was not at hand here: the mechanism is built, not
+# behavioral adaptation" (2025). Its method section was not at hand here: the mechanism is built,
+# not
 # the published numbers.
 #
 # The same on the command line: `ns task=tokenize tokenizer=mmq`, and the experiment
@@ -100,31 +103,45 @@ fig, panels = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=
 told: dict[str, np.ndarray] = {}
 for axes, name in zip(panels, ("RQ-k-means", "MMQ"), strict=True):
     ids = np.asarray(runtime.get(tokenizers[name].semantic_ids(data)).codes)
-    labels = {a: np.unique(frame[a].fill_null("").to_numpy(), return_inverse=True)[1] for a in attributes}
+    labels = {
+        a: np.unique(frame[a].fill_null("").to_numpy(), return_inverse=True)[1] for a in attributes
+    }
     levels = min(4, ids.shape[1])
-    told[name] = np.array([[information(ids[:, n], labels[a]) for n in range(levels)] for a in attributes])
+    told[name] = np.array(
+        [[information(ids[:, n], labels[a]) for n in range(levels)] for a in attributes]
+    )
     axes.imshow(told[name], vmin=0, vmax=1, cmap="viridis", aspect="auto")
     axes.set(title=name, xticks=range(levels), xticklabels=[f"code {n + 1}" for n in range(levels)])
     axes.set_yticks(range(len(attributes)), attributes)
     for (row, column), value in np.ndenumerate(told[name]):
-        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="w" if value < 0.6 else "k")
+        axes.text(
+            column, row, f"{value:.2f}", ha="center", va="center", color="w" if value < 0.6 else "k"
+        )
 
 # %% [markdown]
 # ## IDs in use
 #
-# An ID is worth what a system finds with it: multiphase retrieval over MMQ's first code, scored by the
+# An ID is worth what a system finds with it: multiphase retrieval over MMQ's first code, scored by
+# the
 # fused vectors, beside the same without a tree.
 
 # %%
 fused = job_of(["retriever=dense/early_fusion", "data.images=true"]).retriever
 walk = ns.Multiphase(tokenizer=tokenizers["MMQ"], probes=4)
-table = ns.compare({"exact": fused, "MMQ, 4 prefixes": walk}, shop, baseline="exact", runtime=runtime, progress=False)
+table = ns.compare(
+    {"exact": fused, "MMQ, 4 prefixes": walk},
+    shop,
+    baseline="exact",
+    runtime=runtime,
+    progress=False,
+)
 table
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. MMQ has two shared experts and one for each modality, with 64 codes each. How many IDs are there?
+# 1. MMQ has two shared experts and one for each modality, with 64 codes each. How many IDs are
+#    there?
 # 2. Swap the experts' order. Which of the four columns above must stay the same, and why?
 # 3. What is the normalised mutual information of a labelling with itself, and with a constant?
 
@@ -141,14 +158,18 @@ print("2. collisions and usage: they do not depend on the order; prefixes (consi
 print("3. 1 and 0")
 
 # %% [markdown]
-# **In production.** New products have no behaviour yet; IDs from words and pictures place them beside
-# products that do. Whether the parts earn their place must be measured on the shop's own data: on ours,
+# **In production.** New products have no behaviour yet; IDs from words and pictures place them
+# beside
+# products that do. Whether the parts earn their place must be measured on the shop's own data: on
+# ours,
 # several of the paper's parts do not (see the experiment).
 
 # %%
 answers = {
     "neighbour consistency of MMQ": reports["MMQ"]["summary"]["neighbour_consistency"],
-    "neighbour consistency of RQ-k-means": reports["RQ-k-means"]["summary"]["neighbour_consistency"],
+    "neighbour consistency of RQ-k-means": reports["RQ-k-means"]["summary"][
+        "neighbour_consistency"
+    ],
     "collision rate of MMQ": reports["MMQ"]["summary"]["collision_rate"],
 }
 answers

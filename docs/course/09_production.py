@@ -16,12 +16,14 @@
 # %% [markdown]
 # # 9. Production: an API, a cache, a monitor, a trial
 #
-# **Question.** The table named a winner. How does it come in front of people, how do we notice when it
+# **Question.** The table named a winner. How does it come in front of people, how do we notice when
+# it
 # breaks, and how do we learn whether *they* prefer it?
 #
 # **Idea.** What is served must be what was measured: the same recipe, the same artifacts, the same
 # lists. Around it stand a cache for frequent queries (queries follow a power law), a monitor that
-# compares today's queries with earlier ones, and a trial. In an A/B trial every visitor sees one of two
+# compares today's queries with earlier ones, and a trial. In an A/B trial every visitor sees one of
+# two
 # systems; the number of visitors that is needed for a difference $\delta$ of a metric with standard
 # deviation $\sigma$ is
 #
@@ -56,14 +58,20 @@ from neurosearch.trial.effect import users_needed
 
 TOY = os.environ.get("NEUROSEARCH_COURSE") == "toy"  # the size that the tests run
 outputs = Path(tempfile.mkdtemp())
-SIZE = [f"data.n_products={500 if TOY else 5000}", f"data.n_queries={60 if TOY else 400}", "data.images=false"]
+SIZE = [
+    f"data.n_products={500 if TOY else 5000}",
+    f"data.n_queries={60 if TOY else 400}",
+    "data.images=false",
+]
 SYSTEM = ["retriever=bm25", "data=shop", *SIZE]
 
 # %% [markdown]
 # ## A server
 #
-# The command line starts it; it builds what is missing, opens the page, and writes a query log. Keys
-# and rate limits are settings (`task.server.keys`), and it refuses to listen on other addresses than
+# The command line starts it; it builds what is missing, opens the page, and writes a query log.
+# Keys
+# and rate limits are settings (`task.server.keys`), and it refuses to listen on other addresses
+# than
 # this machine's without them.
 
 # %%
@@ -74,7 +82,9 @@ environment = {**os.environ, "NEUROSEARCH_OUTPUTS": str(outputs)}
 COMMAND = [sys.executable, "-W", "ignore", "-m", "neurosearch"]
 server = subprocess.Popen(
     [*COMMAND, "task=serve", *SYSTEM, f"task.server.port={port}"],
-    env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    env=environment,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
 )
 address = f"http://127.0.0.1:{port}"
 client = httpx.Client(base_url=address, timeout=10)
@@ -109,7 +119,8 @@ offline
 # %% [markdown]
 # ## What the cache is worth
 #
-# A few queries are most of the traffic. If query $i$ is asked with probability proportional to $1/i$,
+# A few queries are most of the traffic. If query $i$ is asked with probability proportional to
+# $1/i$,
 # what share of requests has been asked before?
 
 # %%
@@ -138,11 +149,14 @@ axes.legend()
 # %% [markdown]
 # ## Metrics, and an orderly end
 #
-# `/metrics` is what Prometheus reads. On SIGTERM the server answers what it has accepted, writes its
+# `/metrics` is what Prometheus reads. On SIGTERM the server answers what it has accepted, writes
+# its
 # log, and ends.
 
 # %%
-shown = [line for line in client.get("/metrics").text.splitlines() if "cache" in line and line[0] != "#"]
+shown = [
+    line for line in client.get("/metrics").text.splitlines() if "cache" in line and line[0] != "#"
+]
 print("\n".join(shown[:4]))
 server.send_signal(signal.SIGTERM)
 ended = server.wait(timeout=60)
@@ -151,13 +165,20 @@ print("exit status", ended)
 # %% [markdown]
 # ## The monitor
 #
-# It reads the query log: is today's traffic drawn as yesterday's was? Detectors are two-sample tests
+# It reads the query log: is today's traffic drawn as yesterday's was? Detectors are two-sample
+# tests
 # with permutations, corrected for how many there are; the exit status is 2 when something alarms.
 
 # %%
-window = ["task.window=100", "task.reference=200"] if TOY else ["task.window=500", "task.reference=1500"]
+window = (
+    ["task.window=100", "task.reference=200"] if TOY else ["task.window=500", "task.reference=1500"]
+)
 done = subprocess.run(
-    [*COMMAND, "task=monitor", *SYSTEM, *window], env=environment, capture_output=True, text=True, check=False
+    [*COMMAND, "task=monitor", *SYSTEM, *window],
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=False,
 )
 print("exit status", done.returncode)
 print("\n".join(done.stdout.splitlines()[-14:]))
@@ -180,18 +201,27 @@ axes.set(xlabel="difference in clicks an impression", ylabel="visitors an arm (8
 # 1. Half the effect: how many times the visitors?
 # 2. Somebody looks at the p-value every day of a month and stops at the first p < .05. Simulate how
 #    often two equal systems differ "significantly" then.
-# 3. A server's cache keeps answers for 300 seconds. A product is sold out now. What does the page show,
+# 3. A server's cache keeps answers for 300 seconds. A product is sold out now. What does the
+#    page show,
 #    and what would you do?
 
 # %%
-assert np.isclose(users_needed(deviation, effect / 2) / users_needed(deviation, effect), 4, rtol=0.01)
+assert np.isclose(
+    users_needed(deviation, effect / 2) / users_needed(deviation, effect), 4, rtol=0.01
+)
 days, trials = 30, 2000
-steps = np.random.default_rng(1).normal(size=(trials, days)).cumsum(axis=1) / np.sqrt(np.arange(1, days + 1))
+steps = np.random.default_rng(1).normal(size=(trials, days)).cumsum(axis=1) / np.sqrt(
+    np.arange(1, days + 1)
+)
 false_alarms = float((np.abs(steps) > norm.ppf(0.975)).any(axis=1).mean())
 assert false_alarms > 0.2
 print("1. four times")
-print(f"2. {false_alarms:.2f} of the trials, in place of .05; a stopping rule made for looking holds its level")
-print("3. the old list for up to 300 s: filter stock outside the cache, or make the catalogue's fingerprint part of its key")
+print(
+    f"2. {false_alarms:.2f} of the trials, in place of .05; a stopping rule made for looking holds its level"
+)
+print(
+    "3. the old list for up to 300 s: filter stock outside the cache, or make the catalogue's fingerprint part of its key"
+)
 
 # %% [markdown]
 # **In production.** Put a reverse proxy with TLS in front; let a scheduler run the monitor and page
