@@ -1,10 +1,11 @@
 # setup: a virtual environment with everything, pinned.   table: the main table, on built-in data.
 # test: the whole test suite.   lint: formatting, lint, types.   doctor: what is missing here.
+# site: the documentation, into site/.   course: the notebooks, executed anew.
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python -W ignore -m neurosearch
 
-.PHONY: setup table test lint doctor expected experiments results
+.PHONY: setup table test lint doctor site course expected experiments results
 
 setup: $(VENV)/installed
 
@@ -28,6 +29,13 @@ lint: setup
 
 doctor: setup
 	$(RUN) task=doctor
+
+site: setup
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet
+	@echo "to read: site/index.html"
+
+course: setup
+	$(VENV)/bin/python docs/making/execute.py
 
 # Maintainers: the toy numbers that the tests replay, and the published tables.
 expected: setup

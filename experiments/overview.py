@@ -1,6 +1,6 @@
 """One page of all published tables: what won, by how much, and where the evidence is thin.
 
-    python experiments/overview.py        # writes experiments/RESULTS.md
+    python experiments/overview.py        # writes experiments/RESULTS.md, and the README's table
 
 Nothing is typed: every number is read from the tables' CSV files, which are made of run files. A
 win is the difference of the headline metric to the table's own baseline, with Holm's p where the
@@ -14,6 +14,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
+
+from neurosearch.report.formatting import number
 
 HERE = Path(__file__).parent
 # By protocol; nDCG@10 for the others.
@@ -101,5 +103,37 @@ def page() -> str:
     return "\n".join([*head, *lines, ""])
 
 
+README = HERE.parent / "README.md"
+MARKS = "<!-- made by experiments/overview.py -->", "<!-- end -->"
+SHOWN = ("nDCG@10", "condensed nDCG@10", "judged@10", "Recall@100", "p50 ms")
+
+
+def first_table() -> str:
+    """The README's table: rows of `best`, with the latency of those that were timed."""
+    results = HERE / "best" / "results"
+    rows = pl.read_csv(results / "home_depot.csv", infer_schema_length=None)
+    timed = pl.read_csv(results / "latency" / "home_depot.csv", infer_schema_length=None)
+    told = {(r["system"], r["metric"]): r for r in timed.iter_rows(named=True)}
+    told |= {(r["system"], r["metric"]): r for r in rows.iter_rows(named=True)}
+    order = rows.filter(pl.col("metric") == "nDCG@10").sort("mean")["system"].to_list()
+    lines = [f"| home_depot | {' | '.join(SHOWN)} |", "|:---|" + "---:|" * len(SHOWN)]
+    for system in order:
+        cells = []
+        for metric in SHOWN:
+            cell = told.get((system, metric))
+            text = "" if cell is None else number(metric, cell["mean"])
+            if metric == SHOWN[0] and cell is not None and cell["ci_low"] is not None:
+                text += f" [{number(metric, cell['ci_low'])}, {number(metric, cell['ci_high'])}]"
+            cells.append(text)
+        lines.append(f"| {system} | {' | '.join(cells)} |")
+    told_so = (results / "home_depot.md").read_text("utf-8").split("\nData: ")[1]
+    note = f"Data: {told_so.split('Protocol')[0]}95 % intervals; ms of one query on two cores. "
+    note += "Seeds, tests, gains, hardware: [best](experiments/best/README.md)."
+    return "\n".join([*lines, "", note])
+
+
 if __name__ == "__main__":
     (HERE / "RESULTS.md").write_text(page(), encoding="utf-8")
+    before, rest = README.read_text(encoding="utf-8").split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    README.write_text(f"{before}{MARKS[0]}\n{first_table()}\n{MARKS[1]}{after}", encoding="utf-8")

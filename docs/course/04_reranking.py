@@ -28,7 +28,7 @@
 # Papers: Burges, "From RankNet to LambdaRank to LambdaMART" (2010); Nogueira, Cho, "Passage
 # re-ranking with BERT" (2019).
 #
-# The same on the command line: `ns -m retriever=bm25,reranked
+# The same on the command line: `ns retriever=reranked
 # reranker@retriever.reranker=lambdamart`, and the experiment
 # [rerank](../../experiments/rerank/README.md).
 

@@ -161,7 +161,7 @@ print("mean cosine of pairs that share 0, 1, 2 codes:", np.round(nearness, 3))
 
 # %%
 assert 64**3 == 262_144 and 3 * np.log2(64) == 18
-assert all(after <= before for before, after in zip(errors, errors[1:], strict=False))
+assert np.all(np.diff(errors) <= 0)
 noise = np.random.default_rng(1).normal(size=(300, 8)).astype(np.float32)
 levels_before, (levels, codes) = (levels, codes), (3, 8)
 assert np.all(np.diff(residual_codes(noise)[1]) <= 0)

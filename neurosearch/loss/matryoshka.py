@@ -1,7 +1,7 @@
 """Matryoshka (Kusupati et al. 2022): the loss on every prefix of the vectors, re-normalised.
 
-L = sum over m of w_m L(norm(u[:m]), norm(v[:m])): any prefix can be searched. w is one for the longest
-prefix and `shorter` for the others; one everywhere costs quality at full width.
+L = sum over m of w_m L(norm(u[:m]), norm(v[:m])): any prefix can be searched. w is one
+for the longest prefix and `shorter` for the others; one everywhere costs quality at full width.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Matryoshka(Loss):
-    """`dimensions` of the prefixes, those beyond the encoder's left out; `shorter`: their weight."""
+    """`dimensions` of the prefixes, those beyond the encoder's left out; `shorter`: the weight of
+    all but the longest."""
 
     loss: Loss
     dimensions: tuple[int, ...] = (384, 256, 192, 128, 96, 64, 32)

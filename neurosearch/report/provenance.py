@@ -38,7 +38,9 @@ def making(table: Table) -> list[dict[str, Any]]:
             "models": row.records[0].get("models") or {},
             "differences": _differences(_settings(row), settings) if row is not reference else [],
             "is_baseline": row is reference,
-            "curves": [curve for path in _files(row, "curves.csv") if (curve := _curve(path))],
+            "curves": [
+                curve for path in _files(row, "curves.csv") if (curve := thinned_curve(path))
+            ],
             "health": [_health(path) for path in _files(row, "health.json")],
             "importance": _importance(row),
         }
@@ -81,8 +83,15 @@ def _files(row: Row, name: str) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def _curve(path: Path) -> dict[str, Any]:
-    """Points by metric, thinned; the last one stays."""
+def thinned_curve(path: Path) -> dict[str, Any]:
+    """A training's curve, thinned; the last point stays.
+
+    Args:
+        path: curves.csv.
+
+    Returns:
+        `name` and `metrics`: (step, value) points by metric; empty without points.
+    """
     thinned = {
         name: [*points[: -1 : -(-len(points) // POINTS)], points[-1]]
         for name, points in curves_of(path).items()

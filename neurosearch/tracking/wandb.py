@@ -7,6 +7,7 @@ the job's record.json and curves.csv, so no table depends on W&B.
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from neurosearch.core.bounds import setting
 from neurosearch.core.command import masked
+from neurosearch.core.store import write_whole
 from neurosearch.tracking.base import Tracker, Tracking
 from neurosearch.tracking.csv import CsvTracker
 from neurosearch.training.curves import curves_of
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from neurosearch.task.base import Job
 
 MODES = ("offline", "online", "disabled")
+RUN_ID = "wandb.id"  # in a job's folder while its run has not ended well
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class WandbTracking(Tracking):
         config: Any = json.loads(masked(json.dumps(plain, default=str)))
         sweep = os.environ.get(SWEEP) or f"{job.name}-single"
         name = " ".join([str(identity["label"]), *job.overrides])
-        with self._run(sweep, name, job.name, {**config, "identity": dict(identity)}) as run:
+        facts = {**config, "identity": dict(identity)}
+        with self._run(sweep, name, job.name, facts, job.folder / RUN_ID) as run:
             yield WandbTracker(run, CsvTracker(job.folder / "curves.csv"))
 
     def table(self, name: str, csv: Path, sweep: str) -> None:
@@ -60,9 +64,18 @@ class WandbTracking(Tracking):
             run.log({name: wandb.Table(columns=frame.columns, data=rows)})
 
     @contextmanager
-    def _run(self, group: str, name: str, job_type: str, config: dict[str, Any]) -> Iterator[Any]:
+    def _run(
+        self,
+        group: str,
+        name: str,
+        job_type: str,
+        config: dict[str, Any],
+        kept: Path | None = None,
+    ) -> Iterator[Any]:
+        """`kept`: file of the run's id until it ends well, so that a killed job resumes its run."""
         import wandb
 
+        identity = None if kept is None else run_id(kept)
         folder = Path(self.folder)
         folder.mkdir(parents=True, exist_ok=True)
         run = wandb.init(
@@ -74,6 +87,8 @@ class WandbTracking(Tracking):
             job_type=job_type,
             config=config,
             dir=str(folder),
+            id=identity,
+            resume=None if identity is None else "allow",
             reinit="finish_previous",
             settings=wandb.Settings(silent=True, console="off"),
         )
@@ -81,8 +96,25 @@ class WandbTracking(Tracking):
         try:
             yield run
             failed = 0
+            if kept is not None:
+                kept.unlink(missing_ok=True)
         finally:
             run.finish(exit_code=failed)
+
+
+def run_id(path: Path) -> str:
+    """The id in a file, which is written with a new one where it is not there.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Eight letters and digits.
+    """
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, secrets.token_hex(4).encode())
+    return path.read_text(encoding="utf-8").strip()
 
 
 @dataclass

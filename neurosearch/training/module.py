@@ -26,7 +26,8 @@ class TrainingModule(lightning.LightningModule):
     Class attributes:
         monitor: the name of what `validate` returns; more is better.
         rate_key: config key of the learning rate, for the message of a diverged training.
-        starts_good: whether it is validated before its first step too, as training may make it worse.
+        starts_good: whether it is validated before its first step too (training may make
+            it worse).
 
     Attributes:
         schedule: of the optimisation.

@@ -1,7 +1,7 @@
 """Execute notebooks from their scripts, and keep their outputs and minutes.
 
-    python docs/execute.py                       # the ten chapters of the course
-    python docs/execute.py docs/first_table.py   # one notebook
+    python docs/making/execute.py                       # the ten chapters of the course
+    python docs/making/execute.py docs/first_table.py   # one notebook
 
 A notebook is paired with a script of the same name by jupytext; the script is what is edited. Writes
 the notebook with its outputs, and the course's page, whose minutes are measured.
@@ -19,7 +19,7 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 
-DOCS = Path(__file__).parent
+DOCS = Path(__file__).parents[1]
 COURSE = DOCS / "course"
 MINUTES = COURSE / "minutes.json"
 HEAD = """# The course
