@@ -96,7 +96,7 @@ def information(one: np.ndarray, other: np.ndarray) -> float:
     inside = joint > 0
     mutual = (joint[inside] * np.log(joint[inside] / (p @ q)[inside])).sum()
     entropies = [-(x[x > 0] * np.log(x[x > 0])).sum() for x in (p, q)]
-    return float(mutual / max(1e-12, np.sqrt(entropies[0] * entropies[1])))
+    return float(mutual / max(1e-12, np.sqrt(max(0.0, entropies[0] * entropies[1]))))
 
 
 fig, panels = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)

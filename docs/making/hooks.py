@@ -6,6 +6,7 @@ elsewhere, and others (scripts, configs) are not there: their links become plain
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ def on_files(files: Any, config: Any) -> Any:
     made |= reference.api_pages()
     for name in ("CONTRIBUTING.md", "CHANGELOG.md"):
         made[name] = links.rewritten((ROOT / name).read_text("utf-8"), name, name)
-    for name in ("site.css",):
-        made[f"making/{name}"] = (DOCS / "making" / name).read_text("utf-8")
+    for name in ("site.css", "frames.js"):
+        made[f"assets/own/{name}"] = (DOCS / "making" / name).read_text("utf-8")
     for path, content in made.items():
         there = files.get_file_from_path(path)
         if there is not None:
@@ -51,6 +52,12 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         markdown = links.rewritten(markdown, f"docs/{source}", source)
     # A reference's signatures have dollars of their own.
     return markdown if source.startswith("reference/") else formulas.drawn(markdown)
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """A script that the theme would fetch from the network is our own."""
+    root = "../" * page.url.count("/")
+    return re.sub(r"https://unpkg\.com/iframe-worker/shim", f"{root}assets/own/frames.js", output)
 
 
 def experiments() -> dict[str, str | bytes]:
