@@ -18,7 +18,9 @@ def drawn(markdown: str) -> str:
 
 
 def _formulas(text: str) -> str:
-    text = DISPLAY.sub(lambda m: f"\n\n{_mathml(m.group(1), 'block')}\n\n", text)
+    text = DISPLAY.sub(
+        lambda m: f'\n\n<div class="wide">{_mathml(m.group(1), "block")}</div>\n\n', text
+    )
     return INLINE.sub(lambda m: _mathml(m.group(1), "inline"), text)
 
 

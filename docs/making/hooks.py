@@ -33,6 +33,7 @@ def on_files(files: Any, config: Any) -> Any:
     made |= experiments()
     made |= reference.config_pages()
     made |= reference.api_pages()
+    made |= reference.methods_page()
     for name in ("CONTRIBUTING.md", "CHANGELOG.md"):
         made[name] = links.rewritten((ROOT / name).read_text("utf-8"), name, name)
     for name in ("site.css", "frames.js"):

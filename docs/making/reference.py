@@ -162,6 +162,41 @@ def api_pages() -> dict[str, str | bytes]:
     return made
 
 
+SOURCE = re.compile(
+    r"[A-Z][\w'-]+(?:(?:, | and |, and )[A-Z][\w'-]+)*(?: et al\.)?,?[^.()]{0,120}?\(?(?:19|20)\d\d\)?|arXiv[: ]\S+"
+)
+
+
+def methods_page() -> dict[str, str | bytes]:
+    """What each module computes, where its docstring names a source."""
+    lines = [
+        "# Methods and sources",
+        "",
+        "What a module computes, in the first lines of its docstring, wherever it names a paper.",
+        "",
+    ]
+    for folder in sorted(p for p in PACKAGE.iterdir() if (p / "__init__.py").exists()):
+        rows = []
+        for path in sorted(folder.rglob("*.py")):
+            said = re.match(r'"""(.+?)"""', path.read_text("utf-8"), flags=re.S)
+            if said and SOURCE.search(said.group(1)):
+                name = path.relative_to(folder).with_suffix("").as_posix()
+                paragraphs = [" ".join(x.split()) for x in said.group(1).split("\n\n")]
+                cited = [x for x in paragraphs[1:] if SOURCE.search(x)]
+                text = " ".join([paragraphs[0], *cited]).replace("|", "\\|")
+                rows.append(f"| `{name}` | {text} |")
+        if rows:
+            lines += [
+                f"## {folder.name}",
+                "",
+                "| module | method and source |",
+                "|---|---|",
+                *rows,
+                "",
+            ]
+    return {"reference/methods.md": "\n".join(lines)}
+
+
 def public() -> str:
     """The names of the package, by the modules they come from."""
     import neurosearch

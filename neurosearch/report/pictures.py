@@ -13,8 +13,6 @@ from neurosearch.core.semantic_ids import SemanticIds
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 24  # first codes that a tree shows by themselves
-
 
 def png(figure: Figure) -> bytes:
     """The figure's file."""
@@ -63,55 +61,100 @@ def usage_picture(levels: Sequence[Mapping[str, Any]]) -> bytes:
     return png(figure)
 
 
-def tree_picture(ids: SemanticIds, titles: Sequence[str]) -> bytes:
+def tree_picture(ids: SemanticIds) -> bytes:
     """A sunburst: first codes inside, second codes around them, angles as products.
 
-    Beside it, for each first code that is shown, two products' titles.
-    """
-    from matplotlib import colormaps
+    The largest codes come first; a code's hue is its angle, so every one has a colour of its own.
+    Codes with less than 2 % of the products have no number.
 
-    figure, (axes, beside) = _figure(2, 6.4, 6.4)
-    order = np.bincount(ids.codes[:, 0]).argsort()[::-1]
-    order = order[np.bincount(ids.codes[:, 0])[order] > 0]
-    shown, rest = order[:SHOWN], order[SHOWN:]
-    inner = [int((ids.codes[:, 0] == code).sum()) for code in shown]
-    colours = [colormaps["tab20"](place % 20) for place in range(len(shown))]
-    names = [str(code) for code in shown]
-    if len(rest):
-        inner.append(len(ids) - sum(inner))
-        colours.append((0.85, 0.85, 0.85, 1.0))
-        names.append(f"{len(rest)} more")
-    ring = {"width": 0.3, "edgecolor": "white", "linewidth": 0.5}
-    axes.pie(inner, radius=0.7, colors=colours, labels=names, labeldistance=0.75, wedgeprops=ring)
+    Args:
+        ids: of the catalogue.
+
+    Returns:
+        A PNG.
+    """
+    from matplotlib.colors import hsv_to_rgb
+
+    figure, (axes,) = _figure(1, 5.4, 5.6)
+    sizes = np.bincount(ids.codes[:, 0])
+    order = np.flatnonzero(sizes)[np.argsort(-sizes[sizes > 0], kind="stable")]
+    inner = sizes[order]
+    middle = (inner.cumsum() - inner / 2) / inner.sum()
+    colours = [hsv_to_rgb((hue, 0.65, 0.9)) for hue in middle]
+    names = [
+        str(code) if size >= 0.02 * len(ids) else ""
+        for code, size in zip(order, inner, strict=True)
+    ]
+    ring = {"width": 0.3, "edgecolor": "white"}
+    line = min(0.5, 20 / len(order))
+    axes.pie(
+        inner,
+        radius=0.7,
+        colors=colours,
+        labels=names,
+        labeldistance=0.72,
+        textprops={"fontsize": 8, "ha": "center"},
+        wedgeprops={**ring, "linewidth": line},
+    )
     if ids.codes.shape[1] > 1:
         outer, shades = [], []
-        for place, code in enumerate(shown):
+        for hue, code in zip(middle, order, strict=True):
             counts = np.bincount(ids.codes[ids.codes[:, 0] == code, 1])
             counts = np.sort(counts[counts > 0])[::-1]
             outer += counts.tolist()
-            red, green, blue, _ = colours[place]
-            shades += [(red, green, blue, 0.35 + 0.5 * (n % 2)) for n in range(len(counts))]
-        if len(rest):
-            outer.append(inner[-1])
-            shades.append((0.92, 0.92, 0.92, 1.0))
-        axes.pie(outer, radius=1.0, colors=shades, wedgeprops={**ring, "linewidth": 0.1})
-    figure.suptitle("semantic IDs: first codes, and second codes around them")
-    beside.axis("off")
-    for place, code in enumerate(shown):
-        inside = np.flatnonzero(ids.codes[:, 0] == code)
-        examples = [titles[row] for row in inside[:: max(1, len(inside) // 2)][:2]]
-        text = f"{code}: " + " · ".join(f"{title:.48}" for title in examples)
-        height = 1 - (place + 0.5) / SHOWN
-        beside.text(0, height, "■", fontsize=9, color=colours[place][:3], va="center")
-        beside.text(0.03, height, text, fontsize=7, color="0.2", va="center")
+            shades += [hsv_to_rgb((hue, 0.25 + 0.25 * (n % 2), 0.95)) for n in range(len(counts))]
+        axes.pie(outer, radius=1.0, colors=shades, wedgeprops={**ring, "linewidth": 0.1 * line})
+    axes.set_title(f"{len(order)} first codes, and second codes around them", fontsize=10)
     return png(figure)
 
 
-def map_picture(points: Mapping[str, np.ndarray], codes: np.ndarray) -> bytes:
-    """N×2 maps side by side, coloured by N first codes."""
-    figure, panels = _figure(len(points), 5.0, 5.0)
-    shades = (codes * 7919) % 256  # neighbouring numbers are no neighbouring codes
-    for axes, (name, places) in zip(panels, points.items(), strict=True):
-        axes.scatter(places[:, 0], places[:, 1], c=shades, s=2, cmap="hsv", linewidths=0)
-        axes.set(title=f"{name}, coloured by first code", xticks=[], yticks=[])
+def scree_picture(shares: np.ndarray) -> bytes:
+    """Share of the variance that the first principal components hold, with the 90 % mark.
+
+    Args:
+        shares: of each component, descending.
+
+    Returns:
+        A PNG.
+    """
+    figure, (axes,) = _figure(1, 5.4, 3.4)
+    held = np.cumsum(shares)
+    needed = int(np.searchsorted(held, 0.9)) + 1
+    axes.plot(np.arange(1, len(held) + 1), held)
+    axes.axhline(0.9, linestyle=":", color="0.5")
+    axes.axvline(needed, linestyle=":", color="0.5")
+    axes.annotate(
+        f"90 % in {needed} of {len(held)}", (needed, 0.9), (6, -14), textcoords="offset points"
+    )
+    axes.set(xlabel="principal components", ylabel="share of the variance", ylim=(0, 1.02))
+    return png(figure)
+
+
+def map_picture(points: Mapping[str, np.ndarray], overlays: Mapping[str, np.ndarray]) -> bytes:
+    """Maps of products, a column a projection, a row an overlay.
+
+    Args:
+        points: N×2 places by projection.
+        overlays: N values by name: numbers of classes (integers) or a metric (floats).
+
+    Returns:
+        A PNG.
+    """
+    from matplotlib.figure import Figure
+
+    size = (4.2 * len(points), 4.0 * len(overlays))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(overlays), len(points), squeeze=False)
+    for line, (title, values) in zip(panels, overlays.items(), strict=True):
+        is_class = np.issubdtype(values.dtype, np.integer)
+        # Neighbouring numbers are no neighbouring classes.
+        shades = (values * 7919) % 256 if is_class else values
+        look = (
+            {"cmap": "hsv"} if is_class else {"cmap": "viridis", "vmax": np.quantile(values, 0.98)}
+        )
+        for axes, (name, places) in zip(line, points.items(), strict=True):
+            drawn = axes.scatter(places[:, 0], places[:, 1], c=shades, s=2, linewidths=0, **look)
+            axes.set(title=f"{name}, by {title}", xticks=[], yticks=[])
+        if not is_class:
+            figure.colorbar(drawn, ax=line[-1], shrink=0.7)
     return png(figure)

@@ -1,4 +1,4 @@
-"""BM25 (Robertson et al.; Lucene's variant, METHODS 2.1) over product fields.
+"""BM25 (Robertson et al.; Lucene's variant) over product fields.
 
 `boosts` maps fields to weights: `contents` is every text field joined, or name single fields
 (title, brand, bullets, description, colour, category) for a boosted sum of per-field scores.

@@ -82,9 +82,50 @@ class Explore(Task):
                 points[name] = project(np.array(vectors[rows]), name, self.seed)
                 advance(1)
         files["usage.png"] = pictures.usage_picture(health["levels"])
-        files["tree.png"] = pictures.tree_picture(ids, titles)
-        files["map.png"] = pictures.map_picture(points, np.asarray(ids.codes[rows, 0]))
+        files["tree.png"] = pictures.tree_picture(ids)
+        sampled = np.array(vectors[rows], np.float32)
+        files["scree.png"] = pictures.scree_picture(variances(sampled))
+        overlays = {"first code": np.asarray(ids.codes[rows, 0], np.int64)}
+        classes = catalogue.all_texts(("category",))
+        if any(classes):
+            first = [classes[row].split(" > ")[0] for row in rows]
+            overlays["class"] = np.unique(first, return_inverse=True)[1].astype(np.int64)
+        overlays["distance to the first code's mean"] = spread(sampled, overlays["first code"])
+        files["map.png"] = pictures.map_picture(points, overlays)
         return {"health": health, "tree": tree(ids, titles, self.branches)}
+
+
+def variances(vectors: np.ndarray) -> np.ndarray:
+    """Shares of the variance, by principal component.
+
+    Args:
+        vectors: N×D float32.
+
+    Returns:
+        min(N, D) float64, descending; their sum is one.
+    """
+    centred = vectors - vectors.mean(axis=0)
+    found = np.linalg.svd(centred, compute_uv=False).astype(np.float64) ** 2
+    shares: np.ndarray = found / max(found.sum(), 1e-12)
+    return shares
+
+
+def spread(vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Distances to the mean of the vectors with the same code.
+
+    Args:
+        vectors: N×D float32.
+        codes: N int64.
+
+    Returns:
+        N float64.
+    """
+    known, places = np.unique(codes, return_inverse=True)
+    means = np.zeros((len(known), vectors.shape[1]))
+    np.add.at(means, places, vectors)
+    means /= np.bincount(places)[:, None]
+    distances: np.ndarray = np.linalg.norm(vectors - means[places], axis=1)
+    return distances
 
 
 def project(vectors: np.ndarray, name: str, seed: int) -> np.ndarray:

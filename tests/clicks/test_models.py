@@ -15,7 +15,7 @@ from neurosearch.clicks.pbm import PBM, FittedPBM
 from neurosearch.clicks.ubm import UBM, FittedUBM
 from neurosearch.core.errors import InputError
 
-LISTS, RANKS, PAIRS = 120_000, 6, 24
+LISTS, RANKS, PAIRS = 60_000, 6, 24
 MODELS: tuple[ClickModel, ...] = (PBM(), Cascade(), UBM(), DBN(), DBN(going_on=1.0))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -11,8 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from sklearn.decomposition import PCA
 
-from neurosearch.task.explore import PROJECTIONS
+from neurosearch.core.semantic_ids import SemanticIds
+from neurosearch.report.pictures import tree_picture
+from neurosearch.task.explore import PROJECTIONS, spread, variances
 from tests import commands
 
 SMALL = ["debug=tiny", "encoder@tokenizer.encoder=hashing", "tokenizer.codes=16"]
@@ -52,14 +57,40 @@ def test_exploring_makes_a_page_with_pictures(tmp_path: Path) -> None:
     (folder,) = (tmp_path / "jobs" / "look").glob("*/explore")
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        *("index.html", "profile.json", "profile.png", "usage.png", "tree.png", "map.png")
+        *(
+            "index.html",
+            "profile.json",
+            "profile.png",
+            "usage.png",
+            "tree.png",
+            "map.png",
+            "scree.png",
+        )
     }
     page = (folder / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 5
     assert "http" not in page.replace("http-equiv", "")
     facts = json.loads((folder / "profile.json").read_text())
     assert facts["products"] == 500
     assert "<h2>Semantic IDs: <span>healthy</span></h2>" in page
+
+
+def test_variance_and_distances_are_what_they_say() -> None:
+    rng = np.random.default_rng(0)
+    vectors = (rng.normal(size=(500, 6)) * [3, 2, 1, 1, 1, 0]).astype(np.float32)
+    shares = variances(vectors)
+    assert shares == pytest.approx(PCA(6).fit(vectors).explained_variance_ratio_, abs=1e-6)
+    line = np.array([[0, 0], [2, 0], [5, 1], [5, 1]], np.float32)
+    assert spread(line, np.array([7, 7, 9, 9])).tolist() == [1, 1, 0, 0]
+
+
+def test_every_code_of_the_sunburst_has_a_colour() -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 200, (3000, 2)).astype(np.int32)
+    drawn = np.asarray(Image.open(io.BytesIO(tree_picture(SemanticIds(codes, (200, 200), 2)))))
+    ring = drawn.reshape(-1, drawn.shape[-1])[:, :3].astype(int)
+    grey = (np.ptp(ring, axis=1) < 8) & (ring.min(axis=1) > 60) & (ring.max(axis=1) < 245)
+    assert grey.mean() < 0.03  # the letters' edges
 
 
 @pytest.mark.parametrize("name", PROJECTIONS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import runpy
 import struct
 import time
 from collections.abc import Iterator
@@ -98,6 +99,30 @@ def test_wandb_offline_runs_are_grouped_and_readable(tmp_path: Path) -> None:
     path = next((tmp_path / "jobs" / "adhoc").glob("*/record.json"))
     stood = {(e["kind"], f"{e['kind']}-{e['fingerprint']}") for e in _events(path)}
     assert len(stood) >= 4 and stood <= artifacts
+
+
+def test_a_killed_job_resumes_its_run(tmp_path: Path) -> None:
+    tracking, kept = WandbTracking(str(tmp_path / "runs")), tmp_path / "job" / "wandb.id"
+    ids = []
+    with (
+        pytest.raises(KeyboardInterrupt),
+        tracking._run("sweep", "name", "table", {}, kept) as first,
+    ):
+        ids.append(first.id)
+        raise KeyboardInterrupt
+    assert kept.read_text() == ids[0]
+    with tracking._run("sweep", "name", "table", {}, kept) as second:
+        ids.append(second.id)
+    assert ids[0] == ids[1] and not kept.exists()
+    with tracking._run("sweep", "name", "table", {}, kept) as third:
+        assert third.id != ids[0]  # the job had ended well
+
+
+def test_the_workspace_is_defined_of_what_is_logged() -> None:
+    script = Path(__file__).parents[2] / "experiments" / "sweeps" / "wandb_workspace.py"
+    made = runpy.run_path(str(script))["workspace"]("me", "neurosearch")
+    shown = [panel for section in made.sections for panel in section.panels]
+    assert len(shown) >= 10 and {"Quality", "Trainings"} <= {s.name for s in made.sections}
 
 
 def _events(record: Path) -> list[dict[str, Any]]:
