@@ -28,7 +28,13 @@
 # With four levels of 256 codes, four numbers name up to $256^4$ products, and a shared prefix means
 # nearness. RQ-k-means fits each codebook by k-means on the residuals. RQ-VAE learns an encoder, a
 # decoder and the codebooks together, by reconstruction and a commitment loss; it is easily trained
-# into a few codes that take everything (collapse), so its health is measured before it is used.
+# so that a few codes take everything (collapse), so its health is measured before it is used. Its loss is
+#
+# $$\lVert x - \hat{x} \rVert^2 + \sum_l \big( \lVert \mathrm{sg}[r_l] - e_l \rVert^2
+# + \beta \lVert r_l - \mathrm{sg}[e_l] \rVert^2 \big),$$
+#
+# with $\hat{x}$ decoded from the sum of the codes, $\mathrm{sg}$ the stop of the gradient, and $\beta$ the weight
+# of the commitment (.25).
 #
 # Papers: Lee et al., "Autoregressive image generation using residual quantization" (2022); Rajput
 # et
@@ -64,7 +70,7 @@ titles = runtime.get(data).catalogue.all_texts(("title",))
 levels, codes = 3, 16 if TOY else 64
 
 
-def residual_codes(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
+def residual_codes(vectors: np.ndarray, levels: int, codes: int) -> tuple[np.ndarray, list[float]]:
     """N×L codes, and the squared error that is left after each level."""
     left, chosen, errors = vectors.copy(), [], [float((vectors**2).sum(axis=1).mean())]
     for level in range(levels):
@@ -75,7 +81,7 @@ def residual_codes(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
     return np.stack(chosen, axis=1), errors
 
 
-mine, errors = residual_codes(vectors)
+mine, errors = residual_codes(vectors, levels, codes)
 print("squared error after 0, 1, 2, 3 levels:", np.round(errors, 3))
 
 # %% [markdown]
@@ -93,8 +99,10 @@ for pair in shown:
 #
 # *Usage* is the share of codes that are used. *Perplexity* is how many codes a level would have if
 # all
-# were used equally: $\exp(-\sum_k p_k \log p_k)$. *Collisions* are products that share their whole
-# ID.
+# were used equally: $\exp(-\sum_k p_k \log p_k)$. `collision_rate` is one less
+# the number of distinct IDs over the number of products. The verdict looks for collapse (levels of few
+# codes in use); how many collisions are too many depends on the use, and a policy (`collisions=`) can
+# give every product an ID of its own.
 
 # %%
 epochs = 20.0 if TOY else 60.0
@@ -113,6 +121,11 @@ for tokenizer in (kmeans, vae):
     for reason in report["reasons"] or []:
         print("   ", reason)
 
+# %% [markdown]
+# Here RQ-k-means is ahead of RQ-VAE in all three numbers: a network has to earn what k-means gives for
+# nothing, and with few products and short trainings it often does not. What it can do that k-means
+# can't is learn from more than distances (chapter 8).
+
 # %%
 fig, panels = plt.subplots(1, levels, figsize=(9, 2.8), layout="constrained", sharey=True)
 for number, axes in enumerate(panels):
@@ -124,7 +137,7 @@ panels[0].set_ylabel("products")
 panels[0].legend(fontsize=7)
 
 # %% [markdown]
-# ## Do IDs know the vectors?
+# ## Are products with a common prefix near each other?
 #
 # If IDs are good, products with a common prefix are near each other: compare the mean cosine of
 # pairs
@@ -156,20 +169,20 @@ print("mean cosine of pairs that share 0, 1, 2 codes:", np.round(nearness, 3))
 # ## Exercises
 #
 # 1. How many IDs can three levels of 64 codes name, and how many bits is one?
-# 2. Show that the squared error can't grow from one level to the next, whatever the vectors are.
+# 2. Show that the squared error of RQ-k-means can't grow from one level to the next on the vectors that
+#    it was fitted on. Why is that not so for new products?
 # 3. A level uses 2 of its 64 codes, equally often. What are its usage and its perplexity?
 
 # %%
 assert 64**3 == 262_144 and 3 * np.log2(64) == 18
 assert np.all(np.diff(errors) <= 0)
 noise = np.random.default_rng(1).normal(size=(300, 8)).astype(np.float32)
-levels_before, (levels, codes) = (levels, codes), (3, 8)
-assert np.all(np.diff(residual_codes(noise)[1]) <= 0)
-levels, codes = levels_before
+assert np.all(np.diff(residual_codes(noise, 3, 8)[1]) <= 0)
 share = np.array([0.5, 0.5])
 assert np.isclose(np.exp(-(share * np.log(share)).sum()), 2.0)
 print("1. 262,144 IDs of 18 bits")
-print("2. a cluster's mean minimises its squared error, so subtracting it can't add any")
+print("2. a cluster's mean minimises its squared error, so subtracting it adds none;")
+print("   a new product's code is frozen, and may be far from what is left of it")
 print("3. usage 2/64 = .031, perplexity 2")
 
 # %% [markdown]

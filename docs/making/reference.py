@@ -15,6 +15,7 @@ from neurosearch.core.bounds import Bounds
 
 ROOT = Path(__file__).parents[2]
 CONF, PACKAGE = ROOT / "conf", ROOT / "neurosearch"
+SHARED = yaml.safe_load((Path(__file__).parent / "fields.yaml").read_text("utf-8"))
 SKIPPED = {"experiment", "hydra"}  # experiments have pages of their own
 
 
@@ -118,6 +119,8 @@ def meanings(kind: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for one in reversed(kind.__mro__):
         text = inspect.cleandoc(one.__doc__ or "")
+        for name, said in re.findall(r"`(\w+)`: ([^`]+?)(?=[.;]?\s*(?:`\w+`:|$)|[.;]\s)", text):
+            found[name] = " ".join(said.split())
         if "Attributes:" not in text:
             continue
         block = text.split("Attributes:", 1)[1]

@@ -101,21 +101,30 @@ class TableFiles(base.Data):
         if rest and wanted is PRODUCT_COLUMNS and "attributes" not in kept:
             values = pl.struct(pl.col(name).cast(pl.String) for name in rest)
             columns.append(values.struct.json_encode().alias("attributes"))
+        if frame.is_empty():
+            raise InputError(f"{path}: no rows below its header")
         try:
             return frame.select(pl.col("row").cast(pl.Int64), *columns)
         except pl.exceptions.PolarsError as error:
             raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
 
+    def _named(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
+        """The frame with your names beside ours, for errors, and these names by ours."""
+        yours = {ours: (self.columns or {}).get(ours, ours) for ours in frame.columns}
+        names = {o: o if o == y else f"{y} ({o})" for o, y in yours.items()}
+        return frame.rename(names), names
+
     def _products(self) -> tuple[pl.DataFrame, bool]:
         """The products, and whether they have ids, not titles alone."""
         frame = self._read(self.products, PRODUCT_COLUMNS, ("title",))
         path = Path(self.products)
-        requirements.require_present(path, frame, "title")
+        shown, names = self._named(frame)
+        requirements.require_present(path, shown, names["title"])
         texts = [c for c in frame.columns if c not in ("row", "product_id", "attributes")]
         frame = frame.with_columns(base.clean_text(c) for c in texts)
         if "product_id" in frame.columns:
-            requirements.require_present(path, frame, "product_id")
-            requirements.require_unique(path, frame, "product_id")
+            requirements.require_present(path, shown, names["product_id"])
+            requirements.require_unique(path, shown, names["product_id"])
             return frame, True
         frame = frame.with_columns(product_id=_title_key("title"))
         return frame.unique("product_id", keep="first", maintain_order=True), False
@@ -123,7 +132,10 @@ class TableFiles(base.Data):
     def _judgments(self, ids: pl.Series, has_ids: bool) -> pl.DataFrame:
         path = Path(self.judgments)
         frame = self._read(self.judgments, JUDGMENT_COLUMNS, ("query", "product_id", "grade"))
-        requirements.require_present(path, frame, "query", "product_id", "grade")
+        shown, names = self._named(frame)
+        requirements.require_present(
+            path, shown, *(names[c] for c in ("query", "product_id", "grade"))
+        )
         if not has_ids:
             frame = frame.with_columns(product_id=_title_key("product_id"))
         if "query_id" not in frame.columns:
@@ -131,7 +143,9 @@ class TableFiles(base.Data):
                 query_id=pl.col("query").str.replace_all(r"\s+", " ").str.strip_chars()
             )
         requirements.require_present(path, frame, "query_id")
-        requirements.require_known(path, frame, "product_id", ids, Path(self.products).name)
+        shown, names = self._named(frame)
+        where = Path(self.products).name
+        requirements.require_known(path, shown, names["product_id"], ids, where)
         requirements.require_unique(path, frame, "query_id", "product_id")
         for column in ("query", "split"):
             if column in frame.columns:
@@ -149,7 +163,8 @@ class TableFiles(base.Data):
                 raise InputError(f"{path} row {row}: grade {grade!r} is no finite number")
             return frame
         known = pl.Series([str(name) for name in self.grades])
-        requirements.require_known(path, frame, "grade", known, "data.grades")
+        shown, names = self._named(frame)
+        requirements.require_known(path, shown, names["grade"], known, "data.grades")
         numbers = {str(name): f"{value:g}" for name, value in self.grades.items()}
         return frame.with_columns(grade=pl.col("grade").replace_strict(numbers))
 

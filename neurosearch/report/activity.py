@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,6 +15,7 @@ from neurosearch.report.provenance import thinned_curve
 RECORD, LOG = "record.json", "app.log"
 HEADLINE = "nDCG@10"
 TRAININGS = 40  # whose curves are shown, the latest ones
+UNFINISHED = re.compile(r" (building|waiting:|training|encoding) ")
 QUIET = 60  # seconds after which a job counts as stopped, if nobody builds anything
 
 
@@ -62,8 +64,13 @@ def _job(folder: Path, busy: bool) -> dict[str, Any]:
         "age": age,
     }
     if not record:
-        job["status"] = "running" if age < QUIET or busy else "stopped"
         job["reason"] = _last_line(folder / LOG)
+        if "error: " in job["reason"]:
+            job["status"] = "failed"
+        elif UNFINISHED.search(job["reason"]):
+            job["status"] = "running" if age < QUIET or busy else "stopped"
+        else:
+            job["status"] = "running" if age < QUIET else "done"  # a task that writes no record
     return job
 
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.command import masked
+from neurosearch.core.digests import digest
 from neurosearch.core.errors import InputError
 from neurosearch.core.query import QueryProcessor
 from neurosearch.core.recipe import FieldError, Recipe
@@ -62,6 +63,19 @@ def data_stemmer(*, _root_: Any) -> str:
     return stemmer_of(data.get("language") or own)
 
 
+def data_digest(*, _root_: Any) -> str:
+    """`${data_digest:}`: six letters that change with any field of the data's config.
+
+    Args:
+        _root_: the whole config, which Hydra hands in.
+
+    Returns:
+        Hexadecimal digits.
+    """
+    return digest(OmegaConf.to_yaml(_root_.get("data") or {}, resolve=True))[:6]
+
+
+OmegaConf.register_new_resolver("data_digest", data_digest, replace=True)
 OmegaConf.register_new_resolver("at_most", at_most, replace=True)
 OmegaConf.register_new_resolver("stemmer", data_stemmer, replace=True)
 

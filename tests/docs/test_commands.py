@@ -14,7 +14,7 @@ from neurosearch import app  # noqa: F401  (registers the resolvers of the confi
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "docs" / "course").glob("*.py"))]
-BLOCK = r"^(?:ns|    python -m neurosearch) (.*?)(?:\s+#.*)?$"
+BLOCK = r"^(?:ns|(?:    )?python -m neurosearch) (.*?)(?:\s+#.*)?$"
 SPAN = r"`(?:ns|python -m neurosearch) ([^`]+)`"
 PLACEHOLDER = r"[…<]|\{\W|\bmine\b"
 

@@ -54,6 +54,9 @@ def test_what_can_run_passes(tmp_path: Path) -> None:
     alone = composed(FUSION, "hydra.sweeper.storage=null")
     assert study_of(search).startswith("search_fusion-shop-hybrid-")
     assert study_of(search) != study_of(elsewhere) and study_of(alone) == ""
+    larger = composed(HERE.format(tmp_path), FUSION, "debug=tiny", "data.n_products=700")
+    named = search.hydra.sweeper.study_name, larger.hydra.sweeper.study_name
+    assert named[0] != named[1]  # trials on other data are of another study
     assert search.evaluation.latency.queries == 0  # a search times nothing, debug or not
 
 

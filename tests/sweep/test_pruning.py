@@ -23,7 +23,9 @@ def test_a_search_goes_on_where_it_was(tmp_path: Path) -> None:
     for trials in (2, 4):
         done = run(tmp_path, *words)
         assert done.returncode == 0, done.stderr
-        study = optuna.load_study(study_name="search_fusion-shop-hybrid", storage=storage)
+        (name,) = [one.study_name for one in optuna.get_all_study_summaries(storage)]
+        assert name.startswith("search_fusion-shop-hybrid-")
+        study = optuna.load_study(study_name=name, storage=storage)
         assert len(study.trials) == trials
     # What the study goes by is the table's number, of dev. The table has all trials that the
     # study has, those of the first run too; equal ones are one row of it.

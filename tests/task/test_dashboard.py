@@ -59,6 +59,17 @@ def test_jobs_failures_and_what_was_killed(outputs: Path) -> None:
     assert found["a"]["value"] == 0.4321
 
 
+def test_tasks_without_a_record_end_as_their_log_does(outputs: Path) -> None:
+    ended = job(outputs, "e", 7200)
+    (ended / "app.log").write_text("12:00:00 reused run 1234abcd\n")
+    refused = job(outputs, "f", 7200)
+    (refused / "app.log").write_text("12:00:00 error: the reference has 24 queries\n")
+    for folder in (ended, refused):
+        os.utime(folder / "app.log", (time.time() - 7200,) * 2)
+    found = {one["name"]: one["status"] for one in activity.jobs(outputs)}
+    assert (found["e"], found["f"]) == ("done", "failed")
+
+
 def test_time_is_of_what_was_built(outputs: Path) -> None:
     spent = activity.spent(activity.jobs(outputs))
     assert spent == [("biencoder", 1, 0.5, 0.5), ("embeddings", 1, pytest.approx(0.1), 0.0)]
