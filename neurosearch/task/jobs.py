@@ -109,6 +109,20 @@ def check_jobs(hydra: DictConfig, folder: Path) -> None:
         raise InputError("; ".join(faults))
 
 
+def check_start(hydra: DictConfig, folder: Path) -> None:
+    """Raise InputError where the job that a search begins with can't work; builds the data at most.
+
+    Args:
+        hydra: of the composed configuration.
+        folder: of the sweep.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    typed = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
+    job = _composed([o.input_line for o in typed if not o.is_sweep_override()], 0, folder)
+    build(job.config, "task").check(job)
+
+
 def _check_new(task: Task, job: Job, built: dict[tuple[str, ...], set[str]]) -> None:
     """Raise InputError where an earlier job of the sweep builds exactly what this one would.
 

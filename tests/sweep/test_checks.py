@@ -49,7 +49,8 @@ def test_what_can_run_passes(tmp_path: Path) -> None:
     assert study_of(grid) == ""
     pytest.importorskip("optuna")
     search = composed(HERE.format(tmp_path), FUSION, "debug=tiny")
-    preflight(search)
+    with initialize_config_module("neurosearch.conf", version_base="1.3"):
+        preflight(search)  # it composes the job that the search begins with
     elsewhere = composed("paths.outputs=/elsewhere", FUSION)
     alone = composed(FUSION, "hydra.sweeper.storage=null")
     assert study_of(search).startswith("search_fusion-shop-hybrid-")
@@ -58,6 +59,16 @@ def test_what_can_run_passes(tmp_path: Path) -> None:
     named = search.hydra.sweeper.study_name, larger.hydra.sweeper.study_name
     assert named[0] != named[1]  # trials on other data are of another study
     assert search.evaluation.latency.queries == 0  # a search times nothing, debug or not
+
+
+def test_a_search_that_cant_begin_has_no_trial(tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    done = run(tmp_path, "-m", FUSION, "data.n_products=300")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: data.n_products must be 500 to"), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert optuna.get_all_study_summaries(f"sqlite:///{tmp_path}/studies.db") == []
+    assert not (tmp_path / "jobs").exists()
 
 
 def test_no_job_runs(tmp_path: Path) -> None:
