@@ -76,7 +76,8 @@ same = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(by_hand, by_faiss, str
 print(f"share of the ten nearest that both find: {same:.3f}")
 
 # %% [markdown]
-# Where it is not 1, products of equal titles have equal vectors, and either of them may be the tenth.
+# Where it is not 1, products of equal titles have equal vectors, and either of them may be the
+# tenth.
 #
 # ## Approximate search
 #
@@ -128,7 +129,8 @@ table = ns.compare([exact, coarse], shop, baseline=exact, runtime=runtime, progr
 table
 
 # %% [markdown]
-# One cell of many loses good products as well: nDCG@10 falls, and condensed nDCG (judged products alone)
+# One cell of many loses good products as well: nDCG@10 falls, and condensed nDCG (judged products
+# alone)
 # falls with it, so what is lost is not only what nobody judged.
 #
 # ## Exercises
@@ -137,7 +139,8 @@ table
 #    would ten million take?
 # 2. With one probe of $C$ equal cells, a search compares a query with $C$ centroids and $N / C$
 #    products. Which $C$ makes that sum smallest, and how many comparisons remain?
-# 3. Double the vectors of every second product. Which search changes its order: by inner product, or
+# 3. Double the vectors of every second product. Which search changes its order: by inner
+#    product, or
 #    by cosine? Decide before you look.
 #
 # The next cell holds the answers, and checks them.
@@ -165,7 +168,8 @@ print(
 
 # %% [markdown]
 # **In production.** Catalogues change every hour: IVF cells that were fitted in January may
-# fit badly in June. Filters (brand, stock) cut the candidates after the search unless the index knows them. And
+# fit badly in June. Filters (brand, stock) cut the candidates after the search unless the index
+# knows them. And
 # recall must be watched on live queries, since they are not the ones it was tuned on. Chapters 3
 # and
 # 9 come back to this.

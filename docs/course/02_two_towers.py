@@ -36,7 +36,8 @@
 # hard
 # negative samples" (2021).
 #
-# The same on the command line: `ns -m retriever=dense,dense/finetuned`.
+# A similar run on the command line (its negatives are mined): `ns -m
+# retriever=dense,dense/finetuned`.
 
 # %%
 import os
@@ -58,7 +59,7 @@ gain = ns.gain("shop")
 # %% [markdown]
 # ## The loss by hand
 #
-# Three queries, three products, cosines between them. The diagonal holds the own products.
+# Three queries, three products, cosines between them. The diagonal holds each query's own product.
 
 # %%
 cosines = np.array([[0.9, 0.3, 0.1], [0.2, 0.6, 0.5], [0.1, 0.2, 0.8]])
@@ -120,15 +121,15 @@ right.set(xlabel="step", ylabel="nDCG@10 on dev queries")
 # %%
 data = shop.bound(runtime)
 opened = runtime.get(data)
-judged = opened.judgments("train").frame.join(opened.queries("train").frame, on="query_id")
+judged = opened.judgments("dev").frame.join(opened.queries("dev").frame, on="query_id")
 rows = {product: row for row, product in enumerate(opened.catalogue.ids)}
-places = {query: n for n, query in enumerate(opened.queries("train").ids)}
+places = {query: n for n, query in enumerate(opened.queries("dev").ids)}
 
 
 def margin(encoder: ns.Sentence | ns.BiEncoder) -> float:
     """Mean cosine of queries with good products, less that with irrelevant ones."""
     products = runtime.get(encoder.product_embeddings(data)).vectors
-    queries = runtime.get(encoder.query_embeddings(data, "train", ns.NoProcessing())).vectors
+    queries = runtime.get(encoder.query_embeddings(data, "dev", ns.NoProcessing())).vectors
     at = [places[q] for q in judged["query_id"]], [rows[p] for p in judged["product_id"]]
     cosine = np.einsum("nd,nd->n", np.asarray(queries)[at[0]], np.asarray(products)[at[1]])
     label = judged["label"].to_numpy()
@@ -136,7 +137,7 @@ def margin(encoder: ns.Sentence | ns.BiEncoder) -> float:
 
 
 margins = margin(ns.Sentence()), margin(tuned)
-print(f"margin before {margins[0]:.3f}, after {margins[1]:.3f}")
+print(f"dev queries: margin before {margins[0]:.3f}, after {margins[1]:.3f}")
 
 # %% [markdown]
 # ## Exercises
@@ -154,6 +155,7 @@ for size in (3, 64):
 twins = np.array([[1.0, 1.0, -1.0], [1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]])
 best = infonce(twins, 0.01)  # both twins split their probability between two equal products
 assert np.isclose(best, 2 / 3 * np.log(2), atol=1e-6)
+assert infonce(cosines, 0.05) < infonce(cosines, 0.1)
 print("1. log B")
 print("2. log 2 each: the mask takes the other copy out of the denominator")
 print(

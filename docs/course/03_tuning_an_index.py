@@ -118,7 +118,9 @@ for factor in (1, 2, 4, 8, 16):
 fig, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
 for name, found in points.items():
     axes.plot([p["ms"] for p in found], [p["recall"] for p in found], marker="o", label=name)
-axes.set(xscale="log", xlabel="ms a query, one core", ylabel="recall of the exact ten")
+axes.set(
+    xscale="log", xlabel="ms a query (all in one call), one core", ylabel="recall of the exact ten"
+)
 axes.legend()
 for name, found in points.items():
     print(
@@ -126,7 +128,7 @@ for name, found in points.items():
     )
 
 # %% [markdown]
-# ## The front
+# ## The front of recall and time
 #
 # A setting is on the front if no other one has at least its recall in at most its time.
 
@@ -149,8 +151,9 @@ for name, recall, ms in best:
 # %% [markdown]
 # ## Does lost recall cost quality?
 #
-# Less than one expects: the neighbours that are missed are often as good as those that are found.
-# Two systems, one table:
+# Neighbours that are missed may be as good as those that are found, or not. nDCG@10 alone can't
+# say: only
+# a part of the first ten is judged. Look at condensed nDCG@10 and Recall@100 as well.
 
 # %%
 fast = ns.Dense(encoder, ns.IVF(cells=cells, probes=2))
@@ -184,7 +187,8 @@ print("2. the setting was chosen by these queries; choose on dev, report on test
 print("3. checked for all", len(every), "settings")
 
 # %% [markdown]
-# **In production.** Indexes follow a catalogue (`ns task=update`), memory is bought by the node,
+# **In production.** Indexes follow a catalogue (`ns task=update`), memory sets how many machines
+# are needed,
 # and the
 # tail (p99) matters more than the mean. Measured figures up to ten million products:
 # [scale](../scale.md) and the experiment [ann](../../experiments/ann/README.md).

@@ -16,7 +16,7 @@
 # %% [markdown]
 # # 4. Re-ranking
 #
-# **Question.** A fast retriever finds 200 candidates. How much can a slower, better model gain by
+# **Question.** A fast retriever finds 100 candidates. How much can a slower, better model gain by
 # ordering them again, and what does it cost?
 #
 # **Idea.** Retrieval and ranking are different jobs. The first stage must not lose good products
@@ -28,7 +28,7 @@
 # Papers: Burges, "From RankNet to LambdaRank to LambdaMART" (2010); Nogueira, Cho, "Passage
 # re-ranking with BERT" (2019).
 #
-# The same on the command line: `ns retriever=reranked
+# A similar run on the command line (its defaults differ): `ns retriever=reranked
 # reranker@retriever.reranker=lambdamart`, and the experiment
 # [rerank](../../experiments/rerank/README.md).
 
@@ -50,9 +50,11 @@ gain = ns.gain("shop")
 # %% [markdown]
 # ## The ceiling
 #
-# Put all good products among the first $k$ in front, and see what nDCG@10 that would be. It depends
-# on
-# the first stage alone.
+# What share of the relevant products is among the first $k$? A re-ranker of these $k$ can't bring
+# back
+# the others. The share is over all relevant pairs of dev queries, so queries with many relevant
+# products
+# weigh more than in the table's Recall, which is a mean over queries.
 
 # %%
 from neurosearch.core.retrieval import RetrievalRequest
@@ -104,12 +106,18 @@ table = ns.compare(
 table
 
 # %% [markdown]
+# The table answers the question for this shop: what each second stage gains over the hybrid,
+# whether that is
+# significant (†), and what it costs in milliseconds. A low weight of a re-ranker, in the notes,
+# says that dev
+# trusted the first stage more.
+#
 # ## What an unjudged product is worth
 #
 # A re-ranker that learned from judged products alone has never seen the products that nobody would
 # judge, yet most candidates are such products. That is why `drawn` adds products of the list as
-# irrelevant ones. `judged@10` in the table shows where a row ranks what nobody judged: a product
-# without a judgment gains nothing, whether it is good or not.
+# irrelevant ones. `judged@10` is the share of the first ten that have a judgment; a product without
+# one gains nothing, whether it is good or not.
 
 # %%
 frame = table.frame.filter(metric="judged@10").select("system", "mean")
@@ -131,6 +139,7 @@ grades = np.array([1.0, 0.0, 1.0])
 before, after = float(grades @ discounts), float(grades[[0, 2, 1]] @ discounts)
 assert np.isclose(before, 1.5) and np.isclose(after - before, 1 / np.log2(3) - 0.5)
 fits = 100 // 4
+assert min(0.85, 1.0) < 0.9  # what a perfect re-ranker can reach
 assert fits == 25
 gained = recalls["hybrid"][depths.index(50)] - recalls["hybrid"][depths.index(20)]
 print("1. no: what is not among the candidates can't be ranked")

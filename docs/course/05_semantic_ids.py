@@ -28,12 +28,14 @@
 # With four levels of 256 codes, four numbers name up to $256^4$ products, and a shared prefix means
 # nearness. RQ-k-means fits each codebook by k-means on the residuals. RQ-VAE learns an encoder, a
 # decoder and the codebooks together, by reconstruction and a commitment loss; it is easily trained
-# so that a few codes take everything (collapse), so its health is measured before it is used. Its loss is
+# so that a few codes take everything (collapse), so its health is measured before it is used. Its
+# loss is
 #
 # $$\lVert x - \hat{x} \rVert^2 + \sum_l \big( \lVert \mathrm{sg}[r_l] - e_l \rVert^2
 # + \beta \lVert r_l - \mathrm{sg}[e_l] \rVert^2 \big),$$
 #
-# with $\hat{x}$ decoded from the sum of the codes, $\mathrm{sg}$ the stop of the gradient, and $\beta$ the weight
+# with $\hat{x}$ decoded from the sum of the codes, $\mathrm{sg}$ the stop of the gradient, and
+# $\beta$ the weight
 # of the commitment (.25).
 #
 # Papers: Lee et al., "Autoregressive image generation using residual quantization" (2022); Rajput
@@ -100,8 +102,10 @@ for pair in shown:
 # *Usage* is the share of codes that are used. *Perplexity* is how many codes a level would have if
 # all
 # were used equally: $\exp(-\sum_k p_k \log p_k)$. `collision_rate` is one less
-# the number of distinct IDs over the number of products. The verdict looks for collapse (levels of few
-# codes in use); how many collisions are too many depends on the use, and a policy (`collisions=`) can
+# the number of distinct IDs over the number of products. The verdict looks for collapse (levels of
+# few
+# codes in use); how many collisions are too many depends on the use, and a policy (`collisions=`)
+# can
 # give every product an ID of its own.
 
 # %%
@@ -122,7 +126,8 @@ for tokenizer in (kmeans, vae):
         print("   ", reason)
 
 # %% [markdown]
-# Here RQ-k-means is ahead of RQ-VAE in all three numbers: a network has to earn what k-means gives for
+# Here RQ-k-means is ahead of RQ-VAE in all three numbers: a network has to earn what k-means gives
+# for
 # nothing, and with few products and short trainings it often does not. What it can do that k-means
 # can't is learn from more than distances (chapter 8).
 
@@ -169,7 +174,8 @@ print("mean cosine of pairs that share 0, 1, 2 codes:", np.round(nearness, 3))
 # ## Exercises
 #
 # 1. How many IDs can three levels of 64 codes name, and how many bits is one?
-# 2. Show that the squared error of RQ-k-means can't grow from one level to the next on the vectors that
+# 2. Show that the squared error of RQ-k-means can't grow from one level to the next on the
+#    vectors that
 #    it was fitted on. Why is that not so for new products?
 # 3. A level uses 2 of its 64 codes, equally often. What are its usage and its perplexity?
 

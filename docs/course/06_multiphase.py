@@ -30,7 +30,8 @@
 # Paper of the index: Jégou et al., "Product quantization for nearest neighbor search" (2011); of
 # prefixes as coarse retrieval: Rajput et al. (2023).
 #
-# The same on the command line: `ns -m retriever=dense,multiphase`, and the experiment
+# A similar run on the command line (its defaults differ): `ns -m
+# retriever=dense,dense/ivf,multiphase`, and the experiment
 # [multiphase_probes](../../experiments/multiphase_probes/README.md).
 
 # %%
@@ -64,10 +65,12 @@ for length in (1, 2, 3):
     )
 
 # %% [markdown]
-# ## Recall against products that are scored
+# ## Recall against prefixes that are kept
 #
 # Ground truth is the exact dense ranking of the dev queries. Both searches use the same vectors, so
-# they differ only in what they look at.
+# they differ only in what they look at. Where prefixes hold fewer than the 100 products that are
+# asked for,
+# the next best join them, so two points at one place do not score equally many products.
 
 # %%
 request = RetrievalRequest(ns.NoProcessing(), "dev", 100)
@@ -101,9 +104,7 @@ fig, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
 axes.plot(budget, walked, marker="o", label="prefixes of one code")
 axes.plot(budget, deeper, marker="o", label="prefixes of two codes (four times as many)")
 axes.plot(budget, cells, marker="x", linestyle="--", label="IVF with as many cells")
-axes.set(
-    xscale="log", xlabel="first codes (cells) that are searched", ylabel="recall of the exact ten"
-)
+axes.set(xscale="log", xlabel="first codes (cells) that are kept", ylabel="recall of the exact ten")
 axes.legend(fontsize=8)
 print("multiphase", np.round(walked, 3), "IVF", np.round(cells, 3))
 
@@ -136,7 +137,7 @@ table
 # 1. With every prefix probed, multiphase must equal exact search. Check it.
 # 2. A tree has 128 first codes with 128 second codes each. A search keeps 8 first codes, then 16
 #    prefixes of two. With how many nodes is the query compared, and how many of 20,000 products are
-#    scored if all are of equal size?
+#    scored if all are of equal size (and none join them)?
 # 3. Why is an IVF's largest cell what determines its tail latency?
 
 # %%

@@ -94,7 +94,9 @@ table
 #
 # Late fusion's score is $w\,s_\text{words} + (1 - w)\,s_\text{picture}$, each score normalised
 # first.
-# Dev queries choose $w$; here is the whole curve, on dev.
+# Dev queries choose $w$ and the normalisation; here is a curve of that kind (min-max), of the share
+# of good
+# products that are found, on dev.
 
 # %%
 from neurosearch.core.retrieval import RetrievalRequest
@@ -120,10 +122,12 @@ axes.set(xlabel="weight of the words", ylabel="good products in the first ten (d
 print(np.round(curve, 3))
 
 # %% [markdown]
-# ## The modality gap
+# ## Vectors of one modality share a mean
 #
 # Unit vectors of one modality share a large mean. Two random products then look similar, and adding
-# the modalities adds mostly their means.
+# the modalities adds mostly their means. The modality gap is the distance between two such means;
+# here is
+# the mean of the titles.
 
 # %%
 encoder = ns.Sentence()
@@ -152,11 +156,12 @@ print(
 # %%
 assert abs(plain - float(mean @ mean)) < 0.03
 print("1. E[x·y] = E[x]·E[y] = |m|², for independent draws")
-print("2. queries that name a brand: a weight by kind of query (evaluation.by=kind) shows it")
+print("2. queries that name nothing but a brand")
 print("3. the fused row's: its weight has seen the answers; this is why the test split is sealed")
 
 # %% [markdown]
-# **In production.** Pictures double the work of indexing, not that of a query in words. Products
+# **In production.** Pictures add an encoder and a map to indexing, and late fusion searches a
+# second index for each query. Products
 # without
 # a picture need a defined score (here: their words alone).
 

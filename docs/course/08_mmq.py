@@ -59,7 +59,8 @@ epochs = 20 if TOY else 100
 # %% [markdown]
 # ## Four ways to an ID of four codes
 #
-# `rqkmeans` and `rqvae` see both modalities as one vector. `mmq/all` has shared experts only.
+# `rqkmeans` and `rqvae` see both modalities as one vector. `mmq/free` is MMQ without the
+# orthogonality term.
 
 # %%
 SIZE = [f"tokenizer.codes={codes}", "task=tokenize", "data.images=true"]
@@ -80,6 +81,7 @@ for name, report in reports.items():
 # %% [markdown]
 # ## What does each code know?
 #
+# MMQ's codes are sorted by how much they tell, so a column of the picture does not name its expert.
 # The shop's products have known attributes. How much of an attribute does one code tell? Normalised
 # mutual information is 0 where the code says nothing and 1 where it says all.
 
@@ -119,9 +121,14 @@ for axes, name in zip(panels, ("RQ-k-means", "MMQ"), strict=True):
         )
 
 # %% [markdown]
+# Compare the printed figures with each other, not with your hopes: an ID can be healthy and still
+# hold
+# neighbours together less than plain k-means does.
+#
 # ## IDs in use
 #
-# An ID is worth what a system finds with it: multiphase retrieval over MMQ's first code, scored by
+# IDs are judged by what a system finds with them: multiphase retrieval over MMQ's first code,
+# scored by
 # the
 # fused vectors, beside the same without a tree.
 
@@ -142,7 +149,7 @@ table
 #
 # 1. MMQ has two shared experts and one for each modality, with 64 codes each. How many IDs are
 #    there?
-# 2. Swap the experts' order. Which of the four columns above must stay the same, and why?
+# 2. Swap the experts' order. Which of the four health figures must stay the same, and why?
 # 3. What is the normalised mutual information of a labelling with itself, and with a constant?
 
 # %%
@@ -153,8 +160,10 @@ assert np.isclose(information(some, some), 1) and information(some, np.zeros(500
 ids = np.asarray(runtime.get(tokenizers["MMQ"].semantic_ids(data)).codes)
 swapped = ids[:, ::-1]
 assert len(np.unique(ids, axis=0)) == len(np.unique(swapped, axis=0))
+used = [sorted(len(np.unique(column)) for column in some.T) for some in (ids, swapped)]
+assert used[0] == used[1]
 print("1. 16.8 million")
-print("2. collisions and usage: they do not depend on the order; prefixes (consistency) do")
+print("2. collision_rate, min_usage and min_perplexity; neighbour_consistency counts prefixes")
 print("3. 1 and 0")
 
 # %% [markdown]
@@ -162,7 +171,7 @@ print("3. 1 and 0")
 # beside
 # products that do. Whether the parts earn their place must be measured on the shop's own data: on
 # ours,
-# several of the paper's parts do not (see the experiment).
+# see which parts did in the experiment.
 
 # %%
 answers = {

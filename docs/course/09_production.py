@@ -68,7 +68,8 @@ SYSTEM = ["retriever=bm25", "data=shop", *SIZE]
 # %% [markdown]
 # ## A server
 #
-# The command line starts it; it builds what is missing, serves the search page, and writes a query log.
+# The command line starts it; it builds what is missing, serves the search page, and writes a query
+# log.
 # Keys
 # and rate limits are settings (`task.server.keys`), and it refuses to listen on other addresses
 # than
@@ -119,8 +120,10 @@ offline
 # %% [markdown]
 # ## What the cache is worth
 #
-# A shop's queries follow a power law: query $i$ is asked with a probability proportional to $1/i$. What
-# share of the requests has been asked before, and what would it be if all queries were equally likely?
+# A shop's queries follow a power law: query $i$ is asked with a probability proportional to $1/i$.
+# What
+# share of the requests has been asked before, and what would it be if all queries were equally
+# likely?
 
 # %%
 opened = runtime.get(shop.bound(runtime))
@@ -165,9 +168,11 @@ axes.legend()
 # %% [markdown]
 # ## The monitor
 #
-# It reads the query log: is the traffic of the last queries drawn as that before them was? Detectors are
+# It reads the query log: is the traffic of the last queries drawn as that before them was?
+# Detectors are
 # two-sample tests with permutations, corrected for how many there are; the exit status is 2 when
-# something alarms. First on the traffic above, then after visitors have begun to ask for something else.
+# something alarms. First on the traffic above, then after visitors have begun to ask for something
+# else.
 
 # %%
 WINDOW = [f"task.window={100 if TOY else 500}", f"task.reference={200 if TOY else 2000}"]
@@ -202,7 +207,8 @@ print("exit status", alarmed)
 # %% [markdown]
 # ## Metrics, and an orderly end
 #
-# `/metrics` is what Prometheus reads. On SIGTERM the server answers what it has accepted, writes its
+# `/metrics` is what Prometheus reads. On SIGTERM the server answers what it has accepted, writes
+# its
 # log, and ends.
 
 # %%
@@ -215,7 +221,8 @@ print("exit status", ended)
 # %% [markdown]
 # ## How many visitors does a trial need?
 #
-# Visitors are what is drawn at random, so the standard deviation is of a visitor's value. That of single
+# Visitors are what is drawn at random, so the standard deviation is of a visitor's value. That of
+# single
 # impressions would be too small: one visitor's impressions resemble each other.
 
 # %%
@@ -230,7 +237,8 @@ axes.set(xlabel="difference in clicks a visitor", ylabel="visitors an arm (80 % 
 # %% [markdown]
 # ## A trial on simulated visitors
 #
-# Two systems, visitors who click more or less readily; both kinds of trial on the same visitors. With
+# Two systems, visitors who click more or less readily; both kinds of trial on the same visitors.
+# With
 # few visitors the intervals are wide: read them before the effects.
 
 # %%
@@ -280,9 +288,12 @@ print(
 print(f"3. {by_hand:.3f} (simulated {simulated:.3f})")
 
 # %% [markdown]
-# **In production.** What changes faster than the cache forgets (stock, prices) is filtered outside it; a new
-# index is put in place by `POST /admin/reload`, and old answers are not found any more, since the key
-# holds the fingerprint of what is served. Put a reverse proxy with TLS in front; let a scheduler run the monitor and page
+# **In production.** What changes faster than the cache forgets (stock, prices) is filtered outside
+# it; a new
+# index is put in place by `POST /admin/reload`, and old answers are not found any more, since the
+# key
+# holds the fingerprint of what is served. Put a reverse proxy with TLS in front; let a scheduler
+# run the monitor and page
 # somebody on exit status 2; plan a trial's length before it begins, and keep a guardrail on latency
 # and on searches without a result.
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
@@ -49,11 +51,16 @@ def execute(script: Path) -> float:
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
         cell.metadata = {}
-        # Progress bars and log lines of libraries are no results.
         if "outputs" in cell:
-            cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr"]
+            cell["outputs"] = [output for output in cell["outputs"] if is_result(output)]
     nbformat.write(notebook, script.with_suffix(".ipynb"))
     return seconds
+
+
+def is_result(output: Any) -> bool:
+    """Whether a reader should see it: no log lines of libraries, no objects of matplotlib."""
+    shown = output.get("data", {}).get("text/plain", "")
+    return output.get("name") != "stderr" and not re.match(r"\W*(Text|matplotlib|\w+ at 0x)", shown)
 
 
 def page(minutes: dict[str, float]) -> str:
