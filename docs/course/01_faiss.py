@@ -17,16 +17,13 @@
 # # 1. Nearest neighbours with FAISS
 #
 # **Question.** A product title becomes a vector. How do we find the products nearest to a query,
-# and
-# what do we lose when we search faster?
+# and what do we lose when we search faster?
 #
 # **Idea.** An encoder maps a text to a unit vector. For unit vectors the inner product is the
-# cosine,
-# and the nearest vector is the same by either measure, since
-# $\lVert q - d \rVert^2 = 2 - 2\,q^\top d$. Exact search compares a query with all $N$ products. An
-# inverted file (IVF) divides the products into cells by k-means and compares the query only with
-# the
-# cells whose centroids are nearest: *probes* of them.
+# cosine, and the nearest vector is the same by either measure, since $\lVert q - d \rVert^2 = 2 -
+# 2\,q^\top d$. Exact search compares a query with all $N$ products. An inverted file (IVF) divides
+# the products into cells by k-means and compares the query only with the cells whose centroids are
+# nearest: *probes* of them.
 #
 # Papers: Johnson, Douze, Jégou, "Billion-scale similarity search with GPUs" (2017); Jégou, Douze,
 # Schmid, "Product quantization for nearest neighbor search" (2011).
@@ -53,8 +50,8 @@ shop = ns.Shop(n_products=500 if TOY else 20_000, n_queries=60 if TOY else 400, 
 # ## From texts to vectors
 #
 # The shop is simulated: numbers of this course show mechanisms, not what a real shop would gain. A
-# *recipe* (`ns.Sentence()`, a pretrained MiniLM) is bound to data and gives an *artifact*, which is
-# built once and kept in the runtime's folder. Two fifths of the queries are the test split.
+# *recipe* (`ns.Sentence()`, a pretrained MiniLM) is bound to data and gives an *artifact*, which
+# is built once and kept in the runtime's folder. Two fifths of the queries are the test split.
 
 # %%
 encoder = ns.Sentence()
@@ -130,8 +127,7 @@ table
 
 # %% [markdown]
 # One cell of many loses good products as well: nDCG@10 falls, and condensed nDCG (judged products
-# alone)
-# falls with it, so what is lost is not only what nobody judged.
+# alone) falls with it, so what is lost is not only what nobody judged.
 #
 # ## Exercises
 #
@@ -139,9 +135,8 @@ table
 #    would ten million take?
 # 2. With one probe of $C$ equal cells, a search compares a query with $C$ centroids and $N / C$
 #    products. Which $C$ makes that sum smallest, and how many comparisons remain?
-# 3. Double the vectors of every second product. Which search changes its order: by inner
-#    product, or
-#    by cosine? Decide before you look.
+# 3. Double the vectors of every second product. Which search changes its order: by inner product,
+#    or by cosine? Decide before you look.
 #
 # The next cell holds the answers, and checks them.
 
@@ -167,12 +162,10 @@ print(
 )
 
 # %% [markdown]
-# **In production.** Catalogues change every hour: IVF cells that were fitted in January may
-# fit badly in June. Filters (brand, stock) cut the candidates after the search unless the index
-# knows them. And
-# recall must be watched on live queries, since they are not the ones it was tuned on. Chapters 3
-# and
-# 9 come back to this.
+# **In production.** Catalogues change every hour: IVF cells that were fitted in January may fit
+# badly in June. Filters (brand, stock) cut the candidates after the search unless the index knows
+# them. And recall must be watched on live queries, since they are not the ones it was tuned on.
+# Chapters 3 and 9 come back to this.
 
 # %%
 answers = {

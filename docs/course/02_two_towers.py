@@ -17,8 +17,7 @@
 # # 2. Two towers
 #
 # **Question.** A pretrained encoder has never seen our shop. What does it learn from judged pairs,
-# and
-# how do we know that it did?
+# and how do we know that it did?
 #
 # **Idea.** One tower encodes queries, one encodes products (here both share their weights). For a
 # batch of $B$ positive pairs, InfoNCE makes each query choose its own product among all $B$:
@@ -26,15 +25,13 @@
 # $$\mathcal{L} = -\frac{1}{B}\sum_i \log
 # \frac{\exp(q_i^\top d_i / \tau)}{\sum_j \exp(q_i^\top d_j / \tau)}$$
 #
-# The other products of the batch are free negatives. Two of them can be right by accident (the same
-# title, or a second good product), so such pairs are masked. The temperature $\tau$ says how hard
-# the
-# closest negatives are pushed.
+# The other products of the batch are free negatives. Two of them can be right by accident (the
+# same title, or a second good product), so such pairs are masked. The temperature $\tau$ says how
+# hard the closest negatives are pushed.
 #
 # Papers: van den Oord et al., "Representation learning with contrastive predictive coding" (2018);
 # Karpukhin et al., "Dense passage retrieval" (2020); Robinson et al., "Contrastive learning with
-# hard
-# negative samples" (2021).
+# hard negative samples" (2021).
 #
 # A similar run on the command line (its negatives are mined): `ns -m
 # retriever=dense,dense/finetuned`.
@@ -80,10 +77,8 @@ for temperature in (1.0, 0.2, 0.05):
 # ## Before and after training
 #
 # `BiEncoder` trains MiniLM on the train split; dev queries choose the best checkpoint; the test
-# split
-# stays sealed until `compare` evaluates. With more steps and hard negatives it would gain more:
-# this is
-# a minute on two cores.
+# split stays sealed until `compare` evaluates. With more steps and hard negatives it would gain
+# more: this is a minute on two cores.
 
 # %%
 schedule = ns.Schedule(epochs=1.0 if TOY else 3.0, lr=5e-5, validations=3)
@@ -145,8 +140,7 @@ print(f"dev queries: margin before {margins[0]:.3f}, after {margins[1]:.3f}")
 # 1. All cosines of a batch are equal. What is the loss for a batch of $B$, whatever the
 #    temperature?
 # 2. A batch of 256 has two queries with the same good product. Without the mask, what is the
-#    smallest
-#    loss that these two queries can reach?
+#    smallest loss that these two queries can reach?
 # 3. Why can a lower loss after halving the temperature not be read as a better encoder?
 
 # %%
@@ -166,9 +160,8 @@ print(
 
 # %% [markdown]
 # **In production.** Clicks replace judgments, with the position bias that comes with them (chapter
-# 9).
-# A new encoder means a new index: both have to be exchanged together, which is why an index here
-# refuses vectors of another encoder.
+# 9). A new encoder means a new index: both have to be exchanged together, which is why an index
+# here refuses vectors of another encoder.
 
 # %%
 scores = table.frame.filter(metric="nDCG@10")

@@ -19,13 +19,10 @@
 # **Question.** Flat, IVF, HNSW, quantized: which index is the cheapest that is still good enough?
 #
 # **Idea.** Every approximate index trades recall for time or memory. So we never compare two
-# indexes
-# at one setting each, but their *fronts*: the settings that no other setting beats in recall and
-# cost
-# at once. HNSW walks a graph of neighbours (more effort: larger `search`). Product quantization
-# stores a vector as $m$ codes of 8 bits, so 384 floats (1,536 bytes) become $m$ bytes, and a
-# refining
-# step scores the candidates again with better vectors.
+# indexes at one setting each, but their *fronts*: the settings that no other setting beats in
+# recall and cost at once. HNSW walks a graph of neighbours (more effort: larger `search`). Product
+# quantization stores a vector as $m$ codes of 8 bits, so 384 floats (1,536 bytes) become $m$
+# bytes, and a refining step scores the candidates again with better vectors.
 #
 # Papers: Malkov, Yashunin, "Efficient and robust approximate nearest neighbor search using HNSW"
 # (2018); Jégou et al., "Product quantization" (2011); Aumüller et al., "ANN-Benchmarks" (2018).
@@ -152,8 +149,7 @@ for name, recall, ms in best:
 # ## Does lost recall cost quality?
 #
 # Neighbours that are missed may be as good as those that are found, or not. nDCG@10 alone can't
-# say: only
-# a part of the first ten is judged. Look at condensed nDCG@10 and Recall@100 as well.
+# say: only a part of the first ten is judged. Look at condensed nDCG@10 and Recall@100 as well.
 
 # %%
 fast = ns.Dense(encoder, ns.IVF(cells=cells, probes=2))
@@ -169,12 +165,11 @@ table
 # %% [markdown]
 # ## Exercises
 #
-# 1. How many bytes has a vector of 384 floats in PQ with 48 codes of 4 bits, and how much
-#    smaller is it?
-# 2. IVF has recall .80 with one probe and 1.0 with all. A colleague reports recall .97 of a
-#    tuned index
-#    on the queries that it was tuned on. Why may it be lower tomorrow, and which split protects
-#    you?
+# 1. How many bytes has a vector of 384 floats in PQ with 48 codes of 4 bits, and how much smaller
+#    is it?
+# 2. IVF has recall .80 with one probe and 1.0 with all. A colleague reports recall .97 of a tuned
+#    index on the queries that it was tuned on. Why may it be lower tomorrow, and which split
+#    protects you?
 # 3. Show that every setting that is not on the front is beaten by one that is.
 
 # %%
@@ -188,10 +183,8 @@ print("3. checked for all", len(every), "settings")
 
 # %% [markdown]
 # **In production.** Indexes follow a catalogue (`ns task=update`), memory sets how many machines
-# are needed,
-# and the
-# tail (p99) matters more than the mean. Measured figures up to ten million products:
-# [scale](../scale.md) and the experiment [ann](../../experiments/ann/README.md).
+# are needed, and the tail (p99) matters more than the mean. Measured figures up to ten million
+# products: [scale](../scale.md) and the experiment [ann](../../experiments/ann/README.md).
 
 # %%
 answers = {

@@ -22,8 +22,7 @@
 # **Idea.** Retrieval and ranking are different jobs. The first stage must not lose good products
 # (recall); the second must order few products well (nDCG@10), so it may read query and product
 # *together*. LambdaMART does it with features and trees, a cross-encoder with a transformer. What
-# the
-# first stage misses, no re-ranker brings back: recall at the candidates' depth is the ceiling.
+# the first stage misses, no re-ranker brings back: recall at the candidates' depth is the ceiling.
 #
 # Papers: Burges, "From RankNet to LambdaRank to LambdaMART" (2010); Nogueira, Cho, "Passage
 # re-ranking with BERT" (2019).
@@ -51,10 +50,8 @@ gain = ns.gain("shop")
 # ## The ceiling
 #
 # What share of the relevant products is among the first $k$? A re-ranker of these $k$ can't bring
-# back
-# the others. The share is over all relevant pairs of dev queries, so queries with many relevant
-# products
-# weigh more than in the table's Recall, which is a mean over queries.
+# back the others. The share is over all relevant pairs of dev queries, so queries with many
+# relevant products weigh more than in the table's Recall, which is a mean over queries.
 
 # %%
 from neurosearch.core.retrieval import RetrievalRequest
@@ -87,8 +84,7 @@ print({name: round(values[-1], 3) for name, values in recalls.items()})
 #
 # LambdaMART sees scores and text features; it learns from train lists and stops by dev. The
 # cross-encoder reads "query [SEP] title" and learns to order the judged products of a query, and
-# some
-# that were drawn from the list.
+# some that were drawn from the list.
 
 # %%
 trees = ns.Reranked(hybrid, ns.LambdaMART(gain=gain), gain=gain, depth=100)
@@ -107,17 +103,15 @@ table
 
 # %% [markdown]
 # The table answers the question for this shop: what each second stage gains over the hybrid,
-# whether that is
-# significant (†), and what it costs in milliseconds. A low weight of a re-ranker, in the notes,
-# says that dev
-# trusted the first stage more.
+# whether that is significant (†), and what it costs in milliseconds. A low weight of a re-ranker,
+# in the notes, says that dev trusted the first stage more.
 #
 # ## What an unjudged product is worth
 #
 # A re-ranker that learned from judged products alone has never seen the products that nobody would
 # judge, yet most candidates are such products. That is why `drawn` adds products of the list as
-# irrelevant ones. `judged@10` is the share of the first ten that have a judgment; a product without
-# one gains nothing, whether it is good or not.
+# irrelevant ones. `judged@10` is the share of the first ten that have a judgment; a product
+# without one gains nothing, whether it is good or not.
 
 # %%
 frame = table.frame.filter(metric="judged@10").select("system", "mean")
@@ -130,8 +124,8 @@ print(frame)
 #    Recall@100 of the final list be .9?
 # 2. DCG@3 of grades (1, 0, 1) with a discount of $1/\log_2(1 + \text{rank})$: compute it, and what
 #    swapping ranks 2 and 3 gains.
-# 3. A cross-encoder takes 4 ms a pair on one core. How many candidates fit into 100 ms, and what is
-#    the gain in recall of going from 20 to 50 candidates for the hybrid above?
+# 3. A cross-encoder takes 4 ms a pair on one core. How many candidates fit into 100 ms, and what
+#    is the gain in recall of going from 20 to 50 candidates for the hybrid above?
 
 # %%
 discounts = 1 / np.log2(1 + np.arange(1, 4))
@@ -148,10 +142,8 @@ print(f"3. {fits} candidates; {gained:+.3f}")
 
 # %% [markdown]
 # **In production.** The second stage sets the latency: its depth is the first knob to turn, a
-# smaller
-# model the second, a cache of frequent queries the third. And it is trained on what the *first*
-# stage
-# showed: change that, and train again.
+# smaller model the second, a cache of frequent queries the third. And it is trained on what the
+# *first* stage showed: change that, and train again.
 
 # %%
 scores = table.frame.filter(metric="nDCG@10")

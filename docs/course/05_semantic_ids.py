@@ -16,34 +16,32 @@
 # %% [markdown]
 # # 5. Semantic IDs with RQ-VAE
 #
-# **Question.** Can a product be named by a few small numbers, so that similar products have similar
-# names?
+# **Question.** Can a product be named by a few small numbers, so that similar products have
+# similar names?
 #
-# **Idea.** Residual quantization. Replace a vector by its nearest code of a codebook, subtract that
-# code, quantize what is left with the next codebook, and so on: level $l$ chooses
+# **Idea.** Residual quantization. Replace a vector by its nearest code of a codebook, subtract
+# that code, quantize what is left with the next codebook, and so on: level $l$ chooses
 #
 # $$c_l = \arg\min_k \lVert r_{l} - e^{(l)}_k \rVert^2, \qquad r_{l+1} = r_l - e^{(l)}_{c_l},
 # \qquad r_1 = x .$$
 #
-# With four levels of 256 codes, four numbers name up to $256^4$ products, and a shared prefix means
-# nearness. RQ-k-means fits each codebook by k-means on the residuals. RQ-VAE learns an encoder, a
-# decoder and the codebooks together, by reconstruction and a commitment loss; it is easily trained
-# so that a few codes take everything (collapse), so its health is measured before it is used. Its
-# loss is
+# With four levels of 256 codes, four numbers name up to $256^4$ products, and a shared prefix
+# means nearness. RQ-k-means fits each codebook by k-means on the residuals. RQ-VAE learns an
+# encoder, a decoder and the codebooks together, by reconstruction and a commitment loss; it is
+# easily trained so that a few codes take everything (collapse), so its health is measured before
+# it is used. Its loss is
 #
 # $$\lVert x - \hat{x} \rVert^2 + \sum_l \big( \lVert \mathrm{sg}[r_l] - e_l \rVert^2
 # + \beta \lVert r_l - \mathrm{sg}[e_l] \rVert^2 \big),$$
 #
 # with $\hat{x}$ decoded from the sum of the codes, $\mathrm{sg}$ the stop of the gradient, and
-# $\beta$ the weight
-# of the commitment (.25).
+# $\beta$ the weight of the commitment (.25).
 #
 # Papers: Lee et al., "Autoregressive image generation using residual quantization" (2022); Rajput
-# et
-# al., "Recommender systems with generative retrieval" (TIGER, 2023).
+# et al., "Recommender systems with generative retrieval" (TIGER, 2023).
 #
-# The same on the command line: `ns tokenizer=rqvae task=tokenize`, and pictures by
-# `ns tokenizer=rqvae task=explore`.
+# The same on the command line: `ns tokenizer=rqvae task=tokenize`, and pictures by `ns
+# tokenizer=rqvae task=explore`.
 
 # %%
 import os
@@ -100,13 +98,10 @@ for pair in shown:
 # ## Two tokenizers and their health
 #
 # *Usage* is the share of codes that are used. *Perplexity* is how many codes a level would have if
-# all
-# were used equally: $\exp(-\sum_k p_k \log p_k)$. `collision_rate` is one less
-# the number of distinct IDs over the number of products. The verdict looks for collapse (levels of
-# few
-# codes in use); how many collisions are too many depends on the use, and a policy (`collisions=`)
-# can
-# give every product an ID of its own.
+# all were used equally: $\exp(-\sum_k p_k \log p_k)$. `collision_rate` is one less the number of
+# distinct IDs over the number of products. The verdict looks for collapse (levels of few codes in
+# use); how many collisions are too many depends on the use, and a policy (`collisions=`) can give
+# every product an ID of its own.
 
 # %%
 epochs = 20.0 if TOY else 60.0
@@ -127,9 +122,8 @@ for tokenizer in (kmeans, vae):
 
 # %% [markdown]
 # Here RQ-k-means is ahead of RQ-VAE in all three numbers: a network has to earn what k-means gives
-# for
-# nothing, and with few products and short trainings it often does not. What it can do that k-means
-# can't is learn from more than distances (chapter 8).
+# for nothing, and with few products and short trainings it often does not. What it can do that
+# k-means can't is learn from more than distances (chapter 8).
 
 # %%
 fig, panels = plt.subplots(1, levels, figsize=(9, 2.8), layout="constrained", sharey=True)
@@ -145,8 +139,7 @@ panels[0].legend(fontsize=7)
 # ## Are products with a common prefix near each other?
 #
 # If IDs are good, products with a common prefix are near each other: compare the mean cosine of
-# pairs
-# that share a prefix with that of random pairs.
+# pairs that share a prefix with that of random pairs.
 
 # %%
 ids = np.asarray(runtime.get(kmeans.semantic_ids(data)).codes)
@@ -174,9 +167,8 @@ print("mean cosine of pairs that share 0, 1, 2 codes:", np.round(nearness, 3))
 # ## Exercises
 #
 # 1. How many IDs can three levels of 64 codes name, and how many bits is one?
-# 2. Show that the squared error of RQ-k-means can't grow from one level to the next on the
-#    vectors that
-#    it was fitted on. Why is that not so for new products?
+# 2. Show that the squared error of RQ-k-means can't grow from one level to the next on the vectors
+#    that it was fitted on. Why is that not so for new products?
 # 3. A level uses 2 of its 64 codes, equally often. What are its usage and its perplexity?
 
 # %%
@@ -192,10 +184,9 @@ print("   a new product's code is frozen, and may be far from what is left of it
 print("3. usage 2/64 = .031, perplexity 2")
 
 # %% [markdown]
-# **In production.** IDs must stay when the catalogue changes: new products are assigned with frozen
-# codebooks, and drift shows as error that grows. Which tokenizer is healthiest on real data is
-# measured
-# in [tokenizers](../../experiments/tokenizers/README.md).
+# **In production.** IDs must stay when the catalogue changes: new products are assigned with
+# frozen codebooks, and drift shows as error that grows. Which tokenizer is healthiest on real data
+# is measured in [tokenizers](../../experiments/tokenizers/README.md).
 
 # %%
 answers = {

@@ -16,16 +16,14 @@
 # %% [markdown]
 # # 6. Multiphase retrieval
 #
-# **Question.** Semantic IDs sort a catalogue into a tree. Can a search walk down that tree and look
-# at
-# a small part of the products only?
+# **Question.** Semantic IDs sort a catalogue into a tree. Can a search walk down that tree and
+# look at a small part of the products only?
 #
 # **Idea.** Phase 1 compares the query with prefixes (a node stands for the mean direction of its
 # products) and keeps the best $p$ of them. Phase 2 scores exactly the products below those
-# prefixes.
-# Phase 3, a re-ranker, is optional. With prefixes of one code, this is an IVF index whose cells are
-# the
-# first codes. So the honest baseline is IVF with as many cells, tuned with the same care.
+# prefixes. Phase 3, a re-ranker, is optional. With prefixes of one code, this is an IVF index
+# whose cells are the first codes. So the honest baseline is IVF with as many cells, tuned with the
+# same care.
 #
 # Paper of the index: Jégou et al., "Product quantization for nearest neighbor search" (2011); of
 # prefixes as coarse retrieval: Rajput et al. (2023).
@@ -67,10 +65,10 @@ for length in (1, 2, 3):
 # %% [markdown]
 # ## Recall against prefixes that are kept
 #
-# Ground truth is the exact dense ranking of the dev queries. Both searches use the same vectors, so
-# they differ only in what they look at. Where prefixes hold fewer than the 100 products that are
-# asked for,
-# the next best join them, so two points at one place do not score equally many products.
+# Ground truth is the exact dense ranking of the dev queries. Both searches use the same vectors,
+# so they differ only in what they look at. Where prefixes hold fewer than the 100 products that
+# are asked for, the next best join them, so two points at one place do not score equally many
+# products.
 
 # %%
 request = RetrievalRequest(ns.NoProcessing(), "dev", 100)
@@ -109,9 +107,9 @@ axes.legend(fontsize=8)
 print("multiphase", np.round(walked, 3), "IVF", np.round(cells, 3))
 
 # %% [markdown]
-# The curves of one code and of IVF lie close together, because they are the same idea: what differs
-# is
-# how the cells were fitted. An advantage that shows up against a badly tuned IVF is no advantage.
+# The curves of one code and of IVF lie close together, because they are the same idea: what
+# differs is how the cells were fitted. An advantage that shows up against a badly tuned IVF is no
+# advantage.
 #
 # ## As rows of a table, with the ranking's quality
 
@@ -136,8 +134,8 @@ table
 #
 # 1. With every prefix probed, multiphase must equal exact search. Check it.
 # 2. A tree has 128 first codes with 128 second codes each. A search keeps 8 first codes, then 16
-#    prefixes of two. With how many nodes is the query compared, and how many of 20,000 products are
-#    scored if all are of equal size (and none join them)?
+#    prefixes of two. With how many nodes is the query compared, and how many of 20,000 products
+#    are scored if all are of equal size (and none join them)?
 # 3. Why is an IVF's largest cell what determines its tail latency?
 
 # %%
@@ -154,10 +152,8 @@ print(
 
 # %% [markdown]
 # **In production.** Prefixes can be written by a generator from the query's words (`generator@…`),
-# which
-# needs no query vector in phase 1; and they are keys, so a shop can shard by them. New products get
-# the
-# prefix of frozen codebooks (chapter 5).
+# which needs no query vector in phase 1; and they are keys, so a shop can shard by them. New
+# products get the prefix of frozen codebooks (chapter 5).
 
 # %%
 answers = {

@@ -16,19 +16,15 @@
 # %% [markdown]
 # # 7. Words and pictures
 #
-# **Question.** A query says "red mug"; the picture shows red, the title may not say it. What does a
-# picture add to words, and where should the two meet?
+# **Question.** A query says "red mug"; the picture shows red, the title may not say it. What does
+# a picture add to words, and where should the two meet?
 #
 # **Idea.** *Late fusion*: two lists, one by titles and one by pictures, mixed with a weight that
-# dev
-# queries choose. *Early fusion*: one vector a product, the two modalities side by side. To compare
-# a
-# query's words with a picture, both must live in one space: a linear map is learnt from product
-# titles
-# to their own pictures (ridge regression on frozen encoders), or a jointly trained model such as
-# CLIP
-# is used. Vectors of two modalities do not mix by themselves: each lies around its own mean (the
-# *modality gap*), so both are centred first.
+# dev queries choose. *Early fusion*: one vector a product, the two modalities side by side. To
+# compare a query's words with a picture, both must live in one space: a linear map is learnt from
+# product titles to their own pictures (ridge regression on frozen encoders), or a jointly trained
+# model such as CLIP is used. Vectors of two modalities do not mix by themselves: each lies around
+# its own mean (the *modality gap*), so both are centred first.
 #
 # Papers: Radford et al., "Learning transferable visual models from natural language supervision"
 # (CLIP, 2021); Liang et al., "Mind the gap" (2022).
@@ -93,10 +89,8 @@ table
 # ## The weight of the words
 #
 # Late fusion's score is $w\,s_\text{words} + (1 - w)\,s_\text{picture}$, each score normalised
-# first.
-# Dev queries choose $w$ and the normalisation; here is a curve of that kind (min-max), of the share
-# of good
-# products that are found, on dev.
+# first. Dev queries choose $w$ and the normalisation; here is a curve of that kind (min-max), of
+# the share of good products that are found, on dev.
 
 # %%
 from neurosearch.core.retrieval import RetrievalRequest
@@ -124,10 +118,9 @@ print(np.round(curve, 3))
 # %% [markdown]
 # ## Vectors of one modality share a mean
 #
-# Unit vectors of one modality share a large mean. Two random products then look similar, and adding
-# the modalities adds mostly their means. The modality gap is the distance between two such means;
-# here is
-# the mean of the titles.
+# Unit vectors of one modality share a large mean. Two random products then look similar, and
+# adding the modalities adds mostly their means. The modality gap is the distance between two such
+# means; here is the mean of the titles.
 
 # %%
 encoder = ns.Sentence()
@@ -147,8 +140,7 @@ print(
 # ## Exercises
 #
 # 1. The mean cosine of two random unit vectors of a modality is about $\lVert m \rVert^2$, with
-#    $m$ the
-#    mean vector. Show it, and check it above.
+#    $m$ the mean vector. Show it, and check it above.
 # 2. A shop's pictures show no brand. For which queries should the picture's weight be 0?
 # 3. If the weight were chosen on test queries, which number of the table could no longer be
 #    trusted?
@@ -161,9 +153,8 @@ print("3. the fused row's: its weight has seen the answers; this is why the test
 
 # %% [markdown]
 # **In production.** Pictures add an encoder and a map to indexing, and late fusion searches a
-# second index for each query. Products
-# without
-# a picture need a defined score (here: their words alone).
+# second index for each query. Products without a picture need a defined score (here: their words
+# alone).
 
 # %%
 scores = table.frame.filter(metric="nDCG@10")

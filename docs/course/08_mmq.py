@@ -17,19 +17,16 @@
 # # 8. MMQ: semantic IDs of words and pictures
 #
 # **Question.** A product has a title and a picture. Which part of its ID should say what both
-# share, and
-# which what only one of them knows?
+# share, and which what only one of them knows?
 #
 # **Idea.** MMQ (multimodal mixture-of-quantization) has several *experts*, each an encoder with a
 # codebook. Shared experts see both modalities, specific ones see one. An orthogonality term keeps
 # experts from learning the same thing; each modality is reconstructed from the shared experts and
-# its
-# own. The ID is the list of the experts' codes. A second stage may tune it by behaviour.
+# its own. The ID is the list of the experts' codes. A second stage may tune it by behaviour.
 #
 # Paper: "MMQ: Multimodal mixture-of-quantization tokenization for semantic ID generation and user
 # behavioral adaptation" (2025). Its method section was not at hand here: the mechanism is built,
-# not
-# the published numbers.
+# not the published numbers.
 #
 # The same on the command line: `ns task=tokenize tokenizer=mmq`, and the experiment
 # [mmq](../../experiments/mmq/README.md).
@@ -81,9 +78,9 @@ for name, report in reports.items():
 # %% [markdown]
 # ## What does each code know?
 #
-# MMQ's codes are sorted by how much they tell, so a column of the picture does not name its expert.
-# The shop's products have known attributes. How much of an attribute does one code tell? Normalised
-# mutual information is 0 where the code says nothing and 1 where it says all.
+# MMQ's codes are sorted by how much they tell, so a column of the picture does not name its
+# expert. The shop's products have known attributes. How much of an attribute does one code tell?
+# Normalised mutual information is 0 where the code says nothing and 1 where it says all.
 
 # %%
 attributes = ["colour", "category", "brand"]
@@ -121,16 +118,13 @@ for axes, name in zip(panels, ("RQ-k-means", "MMQ"), strict=True):
         )
 
 # %% [markdown]
-# Compare the printed figures with each other, not with your hopes: an ID can be healthy and still
-# hold
-# neighbours together less than plain k-means does.
+# Compare the figures with each other: IDs can be healthy and still hold neighbours together less than
+# those of plain k-means do.
 #
 # ## IDs in use
 #
 # IDs are judged by what a system finds with them: multiphase retrieval over MMQ's first code,
-# scored by
-# the
-# fused vectors, beside the same without a tree.
+# scored by the fused vectors, beside the same without a tree.
 
 # %%
 fused = job_of(["retriever=dense/early_fusion", "data.images=true"]).retriever
@@ -168,10 +162,8 @@ print("3. 1 and 0")
 
 # %% [markdown]
 # **In production.** New products have no behaviour yet; IDs from words and pictures place them
-# beside
-# products that do. Whether the parts earn their place must be measured on the shop's own data: on
-# ours,
-# see which parts did in the experiment.
+# beside products that do. Whether the parts earn their place must be measured on the shop's own
+# data: on ours, see which parts did in the experiment.
 
 # %%
 answers = {

@@ -16,16 +16,14 @@
 # %% [markdown]
 # # 9. Production: an API, a cache, a monitor, a trial
 #
-# **Question.** The table named a winner. How does it come in front of people, how do we notice when
-# it
-# breaks, and how do we learn whether *they* prefer it?
+# **Question.** The table named a winner. How does it come in front of people, how do we notice
+# when it breaks, and how do we learn whether *they* prefer it?
 #
 # **Idea.** What is served must be what was measured: the same recipe, the same artifacts, the same
 # lists. Around it stand a cache for frequent queries (queries follow a power law), a monitor that
-# compares today's queries with earlier ones, and a trial. In an A/B trial every visitor sees one of
-# two
-# systems; the number of visitors that is needed for a difference $\delta$ of a metric with standard
-# deviation $\sigma$ is
+# compares today's queries with earlier ones, and a trial. In an A/B trial every visitor sees one
+# of two systems; the number of visitors that is needed for a difference $\delta$ of a metric with
+# standard deviation $\sigma$ is
 #
 # $$n = \frac{2\,\sigma^2\,(z_{1-\alpha/2} + z_{1-\beta})^2}{\delta^2} \text{ visitors an arm.}$$
 #
@@ -34,8 +32,8 @@
 # Papers: Chapelle et al., "Large-scale validation and analysis of interleaved search evaluation"
 # (2012); Kohavi, Tang, Xu, "Trustworthy online controlled experiments" (2020).
 #
-# The same on the command line: `ns task=serve retriever=bm25`, `ns task=load retriever=bm25`,
-# `ns task=monitor retriever=bm25`, `ns task=trial task.visitors=2000`.
+# The same on the command line: `ns task=serve retriever=bm25`, `ns task=load retriever=bm25`, `ns
+# task=monitor retriever=bm25`, `ns task=trial task.visitors=2000`.
 
 # %%
 import json
@@ -69,11 +67,8 @@ SYSTEM = ["retriever=bm25", "data=shop", *SIZE]
 # ## A server
 #
 # The command line starts it; it builds what is missing, serves the search page, and writes a query
-# log.
-# Keys
-# and rate limits are settings (`task.server.keys`), and it refuses to listen on other addresses
-# than
-# this machine's without them.
+# log. Keys and rate limits are settings (`task.server.keys`), and it refuses to listen on other
+# addresses than this machine's without them.
 
 # %%
 with socket.socket() as free:
@@ -121,9 +116,8 @@ offline
 # ## What the cache is worth
 #
 # A shop's queries follow a power law: query $i$ is asked with a probability proportional to $1/i$.
-# What
-# share of the requests has been asked before, and what would it be if all queries were equally
-# likely?
+# What share of the requests has been asked before, and what would it be if all queries were
+# equally likely?
 
 # %%
 opened = runtime.get(shop.bound(runtime))
@@ -169,10 +163,9 @@ axes.legend()
 # ## The monitor
 #
 # It reads the query log: is the traffic of the last queries drawn as that before them was?
-# Detectors are
-# two-sample tests with permutations, corrected for how many there are; the exit status is 2 when
-# something alarms. First on the traffic above, then after visitors have begun to ask for something
-# else.
+# Detectors are two-sample tests with permutations, corrected for how many there are; the exit
+# status is 2 when something alarms. First on the traffic above, then after visitors have begun to
+# ask for something else.
 
 # %%
 WINDOW = [f"task.window={100 if TOY else 500}", f"task.reference={200 if TOY else 2000}"]
@@ -208,8 +201,7 @@ print("exit status", alarmed)
 # ## Metrics, and an orderly end
 #
 # `/metrics` is what Prometheus reads. On SIGTERM the server answers what it has accepted, writes
-# its
-# log, and ends.
+# its log, and ends.
 
 # %%
 shown = [x for x in client.get("/metrics").text.splitlines() if "cache" in x and x[0] != "#"]
@@ -222,8 +214,7 @@ print("exit status", ended)
 # ## How many visitors does a trial need?
 #
 # Visitors are what is drawn at random, so the standard deviation is of a visitor's value. That of
-# single
-# impressions would be too small: one visitor's impressions resemble each other.
+# single impressions would be too small: one visitor's impressions resemble each other.
 
 # %%
 deviation, effect = 0.5, 0.01  # clicks a visitor
@@ -238,8 +229,7 @@ axes.set(xlabel="difference in clicks a visitor", ylabel="visitors an arm (80 % 
 # ## A trial on simulated visitors
 #
 # Two systems, visitors who click more or less readily; both kinds of trial on the same visitors.
-# With
-# few visitors the intervals are wide: read them before the effects.
+# With few visitors the intervals are wide: read them before the effects.
 
 # %%
 done = subprocess.run(
@@ -256,11 +246,10 @@ print("\n".join(done.stdout.splitlines()[:24]))
 # ## Exercises
 #
 # 1. Half the effect: how many times the visitors?
-# 2. Somebody looks at the p-value every day of a month and stops at the first p < .05. Simulate how
-#    often two equal systems differ "significantly" then.
-# 3. A server's cache keeps answers for 300 seconds. A product is sold out now. What does the
-#    page show,
-#    and what would you do?
+# 2. Somebody looks at the p-value every day of a month and stops at the first p < .05. Simulate
+#    how often two equal systems differ "significantly" then.
+# 3. A server's cache keeps answers for 300 seconds. A product is sold out now. What does the page
+#    show, and what would you do?
 
 # %%
 assert np.isclose(
@@ -289,13 +278,10 @@ print(f"3. {by_hand:.3f} (simulated {simulated:.3f})")
 
 # %% [markdown]
 # **In production.** What changes faster than the cache forgets (stock, prices) is filtered outside
-# it; a new
-# index is put in place by `POST /admin/reload`, and old answers are not found any more, since the
-# key
-# holds the fingerprint of what is served. Put a reverse proxy with TLS in front; let a scheduler
-# run the monitor and page
-# somebody on exit status 2; plan a trial's length before it begins, and keep a guardrail on latency
-# and on searches without a result.
+# it; a new index is put in place by `POST /admin/reload`, and old answers are not found any more,
+# since the key holds the fingerprint of what is served. Put a reverse proxy with TLS in front; let
+# a scheduler run the monitor and page somebody on exit status 2; plan a trial's length before it
+# begins, and keep a guardrail on latency and on searches without a result.
 
 # %%
 answers = {

@@ -17,14 +17,12 @@
 # # 10. Capstone: from a folder to a served system
 #
 # **Question.** Somebody hands you a catalogue, queries and judgments. Which system do you put in
-# front
-# of customers, how do you defend the choice, and how do you check it later?
+# front of customers, how do you defend the choice, and how do you check it later?
 #
-# **Plan.** A BEIR folder in; baselines; semantic IDs by MMQ from two views of a product; multiphase
-# retrieval over them; a hybrid with words; a second stage that ranks; one table with tests; a
-# server;
-# a monitor; a report. Each step is a chapter: 1 and 3 (indexes), 2 (encoders), 4 (ranking), 5 and 8
-# (IDs), 6 (multiphase), 9 (production).
+# **Plan.** A BEIR folder in; baselines; semantic IDs by MMQ from two views of a product;
+# multiphase retrieval over them; a hybrid with words; a second stage that ranks; one table with
+# tests; a server; a monitor; a report. Each step is a chapter: 1 and 3 (indexes), 2 (encoders), 4
+# (ranking), 5 and 8 (IDs), 6 (multiphase), 9 (production).
 #
 # To run it on your own data, set `COURSE_BEIR` to your folder.
 
@@ -57,8 +55,7 @@ runtime = ns.Runtime(outputs, device="cpu", progress=False)
 # ## 1. The folder
 #
 # BEIR's shape: `corpus.jsonl`, `queries.jsonl`, `qrels/train.tsv`, `qrels/test.tsv`. Without a
-# folder of
-# yours, the simulated shop is written in that shape.
+# folder of yours, the simulated shop is written in that shape.
 
 # %%
 given = os.environ.get("COURSE_BEIR")
@@ -195,12 +192,9 @@ axes.set(xlabel="nDCG@10, 95 % intervals")
 
 # %% [markdown]
 # Read the table before you serve its last row. A row that is not significantly above BM25 has to
-# pay for
-# its time by something else, such as Recall@100. The weights in the notes under the table say how
-# much of
-# each list dev wanted. We serve the longest chain here to show every part; by a table of your own
-# you may
-# serve less.
+# pay for its time by something else, such as Recall@100. The weights in the notes under the table
+# say how much of each list dev wanted. We serve the longest chain here to show every part; by a
+# table of your own you may serve less.
 #
 # ## 5. Serve it
 #
@@ -279,8 +273,7 @@ print("\n".join((done.stdout or done.stderr).splitlines()[-8:]))
 # ## 7. The report
 #
 # What a colleague needs to check your choice: the table with its notes, the page with every query,
-# and
-# the commands.
+# and the commands.
 
 # %%
 page = table.page(outputs / "capstone.html")
