@@ -12,14 +12,18 @@ setup: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --no-compile -e ".[dev]" -c constraints.txt
-	# On all cores; pip compiles on one. A package's own broken files are no reason to stop.
+	touch $@
+
+# Many processes start in the tests. On all cores; pip compiles on one. A package's own broken files
+# are no reason to stop.
+$(VENV)/compiled: $(VENV)/installed
 	$(VENV)/bin/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 	touch $@
 
 table: setup
 	$(RUN) -m experiment=baselines
 
-test: setup
+test: setup $(VENV)/compiled
 	$(VENV)/bin/python -m pytest -n auto
 
 lint: setup

@@ -161,6 +161,11 @@ class TableFiles(base.Data):
             if endless.height:
                 row, grade = endless[0, "row"], endless[0, "grade"]
                 raise InputError(f"{path} row {row}: grade {grade!r} is no finite number")
+            named = frame.filter(number.is_null())
+            if 0 < named.height < frame.height:
+                row, grade = named[0, "row"], named[0, "grade"]
+                hint = "others are numbers; data.grades gives names numbers"
+                raise InputError(f"{path} row {row}: grade {grade!r} is no number ({hint})")
             return frame
         known = pl.Series([str(name) for name in self.grades])
         shown, names = self._named(frame)

@@ -112,3 +112,10 @@ def test_other_columns_are_attributes_that_can_be_filtered(tmp_path: Path) -> No
         mask = shown.mask(filters)
         assert mask is not None
         assert {titles[row] for row in mask.nonzero()[0]} == wanted
+
+
+def test_a_name_among_numbers_is_named(tmp_path: Path) -> None:
+    products = "title\nRed mug\nBlue mug\n"
+    judged = "query,product_id,grade\nmug,Red mug,3\nmug,Blue mug,good\n"
+    with pytest.raises(InputError, match=r"judged\.csv row 3: grade 'good' is no number \(others"):
+        load(TableFiles(**write(tmp_path, products, judged)), tmp_path)
