@@ -61,9 +61,7 @@ def choice(path: Path, folder: Path) -> list[str]:
     lines += [f"`{target}`: {first_sentence(kind)}", ""]
     if not dataclasses.is_dataclass(kind):
         return lines
-    told = meanings(kind) | {
-        k: v for k, v in yaml_comments(text).items() if k not in meanings(kind)
-    }
+    told = SHARED | yaml_comments(text) | meanings(kind)
     rows = [row(spec, said, told) for spec in dataclasses.fields(kind) if spec.init]
     head = ["| field | type | allowed | default | meaning |", "|---|---|---|---|---|"]
     return [*lines, *head, *rows, ""]

@@ -6,7 +6,6 @@ and how each row was made (config, training curves, health of semantic IDs, impo
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from neurosearch.report.formatting import (
     places,
     shown,
 )
-from neurosearch.report.pages import rendered
+from neurosearch.report.pages import rendered, script_data
 from neurosearch.report.per_query import HEADLINE, evidence
 from neurosearch.report.provenance import making
 from neurosearch.report.table import Table
@@ -59,8 +58,6 @@ def write(table: Table, columns: Sequence[str]) -> str:
         "queries": comparison,
         "pair": _pair(table, comparison),
     }
-    # Nothing in a script element may look like a tag.
-    data = json.dumps(facts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return rendered(
         HERE / "table.html.j2",
         table=table,
@@ -72,7 +69,7 @@ def write(table: Table, columns: Sequence[str]) -> str:
         ids=titles,
         listed=len(comparison.get("listed", ())),
         total=len(comparison.get("queries", ())),
-        facts=Markup(data),
+        facts=script_data(facts),
         style=Markup(_read("table.css")),
         script=Markup(_read("table.js")),
         charts=drawn,

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+
+
+def script_data(facts: Any) -> Any:
+    """Facts as JSON that a page's script element can hold: nothing in it may look like a tag.
+
+    Args:
+        facts: JSON-able.
+
+    Returns:
+        Markup.
+    """
+    from markupsafe import Markup
+
+    text = json.dumps(facts, ensure_ascii=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))
 
 
 def rendered(template: Path, **facts: Any) -> str:

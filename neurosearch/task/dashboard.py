@@ -7,7 +7,6 @@ Ctrl-C, and an open page follows.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +17,7 @@ from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
 from neurosearch.core.store import write_whole
 from neurosearch.report import activity, charts
-from neurosearch.report.pages import rendered
+from neurosearch.report.pages import rendered, script_data
 from neurosearch.task.base import Job, Task
 
 HERE = Path(charts.__file__).parent
@@ -36,15 +35,16 @@ class Dashboard(Task):
 
     def run(self, job: Job) -> None:
         outputs = job.runtime.outputs
-        if not activity.jobs(outputs):
-            raise InputError(f"paths.outputs={outputs}: there are no jobs yet")
         page = outputs / "dashboard" / "index.html"
+        content = written(outputs, self.most, self.every)
         page.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(page, written(outputs, self.most, self.every).encode())
         print(page)
-        while self.every is not None:
+        while True:
+            write_whole(page, content.encode())
+            if self.every is None:
+                return
             time.sleep(self.every)
-            write_whole(page, written(outputs, self.most, self.every).encode())
+            content = written(outputs, self.most, self.every)
 
 
 def written(outputs: Path, most: int, every: float | None) -> str:
@@ -57,14 +57,18 @@ def written(outputs: Path, most: int, every: float | None) -> str:
 
     Returns:
         HTML.
+
+    Raises:
+        InputError: there are no jobs.
     """
     from markupsafe import Markup
 
     found = activity.jobs(outputs)
+    if not found:
+        raise InputError(f"paths.outputs={outputs}: there are no jobs yet")
     building, spent = activity.building(outputs), activity.spent(found)
     trained = activity.trainings(outputs, found)
     drawn: dict[str, Any] = {"curves": [charts.training_curves(trained)]} if trained else {}
-    facts = json.dumps({"charts": drawn}, separators=(",", ":")).replace("<", "\\u003c")
     count = {status: sum(j["status"] == status for j in found) for status in STATUSES}
     hours, on_gpu = sum(row[2] for row in spent), sum(row[3] for row in spent)
     figures = [(name, f"{n:,}") for name, n in count.items() if n]
@@ -86,7 +90,7 @@ def written(outputs: Path, most: int, every: float | None) -> str:
         style=Markup((HERE / "table.css").read_text("utf-8")),
         script=Markup((HERE / "table.js").read_text("utf-8")),
         library=Markup(charts.library() if drawn else ""),
-        facts=Markup(facts),
+        facts=script_data({"charts": drawn}),
     )
 
 

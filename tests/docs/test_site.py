@@ -74,6 +74,7 @@ def test_the_reference_has_every_choice_and_field(site: Path) -> None:
     page = (site / "reference" / "config" / "retriever.html").read_text("utf-8")
     line = page[page.index("<code>k1</code>") :][:600]
     assert "at least 0" in line and "<code>0.9</code>" in line
+    assert "saturation of term frequency" in line  # a meaning that recipes share
 
 
 def test_every_experiment_has_a_page_with_its_tables(site: Path) -> None:
