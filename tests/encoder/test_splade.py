@@ -90,6 +90,23 @@ def test_weights_do_not_depend_on_the_batch(tiny_model: str) -> None:
         np.testing.assert_allclose(sparse.toarray(), whole, atol=1e-5)
 
 
+def test_packed_texts_have_the_weights_and_gradients_of_padded_ones(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All texts in one call of the network, which GPUs take."""
+    tower = tower_of(shape_of(tiny_model))
+    tokens, found = tower.tokens(TEXTS, 1), []
+    for is_packed in (False, True):
+        monkeypatch.setattr(tower.tower, "packs", lambda device, half, on=is_packed: on)
+        assert tower._packs(1, CPU) is is_packed
+        weights = tower(tokens, 1, 24, CPU)  # in several lots
+        parameters = list(tower.head.parameters()) + [tower.embeddings]
+        gradients = torch.autograd.grad(weights.square().sum(), parameters)
+        found.append([weights.detach(), *gradients])
+    for padded, packed in zip(*found, strict=True):
+        torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-4)
+
+
 def test_without_expansion_only_own_terms_have_weights(tiny_model: str) -> None:
     tower = tower_of(shape_of(tiny_model, expansion=False))
     result = weights(tower, TEXTS, 1)

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
-from neurosearch.nn.text_encoder import Batch, TextTower, padded
+from neurosearch.nn.highest import highest
+from neurosearch.nn.taken import taken
+from neurosearch.nn.text_encoder import Batch, TextTower, packed, padded
 from neurosearch.nn.tokens import Tokens, batches_by_budget, tokenize
 
 LOGITS = 8_192  # tokens whose V logits are computed at a time, at most
@@ -39,7 +41,12 @@ class VocabularyHead(nn.Module):
 
     def forward(self, states: Tensor, embeddings: Tensor) -> Tensor:
         """…×V logits of …×width states; `embeddings`: V×width."""
-        return linear(self.norm(gelu(self.dense(states))), embeddings, self.bias)
+        return linear(self.shown(states), embeddings, self.bias)
+
+    def shown(self, states: Tensor) -> Tensor:
+        """…×width states as the embeddings are multiplied with them."""
+        shown: Tensor = self.norm(gelu(self.dense(states)))
+        return shown
 
     def start(self, counts: np.ndarray) -> None:
         """Set b to the centred log frequencies of the terms.
@@ -104,25 +111,55 @@ class TermTower(nn.Module):
 
     def forward(self, tokens: Tokens, side: int, budget: int, device: torch.device) -> Tensor:
         """N×V float32 weights in the order of `tokens`, with a graph where one is on."""
-        parts, order = self._batches(tokens, budget)
-        weights = torch.cat([self._weights(tokens.take(rows), side, device) for rows in parts])
-        return weights[torch.from_numpy(order).to(device)]
+        if self._packs(side, device):
+            lots = batches_by_budget(tokens.lengths, budget, is_packed=True)
+            parts, found = [], []
+            for lot in lots:
+                mine, highest = self._packed(tokens.take(lot), device)
+                parts.append(lot[mine])
+                found.append(highest)
+            weights = weights_of(torch.cat(found))
+        else:
+            parts = self._batches(tokens, budget)
+            shown = [self._weights(tokens.take(rows), side, device) for rows in parts]
+            weights = torch.cat(shown)
+        order = np.argsort(np.concatenate(parts))
+        return taken(weights, torch.from_numpy(order).to(device))
 
     def sparse(self, tokens: Tokens, side: int, budget: int, device: torch.device) -> Any:
         """The same as an N×V SciPy CSR matrix, without ever holding N×V numbers."""
         from scipy.sparse import csr_matrix, vstack
 
-        parts, order = self._batches(tokens, budget)
+        parts = self._batches(tokens, budget)
         matrices = [
             csr_matrix(self._weights(tokens.take(rows), side, device).cpu().numpy())
             for rows in parts
         ]
-        return vstack(matrices, format="csr")[order]
+        return vstack(matrices, format="csr")[np.argsort(np.concatenate(parts))]
 
     @staticmethod
-    def _batches(tokens: Tokens, budget: int) -> tuple[list[np.ndarray], np.ndarray]:
-        parts = batches_by_budget(tokens.lengths, min(budget, LOGITS))
-        return parts, np.argsort(np.concatenate(parts))
+    def _batches(tokens: Tokens, budget: int) -> list[np.ndarray]:
+        return batches_by_budget(tokens.lengths, min(budget, LOGITS))
+
+    def _packs(self, side: int, device: torch.device) -> bool:
+        """Whether texts go through the network unpadded, all in one call."""
+        by_idf = side == 0 and self._shape.queries == "idf"
+        half = torch.is_autocast_enabled(device.type) or self.embeddings.dtype == torch.bfloat16
+        vocabulary = isinstance(self.head, VocabularyHead)
+        return vocabulary and not by_idf and self.tower.packs(device, half)
+
+    def _packed(self, tokens: Tokens, device: torch.device) -> tuple[np.ndarray, Tensor]:
+        """N rows of `tokens`, and N×V: the terms' highest logits over those texts' tokens."""
+        assert isinstance(self.head, VocabularyHead)
+        states = self.head.shown(self.tower.states(packed(tokens, device))[1])
+        parts, found = self._batches(tokens, LOGITS), []
+        for rows in parts:
+            lengths = tokens.lengths[rows]
+            place = np.arange(int(lengths.max()))[None, :]
+            places = np.where(place < lengths[:, None], tokens.offsets[rows][:, None] + place, -1)
+            rows_of = torch.from_numpy(places).to(device, non_blocking=True)
+            found.append(highest(states, rows_of, self.embeddings, self.head.bias))
+        return np.concatenate(parts), torch.cat(found)
 
     def _weights(self, tokens: Tokens, side: int, device: torch.device) -> Tensor:
         batch = padded(tokens, device)
@@ -130,22 +167,26 @@ class TermTower(nn.Module):
         if side == 0 and self._shape.queries == "idf":
             weights = torch.zeros(len(tokens), self.dimensions, device=device)
             return weights.scatter_(1, batch.tokens, batch.mask.float()) * self.idf
-        # The maximum first: log(1 + relu) is monotone, and is then of B×V numbers.
-        return torch.log1p(torch.relu(self.highest(batch).float()))
+        return weights_of(self.highest(batch))
 
     def highest(self, batch: Batch) -> Tensor:
         """B×V: each term's highest logit over a text's tokens; padded texts."""
         assert batch.mask is not None
         states, there = self.tower.states(batch)[1], batch.mask.bool()
         if isinstance(self.head, VocabularyHead):
-            logits = self.head(states, self.embeddings)
-            highest: Tensor = logits.masked_fill(~there[..., None], -torch.inf).max(dim=1).values
-        else:
-            scores = self.head(states)[..., 0].float()
-            scores = scores.masked_fill(~there | self.special[batch.tokens], 0.0)
-            zeros = torch.zeros(len(scores), self.dimensions, device=scores.device)
-            highest = zeros.scatter_reduce(1, batch.tokens, scores, "amax")
-        return highest
+            every = torch.arange(there.numel(), device=there.device).view(there.shape)
+            shown, places = self.head.shown(states).flatten(0, 1), every.masked_fill(~there, -1)
+            return highest(shown, places, self.embeddings, self.head.bias)
+        scores = self.head(states)[..., 0].float()
+        scores = scores.masked_fill(~there | self.special[batch.tokens], 0.0)
+        zeros = torch.zeros(len(scores), self.dimensions, device=scores.device)
+        return zeros.scatter_reduce(1, batch.tokens, scores, "amax")
+
+
+def weights_of(highest: Tensor) -> Tensor:
+    """Float32 weights log(1 + relu(l)) of highest logits; the maximum came first, as this is
+    monotone, and is so of B×V numbers."""
+    return torch.log1p(torch.relu(highest.float()))
 
 
 def special_tokens(tokenizer: Any) -> list[int]:

@@ -12,6 +12,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.encoder.biencoder.training import BiEncoderModule
 from neurosearch.encoder.splade.network import TermTower
 from neurosearch.loss.base import Targets
+from neurosearch.nn.taken import taken
 from neurosearch.nn.tokens import Tokens
 
 QUERIES, PRODUCTS = 16_384, 4_096  # texts whose V weights are held at a time
@@ -70,7 +71,7 @@ class SpladeModule(BiEncoderModule):
             if len(rows)
         ]
         back = np.argsort(np.concatenate(sides))
-        return torch.cat(parts)[torch.from_numpy(back).to(self.device)]
+        return taken(torch.cat(parts), torch.from_numpy(back).to(self.device))
 
     def validation(self) -> dict[str, float]:
         self._terms: dict[str, float] = {}
