@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 
@@ -27,6 +27,7 @@ from neurosearch.evaluation.gain import Gain
 class DevSet:
     """What a learning fusion sees: members' dev runs by name, dev judgments, gains."""
 
+    split: ClassVar[str] = "dev"
     runs: Mapping[str, Run]
     queries: Queries
     judgments: Judgments
@@ -34,11 +35,19 @@ class DevSet:
 
     def __post_init__(self) -> None:
         for split in (self.queries.split, self.judgments.split, *self._splits()):
-            if split != "dev":
-                raise InputError(f"fusion may learn from the dev split only, not from {split!r}")
+            if split != self.split:
+                message = f"fusion may learn from the {self.split} split only, not from {split!r}"
+                raise InputError(message)
 
     def _splits(self) -> list[str]:
         return [run.split for run in self.runs.values()]
+
+
+@dataclass(frozen=True)
+class HeldSet(DevSet):
+    """The same of train queries, by members that were trained and tuned without them."""
+
+    split: ClassVar[str] = "train"
 
 
 @dataclass(frozen=True)
@@ -50,11 +59,17 @@ class Fusion(Recipe):
         """Whether `fuse` needs what `fit` learns on the dev split."""
         return False
 
-    def fit(self, dev: DevSet) -> Mapping[str, Any]:
+    @property
+    def held_folds(self) -> int:
+        """Of the train queries, each fold's lists by members that never saw it; 0: none."""
+        return 0
+
+    def fit(self, dev: DevSet, held: Sequence[HeldSet] = ()) -> Mapping[str, Any]:
         """Parameters learnt on dev, JSON-able, with what was tried.
 
         Args:
             dev: the members' runs of the dev split, with its judgments.
+            held: for each of `held_folds` the runs of its train queries.
 
         Returns:
             What `fuse` takes as `learnt`.

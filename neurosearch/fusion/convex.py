@@ -53,7 +53,7 @@ class Convex(base.Fusion):
     def learns(self) -> bool:
         return self.weights is None or self.norm is None
 
-    def fit(self, dev: base.DevSet) -> Mapping[str, Any]:
+    def fit(self, dev: base.DevSet, held: Sequence[base.HeldSet] = ()) -> Mapping[str, Any]:
         from neurosearch.fusion.tuning import Pooled
 
         names = list(dev.runs)

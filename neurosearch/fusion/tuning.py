@@ -25,17 +25,18 @@ TIE = 1e-13  # between neighbours of equal scores; normalised scores are of the 
 
 @dataclass(frozen=True)
 class Block:
-    """`scores` R×Q×M float64, `there` Q×M bool, `gains` Q×M, `ideal` Q."""
+    """`scores` R×Q×M float64, `there` Q×M bool, `gains` Q×M, `ideal` Q, `queries` Q numbers."""
 
     scores: np.ndarray
     there: np.ndarray
     gains: np.ndarray
     ideal: np.ndarray
+    queries: np.ndarray
 
 
 @dataclass(frozen=True)
 class Pooled:
-    """What all members found on dev. `queries`: how many there are, those without a list too."""
+    """What all members found. `queries`: how many there are, those without a list too."""
 
     blocks: tuple[Block, ...]
     queries: int
@@ -82,7 +83,23 @@ class Pooled:
         Returns:
             0 to 1.
         """
-        return sum(_summed(block, np.asarray(weights)) for block in self.blocks) / self.queries
+        shared = np.asarray(weights)[:, None]
+        return sum(float(_ndcg(block, shared).sum()) for block in self.blocks) / self.queries
+
+    def each(self, weights: np.ndarray) -> np.ndarray:
+        """nDCG@10 of each query.
+
+        Args:
+            weights: R, of all queries, or Q×R, of each one.
+
+        Returns:
+            Q float64.
+        """
+        values = np.zeros(self.queries)
+        for block in self.blocks:
+            own = weights[block.queries].T if weights.ndim == 2 else weights[:, None]
+            values[block.queries] = _ndcg(block, own)
+        return values
 
 
 def _blocks(pool: pl.DataFrame, ideal: np.ndarray, members: int) -> tuple[Block, ...]:
@@ -98,13 +115,16 @@ def _blocks(pool: pl.DataFrame, ideal: np.ndarray, members: int) -> tuple[Block,
         places = np.arange(counts[some[0]])
         there = places < counts[some, None]
         at = np.where(there, begin[some, None] + places, begin[some, None])
-        blocks.append(Block(columns[:, at], there, gains[at], ideal[some]))
+        blocks.append(Block(columns[:, at], there, gains[at], ideal[some], some))
     return tuple(blocks)
 
 
-def _summed(block: Block, weights: np.ndarray) -> float:
-    """Sum of the nDCG@10 of a block's queries."""
-    scores = np.einsum("r,rqm->qm", weights, block.scores)
+def _ndcg(block: Block, weights: np.ndarray) -> np.ndarray:
+    """nDCG@10 of a block's queries; `weights`: R×1, or R×Q."""
+    if weights.shape[1] == 1:
+        scores = np.einsum("r,rqm->qm", weights[:, 0], block.scores)
+    else:
+        scores = np.einsum("rq,rqm->qm", weights, block.scores)
     scores -= TIE * np.arange(scores.shape[1])
     scores[~block.there] = -np.inf
     count = min(K, scores.shape[1])
@@ -115,4 +135,5 @@ def _summed(block: Block, weights: np.ndarray) -> float:
     order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
     first = np.take_along_axis(best, order, axis=1)
     found = np.take_along_axis(np.where(block.there, block.gains, 0.0), first, axis=1)
-    return float(((found / np.log2(2 + np.arange(count))).sum(axis=1) / block.ideal).sum())
+    values: np.ndarray = (found / np.log2(2 + np.arange(count))).sum(axis=1) / block.ideal
+    return values

@@ -16,13 +16,15 @@ from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.exportable import Exportable, below
+from neurosearch.core.recipe import Recipe
 from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact, Searcher
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.stages import stage
-from neurosearch.core.types import Catalogue, Dataset, Queries
+from neurosearch.core.types import Catalogue, Dataset, Judgments, Queries
 from neurosearch.evaluation.gain import Gain
-from neurosearch.fusion.base import DevSet, Fusion
+from neurosearch.fusion.base import DevSet, Fusion, HeldSet
+from neurosearch.reranker.base import Fold
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,14 @@ class Hybrid(Retriever):
         if not self.fusion.learns:
             return None
         dev = self._deep(replace(request, split="dev"))
-        runs = self.legs(data, dev)
-        return FittedFusion(view.learning(data, "dev"), dev, runs, self.fusion, self.gain)
+        runs, folds = self.legs(data, dev), []
+        for number in range(self.fusion.held_folds):
+            fold = Fold.of(data, self.fusion.held_folds, number)
+            asked = replace(dev, query=request.query.fitted(fold), split="test")
+            folds.append(HeldRuns(fold, asked, self.legs(fold, asked)))
+        train = view.learning(data) if folds else None
+        parts = self.fusion, self.gain, train, tuple(folds)
+        return FittedFusion(view.learning(data, "dev"), dev, runs, *parts)
 
     def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
         members = self.members.values()
@@ -106,6 +114,33 @@ class Hybrid(Retriever):
 
 
 @dataclass(frozen=True)
+class HeldRuns(Recipe):
+    """The members' lists of a fold's own queries, whose models never saw them."""
+
+    fold: Artifact[Dataset]
+    request: RetrievalRequest
+    runs: Mapping[str, Artifact[Run]]
+
+    def opened(self, runtime: Runtime, judgments: Judgments, gain: Gain) -> HeldSet:
+        """The lists as a part of the train split.
+
+        Args:
+            runtime: devices, threads, progress and the store of artifacts.
+            judgments: of the train split.
+            gain: of its labels.
+
+        Returns:
+            What a fusion learns from.
+        """
+        queries = Queries("train", self.request.queries(runtime.get(self.fold)).frame)
+        runs = {}
+        for name, artifact in self.runs.items():
+            run = runtime.get(artifact)
+            runs[name] = replace(run, split="train")
+        return HeldSet(runs, queries, judgments, gain)
+
+
+@dataclass(frozen=True)
 class FittedFusion(Artifact[Mapping[str, Any]]):
     """What a fusion learnt from dev runs: fusion.json."""
 
@@ -115,15 +150,20 @@ class FittedFusion(Artifact[Mapping[str, Any]]):
     runs: Mapping[str, Artifact[Run]]
     fusion: Fusion
     gain: Gain
+    train: Artifact[Dataset] | None = None
+    folds: tuple[HeldRuns, ...] = ()
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         data = runtime.get(self.data)
         split = self.request.split
         runs = {name: runtime.get(run) for name, run in self.runs.items()}
         dev = DevSet(runs, self.request.queries(data), data.judgments(split), self.gain)
-        learnt = dict(self.fusion.fit(dev))
+        train = None if self.train is None else runtime.get(self.train).judgments("train")
+        held = [part.opened(runtime, train, self.gain) for part in self.folds if train]
+        learnt = dict(self.fusion.fit(dev, held))
         (folder / "fusion.json").write_text(json.dumps(learnt, indent=1), encoding="utf-8")
-        chosen = {key: learnt[key] for key in learnt if key not in ("tried", "dev nDCG@10")}
+        unshown = ("tried", "dev nDCG@10", "inputs", "layers")
+        chosen = {key: learnt[key] for key in learnt if key not in unshown}
         return {"chosen": chosen, "dev nDCG@10": learnt.get("dev nDCG@10")}
 
     def load(self, folder: Path) -> Mapping[str, Any]:

@@ -100,7 +100,7 @@ def test_packed_texts_have_the_weights_and_gradients_of_padded_ones(
         monkeypatch.setattr(tower.tower, "packs", lambda device, half, on=is_packed: on)
         assert tower._packs(1, CPU) is is_packed
         weights = tower(tokens, 1, 24, CPU)  # in several lots
-        parameters = list(tower.head.parameters()) + [tower.embeddings]
+        parameters = [*tower.head.parameters(), tower.embeddings]
         gradients = torch.autograd.grad(weights.square().sum(), parameters)
         found.append([weights.detach(), *gradients])
     for padded, packed in zip(*found, strict=True):
