@@ -25,6 +25,7 @@ from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
 from neurosearch.encoder.base import Encoder
+from neurosearch.evaluation.classes import Classes
 from neurosearch.evaluation.labels import f1_by_class
 from neurosearch.query.analyzer import Analyzer
 from neurosearch.reranker.features import Features
@@ -96,12 +97,7 @@ class TrainedClasses(Artifact[Path]):
 
     def check(self, runtime: Runtime) -> None:
         check_installed("classifier=trees")
-        recipe = self.classifier
-        found = recipe.classes.of(runtime.get(self.data).judgments("train").frame["label"])
-        absent = sorted(set(range(len(recipe.classes.names))) - set(found.tolist()))
-        if absent:
-            name = recipe.classes.names[absent[0]]
-            raise InputError(f"classifier=trees: no train pair has the class {name!r}")
+        check_present("classifier=trees", self.classifier.classes, runtime.get(self.data))
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         import lightgbm
@@ -135,8 +131,8 @@ class TrainedClasses(Artifact[Path]):
         prior = prior / prior.sum()
         tau = 0.0
         if recipe.adjust:
-            shares, wanted = np.asarray(trees.predict(inputs["dev"][0])), inputs["dev"][1]
-            tau = max(TAUS, key=lambda t: _macro(adjusted(shares, prior, t), wanted))
+            shares = np.asarray(trees.predict(inputs["dev"][0]))
+            tau = best_tau(shares, inputs["dev"][1], prior)
         facts = {"features": names, "tau": tau, "prior": prior.tolist()}
         (folder / "classes.json").write_text(json.dumps(facts), encoding="utf-8")
         return {"trees": trees.best_iteration, "chosen": {"tau": tau} if recipe.adjust else {}}
@@ -145,8 +141,31 @@ class TrainedClasses(Artifact[Path]):
         return folder
 
 
-def _macro(shares: np.ndarray, wanted: np.ndarray) -> float:
-    return float(np.mean(f1_by_class(wanted, shares.argmax(axis=1), shares.shape[1])))
+def check_present(key: str, classes: Classes, data: Dataset) -> None:
+    """Raise InputError, naming the config `key`, unless train has pairs of every class."""
+    found = classes.of(data.judgments("train").frame["label"])
+    absent = sorted(set(range(len(classes.names))) - set(found.tolist()))
+    if absent:
+        raise InputError(f"{key}: no train pair has the class {classes.names[absent[0]]!r}")
+
+
+def best_tau(shares: np.ndarray, wanted: np.ndarray, prior: np.ndarray) -> float:
+    """The tau of the best macro-F1.
+
+    Args:
+        shares: P×C probabilities of dev pairs.
+        wanted: P classes.
+        prior: C frequencies in train.
+
+    Returns:
+        One of `TAUS`, the least of equals.
+    """
+
+    def macro(tau: float) -> float:
+        said = adjusted(shares, prior, tau).argmax(axis=1)
+        return float(np.mean(f1_by_class(wanted, said, shares.shape[1])))
+
+    return max(TAUS, key=macro)
 
 
 def adjusted(shares: np.ndarray, prior: np.ndarray, tau: float) -> np.ndarray:

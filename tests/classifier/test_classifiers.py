@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurosearch.classifier.constant import Constant
+from neurosearch.classifier.cross_encoder import CrossClassifier
 from neurosearch.classifier.thresholds import Thresholds, best_cuts, climbed
 from neurosearch.classifier.trees import Trees, adjusted
 from neurosearch.core.errors import InputError
@@ -23,9 +27,11 @@ from neurosearch.evaluation.gain import LabelGain
 from neurosearch.evaluation.labels import MACRO, MICRO, LabelsProtocol, f1_by_class
 from neurosearch.evaluation.opened import opened
 from neurosearch.query.none import NoProcessing
+from neurosearch.reranker.cross_encoder.network import LiveCross
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.classified import Classified
 from neurosearch.retriever.dense import Dense
+from neurosearch.training.schedule import Schedule
 
 GAIN = LabelGain(
     "esci", {"E": 1, "S": 0.1, "C": 0.01, "I": 0}, {"E": 3, "S": 2, "C": 1, "I": 0}, ("E",)
@@ -117,6 +123,46 @@ def test_scores_and_trees_beat_the_constant(shop_runtime: Runtime, shop) -> None
     ).to_series().to_list() == (pytest.approx([1.0] * shares.height))
 
 
+def test_a_cross_encoder_learns_the_labels(tiny_model: str, shop_runtime: Runtime, shop) -> None:
+    schedule = Schedule(epochs=12, lr=2e-3, patience=0, validations=2)
+    lengths = {"query_max_length": 16, "product_max_length": 40}
+    recipe = CrossClassifier(model=tiny_model, schedule=schedule, batch_size=64, **lengths)
+    constant = measured(Constant(), shop, shop_runtime)
+    plain, other = (
+        measured(replace(recipe, adjust=adjust), shop, shop_runtime) for adjust in (False, True)
+    )
+    assert plain[MACRO].drop_nulls()[0] > constant[MACRO].drop_nulls()[0] + 0.05
+    assert other[MACRO].drop_nulls()[0] > constant[MACRO].drop_nulls()[0] + 0.05
+    shares, moved = (
+        shop_runtime.get(replace(recipe, adjust=adjust).probabilities(shop, REQUEST))
+        for adjust in (False, True)
+    )
+    assert shares.select("query_id", "product_id").equals(moved.select("query_id", "product_id"))
+    # By hand: the first pair through the network that was trained.
+    trained = recipe.probabilities(shop, REQUEST).trained
+    folder = shop_runtime.get(trained)
+    facts = json.loads((folder / "classes.json").read_text("utf-8"))
+    labels = Classes().of(shop_runtime.get(shop).judgments("train").frame["label"])
+    np.testing.assert_allclose(facts["prior"], np.bincount(labels) / len(labels))
+    cross = LiveCross(recipe, folder, shop_runtime)
+    data, pair = opened(shop_runtime.get(shop)), shares.row(0, named=True)
+    text = dict(data.queries("test").frame.select("query_id", "text").iter_rows())[pair["query_id"]]
+    title = data.catalogue.all_texts(("title",))[
+        data.catalogue.ids.to_list().index(pair["product_id"])
+    ]
+    read = cross.tower.tokenizer.encode(text, title)
+    with torch.inference_mode():
+        logits = cross.tower.outputs(
+            torch.tensor([read.ids]), torch.ones(1, len(read.ids)), torch.tensor([read.type_ids])
+        )
+    expected = logits[0].double().softmax(dim=0).numpy()
+    found = [pair[f"p {name}"] for name in Classes().names]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    tilted = expected / np.array(facts["prior"]) ** facts["tau"]
+    by_hand = [moved.row(0, named=True)[f"p {name}"] for name in Classes().names]
+    np.testing.assert_allclose(by_hand, tilted / tilted.sum(), atol=1e-5)
+
+
 def test_an_encoder_that_saw_the_labels_is_refused(tiny_model: str, shop) -> None:
     encoder = BiEncoder(gain=GAIN, model=tiny_model)
     trees = Trees(retriever=WORDS, encoders={"own": encoder})
@@ -135,5 +181,6 @@ def test_what_gives_no_class_a_probability_is_refused(shop_runtime: Runtime, sho
 def test_a_class_that_train_lacks_is_named(shop_runtime: Runtime, shop) -> None:
     classes = Classes(names=("I", "C", "S", "E", "Z"))
     trees = Trees(retriever=WORDS, classes=classes)
-    with pytest.raises(InputError, match="no train pair has the class 'Z'"):
-        shop_runtime.get(trees.probabilities(shop, REQUEST))
+    for classifier in (trees, CrossClassifier(classes=classes)):
+        with pytest.raises(InputError, match="no train pair has the class 'Z'"):
+            shop_runtime.get(classifier.probabilities(shop, REQUEST))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,7 @@ class CrossTower(nn.Module):
         check_length(self.network, *recipe.longest)
         self.check_specials(recipe.model)
         self.segments = getattr(config, "type_vocab_size", 1) > 1
-        outputs = len(CLASSES) if recipe.objective == "classes" else 1
-        self.head = nn.Linear(config.hidden_size, outputs)
+        self.head = nn.Linear(config.hidden_size, recipe.outputs)
         self.register_buffer("worth", torch.tensor(CLASSES), persistent=False)
         self.worth: Tensor
 
@@ -143,7 +142,7 @@ class PublishedTower(CrossTower):
             self.network = AutoModelForSequenceClassification.from_pretrained(source, **WHOLE)
             self.tokenizer = load_tokenizer(source)
         config = self.network.config
-        if config.num_labels != 1 or recipe.objective == "classes":
+        if config.num_labels != 1 or recipe.outputs > 1:
             raise InputError(
                 f"reranker.model={recipe.model!r} has a head of {config.num_labels} labels: a "
                 "training goes on from heads of one, with another objective than `classes`"
@@ -215,17 +214,35 @@ class LiveCross:
         self, queries: Tokens, products: Tokens, query: np.ndarray, row: np.ndarray
     ) -> np.ndarray:
         """P float32 scores, in slices of pairs."""
-        budget = self._runtime.batch_budget(self.device)
-        scores = np.empty(len(query), dtype=np.float32)
+        return self._read(queries, products, query, row, self.tower.scores)
+
+    def shares(
+        self, queries: Tokens, products: Tokens, query: np.ndarray, row: np.ndarray
+    ) -> np.ndarray:
+        """P×outputs float64 probabilities of classes, in slices of pairs."""
+
+        def likely(outputs: Tensor) -> Tensor:
+            return outputs.double().softmax(dim=1)
+
+        return self._read(queries, products, query, row, likely)
+
+    def _read(
+        self,
+        queries: Tokens,
+        products: Tokens,
+        query: np.ndarray,
+        row: np.ndarray,
+        said: Callable[[Tensor], Tensor],
+    ) -> np.ndarray:
+        budget, parts = self._runtime.batch_budget(self.device), []
         size = 65_536 if self.device.type == "cuda" else 2_048
-        with self._runtime.progressing("re-ranking pairs", len(query)) as advance:
+        with self._runtime.progressing("reading pairs", len(query)) as advance:
             for start in range(0, len(query), size):
-                part = slice(start, start + size)
-                pairs = query[part], row[part]
+                pairs = query[start : start + size], row[start : start + size]
                 with torch.inference_mode():
                     outputs = self.tower.of_pairs(
                         queries, products, pairs, budget, self.device, self._half
                     )
-                    scores[part] = self.tower.scores(outputs).cpu().numpy()
+                    parts.append(said(outputs).cpu().numpy())
                 advance(len(pairs[0]))
-        return scores
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)

@@ -84,6 +84,11 @@ class CrossEncoder(Reranker):
         message = "reranker.query_max_length + reranker.product_max_length"
         return message, self.query_max_length + self.product_max_length
 
+    @property
+    def outputs(self) -> int:
+        """Of the network's head."""
+        return 4 if self.objective == "classes" else 1
+
     def trained(
         self, data: Artifact[Dataset], query: QueryProcessor, first: Retriever
     ) -> Artifact[Path]:
