@@ -124,7 +124,7 @@ def test_scores_and_trees_beat_the_constant(shop_runtime: Runtime, shop) -> None
 
 
 def test_a_cross_encoder_learns_the_labels(tiny_model: str, shop_runtime: Runtime, shop) -> None:
-    schedule = Schedule(epochs=12, lr=2e-3, patience=0, validations=2)
+    schedule = Schedule(epochs=25, lr=2e-3, patience=0, validations=2)
     lengths = {"query_max_length": 16, "product_max_length": 40}
     recipe = CrossClassifier(model=tiny_model, schedule=schedule, batch_size=64, **lengths)
     constant = measured(Constant(), shop, shop_runtime)
