@@ -55,13 +55,14 @@ def _unknown_key(key: str, words: Sequence[str]) -> str:
         if at:  # a part, where the system that is composed has none
             holders = (word for word in words if re.match(r"retriever=|tokenizer=", word))
             holder = next(holders, "this system")
-            if "," in holder:  # Hydra composes without the groups that are swept, first
-                value = next(w.partition("=")[2] for w in words if w.startswith(f"{key}="))
-                swept = f"'{key}=choice({value})'"
-                return f"{key}: beside a sweep over {holder}, say {swept} where all of them have it"
+            if "," in holder:
+                return _swept(key, holder, words)
             return f"{key}: {holder} has no {place.rpartition('.')[2]} there to replace"
         return f"{key}: {parent} holds no keys"
     known = [str(k) for k in node if not str(k).startswith("_")]
+    if name in known:
+        several = (word for word in words if re.match(r"[\w/@.]+=[\w/]+(,[\w/]+)+$", word))
+        return _swept(key, next(several, "a group"), words)
     if isinstance(node.get(name), DictConfig) and "_target_" not in node[name]:
         have = ", ".join(str(k) for k in node[name])
         return f"{key} has {have}: +{key}.name=… adds another one, ~{key}.name takes one out"
@@ -73,6 +74,13 @@ def _unknown_key(key: str, words: Sequence[str]) -> str:
     if not target and known and parent and not places:
         listed += f"; +{key}=… adds it"
     return f"{key}: {target or parent or 'the config'} has no key {name!r}; {listed}{where}"
+
+
+def _swept(key: str, holder: str, words: Sequence[str]) -> str:
+    """A key of what is swept: Hydra first composes without the groups of a sweep."""
+    value = next(w.partition("=")[2] for w in words if w.startswith(f"{key}="))
+    swept = f"'{key}=choice({value})'"
+    return f"{key}: beside a sweep over {holder}, say {swept} where all of them have it"
 
 
 def _places(config: Any, name: str) -> list[str]:

@@ -150,10 +150,11 @@ def test_a_cross_encoder_learns_the_labels(tiny_model: str, shop_runtime: Runtim
     title = data.catalogue.all_texts(("title",))[
         data.catalogue.ids.to_list().index(pair["product_id"])
     ]
-    read = cross.tower.tokenizer.encode(text, title)
+    asked, shown = (cross.tower.tokenizer.encode(words).ids for words in (text, title))
+    ids, segments = [*asked, *shown[1:]], [0] * len(asked) + [1] * (len(shown) - 1)
     with torch.inference_mode():
         logits = cross.tower.outputs(
-            torch.tensor([read.ids]), torch.ones(1, len(read.ids)), torch.tensor([read.type_ids])
+            torch.tensor([ids]), torch.ones(1, len(ids)), torch.tensor([segments])
         )
     expected = logits[0].double().softmax(dim=0).numpy()
     found = [pair[f"p {name}"] for name in Classes().names]
