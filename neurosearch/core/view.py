@@ -40,6 +40,18 @@ class DataSource(Artifact[Dataset]):
         """
         return digest([self.artifact_fingerprint, part])
 
+    def before(self) -> DataSource | None:
+        """What models are trained on, where that is an earlier state of a catalogue that grew."""
+        return None
+
+    def earlier(self) -> DataSource | None:
+        """The catalogue before it grew, whatever models are trained on; None for all others."""
+        return None
+
+    def passes(self) -> float:
+        """Over the grown catalogue, of decoders that go on training; 0: they don't."""
+        return 0.0
+
 
 @dataclass(frozen=True)
 class View(Artifact[Dataset]):
@@ -102,6 +114,20 @@ def only(data: Artifact[Dataset], *parts: str) -> Artifact[Dataset]:
     whole = data.stored()
     assert isinstance(whole, DataSource), "a view is of a stored data set"
     return View(whole, tuple(sorted(set(parts))))
+
+
+def before(data: Artifact[Dataset]) -> Artifact[Dataset]:
+    """What models are trained on: a grown catalogue's earlier state, or `data` itself."""
+    whole = data.stored()
+    assert isinstance(whole, DataSource), "a view is of a stored data set"
+    return whole.before() or data
+
+
+def earlier(data: Artifact[Dataset]) -> DataSource | None:
+    """The catalogue before it grew; None for all others."""
+    whole = data.stored()
+    assert isinstance(whole, DataSource), "a view is of a stored data set"
+    return whole.earlier()
 
 
 def products(data: Artifact[Dataset]) -> Artifact[Dataset]:

@@ -7,9 +7,9 @@ import polars as pl
 from neurosearch.data.reading import hashed_fraction
 
 
-def hashed(column: str) -> pl.Expr:
-    """Each id's place in [0, 1)."""
-    return pl.col(column).map_elements(hashed_fraction, pl.Float64)
+def hashed(column: str, salt: str = "") -> pl.Expr:
+    """Each id's place in [0, 1); another salt gives other places."""
+    return pl.col(column).map_elements(lambda text: hashed_fraction(text, salt), pl.Float64)
 
 
 def first_by_hash(frame: pl.DataFrame, column: str, count: int) -> pl.Expr:

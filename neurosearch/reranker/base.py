@@ -194,6 +194,10 @@ class Fold(DataSource):
         around = self.whole.stored()
         return around.depth + 1 if isinstance(around, Fold) else 0
 
+    def before(self) -> DataSource | None:
+        earlier = view.before(self.whole)
+        return None if earlier is self.whole else Fold.of(earlier, self.folds, self.number)
+
     def part_digest(self, part: str) -> str:
         # The products are the data's own: what was made of them serves all folds.
         if part == PRODUCTS:

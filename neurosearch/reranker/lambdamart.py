@@ -130,6 +130,7 @@ class LambdaMART(Reranker):
             candidates = Candidates(first.run(source, request), depth)
             return self.features(candidates, source, request, first)
 
+        data = view.before(data)
         if self.folds:
             folds = [Fold.of(data, self.folds, number) for number in range(self.folds)]
             train = tuple(pool(fold, "test") for fold in folds)

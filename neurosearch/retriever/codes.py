@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.query import Reader
@@ -61,7 +62,9 @@ class Codes(Retriever):
     ) -> tuple[Artifact[SemanticIds], Artifact[CodeVectors], Artifact[Embeddings]]:
         ids, products = self.tokenizer.semantic_ids(data), self.tokenizer.encoder
         vectors = products.product_embeddings(data)
-        return ids, Codewords(ids, vectors), vectors
+        earlier = view.before(data)  # what codes stand for is read off the products that were there
+        told = self.tokenizer.semantic_ids(earlier), products.product_embeddings(earlier)
+        return ids, Codewords(*told), vectors
 
     def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
         return list(self._parts(data))

@@ -41,6 +41,7 @@ from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import LiveEncoder
 from neurosearch.evaluation.generation import GenerationMetrics
 from neurosearch.generator.base import CodeModelFiles, Generator
+from neurosearch.generator.continued import decoder_of
 from neurosearch.generator.expansion import IN_BUCKETS
 from neurosearch.generator.live import LiveGenerator
 from neurosearch.generator.written import Written
@@ -156,8 +157,7 @@ class Generative(Retriever):
     def _parts(
         self, data: Artifact[Dataset]
     ) -> tuple[Artifact[SemanticIds], Artifact[CodeModelFiles]]:
-        ids = self.tokenizer.semantic_ids(data)
-        return ids, self.generator.trained(data, ids)
+        return decoder_of(self.generator, self.tokenizer, data)
 
     def label(self) -> str:
         name = f"{self.generator.label()} over {self.tokenizer.label()}"

@@ -65,7 +65,7 @@ class Hybrid(Retriever):
     def _fitted(self, data: Artifact[Dataset], request: RetrievalRequest) -> FittedFusion | None:
         if not self.fusion.learns:
             return None
-        dev = self._deep(replace(request, split="dev"))
+        data, dev = view.before(data), self._deep(replace(request, split="dev"))
         runs, folds = self.legs(data, dev), []
         for number in range(self.fusion.held_folds):
             fold = Fold.of(data, self.fusion.held_folds, number)

@@ -31,6 +31,7 @@ from neurosearch.core.types import Dataset
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import LiveEncoder
 from neurosearch.generator.base import CodeModelFiles, Generator
+from neurosearch.generator.continued import decoder_of
 from neurosearch.generator.live import LiveGenerator
 from neurosearch.retriever.dense import FLOOR, Dense
 from neurosearch.retriever.prefix_lists import PrefixLists, PrefixListsArtifact
@@ -110,7 +111,7 @@ class Multiphase(Retriever):
     def _written(self, data: Artifact[Dataset]) -> Artifact[CodeModelFiles] | None:
         if self.generator is None:
             return None
-        return self.generator.trained(data, self.tokenizer.semantic_ids(data))
+        return decoder_of(self.generator, self.tokenizer, data)[1]
 
     def label(self) -> str:
         by = "vector" if self.generator is None else "generator"

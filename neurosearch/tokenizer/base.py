@@ -12,6 +12,7 @@ import numpy as np
 
 from neurosearch.collisions.base import Collisions
 from neurosearch.collisions.keep import Keep
+from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
@@ -19,7 +20,7 @@ from neurosearch.core.machine import log
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.semantic_ids import SemanticIds
-from neurosearch.core.types import Dataset
+from neurosearch.core.types import Dataset, places_of
 from neurosearch.core.vectors import Embeddings
 from neurosearch.encoder.base import Encoder
 from neurosearch.encoder.sentence import Sentence
@@ -126,6 +127,7 @@ class SemanticTokenizer(Recipe):
         Returns:
             The fitted tokenizer as an artifact.
         """
+        data = view.before(data)
         # Neither the policy nor the verdict changes what is learnt.
         plain = replace(self, collisions=Keep(), thresholds=Thresholds())
         return FittedTokenizer(plain, self.encoder.product_embeddings(data))
@@ -140,6 +142,12 @@ class SemanticTokenizer(Recipe):
             The IDs as an artifact, by row of the catalogue.
         """
         embeddings = self.encoder.product_embeddings(data)
+        earlier = view.before(data)
+        if earlier is not data:  # the products before keep their IDs
+            parts = view.products(earlier), view.products(data)
+            return AdmittedIds(
+                self.fitted(data), embeddings, self.collisions, self.semantic_ids(earlier), *parts
+            )
         return CatalogueIds(self.fitted(data), embeddings, self.collisions)
 
     def unseen(self, data: Artifact[Dataset], vectors: np.ndarray, runtime: Runtime) -> np.ndarray:
@@ -207,6 +215,49 @@ class CatalogueIds(Artifact[SemanticIds]):
         counts = {"before": len(np.unique(plain.keys())), "after": len(np.unique(ids.keys()))}
         timed = {"assign seconds": assigned - start, "policy seconds": policy}
         return {"distinct": counts, **{name: round(value, 3) for name, value in timed.items()}}
+
+    def load(self, folder: Path) -> SemanticIds:
+        return SemanticIds.load(folder)
+
+
+@dataclass(frozen=True)
+class AdmittedIds(Artifact[SemanticIds]):
+    """IDs of a catalogue that grew: those before stay, new products get theirs beside them.
+
+    Files as `CatalogueIds`. The codes' vectors, and how many codes there are, stay too.
+    """
+
+    kind: ClassVar[str] = "semantic_ids"
+    fitted: Artifact[Quantizer]
+    embeddings: Artifact[Embeddings]
+    collisions: Collisions
+    ids: Artifact[SemanticIds]
+    earlier: Artifact[Dataset]
+    now: Artifact[Dataset]
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        known, quantizer = runtime.get(self.ids), runtime.get(self.fitted)
+        rows = places_of(runtime.get(self.now).catalogue.ids, "product_id", "row")
+        older = runtime.get(self.earlier).catalogue.ids.to_frame("product_id")
+        place = older.join(rows, on="product_id", how="left", maintain_order="left")["row"]
+        codes = np.zeros((rows.height, known.codes.shape[1]), dtype=np.int32)
+        codes[place.to_numpy()] = known.codes
+        new = np.setdiff1d(np.arange(rows.height), place.to_numpy())
+        if len(new):
+            vectors = np.asarray(runtime.get(self.embeddings).vectors[new])
+            assigned = quantizer.assign(vectors)
+            costs = quantizer.costs(vectors, assigned) if self.collisions.moves else None
+            codes[new] = self.collisions.admit(known, assigned, costs)
+        if (codes.max(axis=0) >= np.array(known.sizes)).any():
+            policy = type(self.collisions).__name__
+            raise InputError(
+                f"tokenizer.collisions={policy} gives new products codes that no model was trained "
+                "with: say data.models=retrained, or collisions@….collisions=keep"
+            )
+        ids = SemanticIds(codes, known.sizes, known.semantic)
+        ids.save(folder)
+        held = np.isin(ids.keys()[new], ids.keys()[place.to_numpy()]).mean() if len(new) else 0.0
+        return {"new products": len(new), "share of them with an ID of others": round(held, 4)}
 
     def load(self, folder: Path) -> SemanticIds:
         return SemanticIds.load(folder)

@@ -135,6 +135,7 @@ class BiEncoder(Encoder):
         return tuple(self.fields), self.separator, self.query_prefix, self.product_prefix
 
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path]:
+        data = view.before(data)
         if self.averaged:
             recipes = (
                 replace(self, averaged=(), schedule=replace(self.schedule, seed=seed))

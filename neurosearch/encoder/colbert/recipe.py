@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.digests import content
@@ -85,6 +86,7 @@ class ColBERT(TokenEncoder):
         )
 
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path]:
+        data = view.before(data)
         return TrainedColBERT.of(self, data, (tuple(self.fields), self.separator, "", ""))
 
     def exported(self, data: Artifact[Dataset]) -> Exportable:

@@ -81,7 +81,7 @@ class Splade(SparseEncoder):
         return TermShape(*lengths, self.expansion, self.queries, self.model)
 
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path]:
-        texts = (tuple(self.fields), self.separator)
+        data, texts = view.before(data), (tuple(self.fields), self.separator)
         start = None
         if self.warm_up is not None and self.expansion:
             source = view.only(data, PRODUCTS, queries_of("train"))

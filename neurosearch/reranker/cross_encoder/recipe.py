@@ -102,7 +102,7 @@ class CrossEncoder(Reranker):
         Returns:
             The training as an artifact.
         """
-        depth = max(self.pool_depth, 10)
+        data, depth = view.before(data), max(self.pool_depth, 10)
         pools = tuple(
             Candidates(first.run(data, RetrievalRequest(query, split, 200, pool_of(self))), depth)
             for split in ("train", "dev")

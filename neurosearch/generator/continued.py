@@ -1,0 +1,78 @@
+"""Decoders of a catalogue that grew (`data=changing`): as they were, or trained on with replay."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from neurosearch.core import view
+from neurosearch.core.artifact import Artifact
+from neurosearch.core.distributed import world
+from neurosearch.core.runtime import Runtime
+from neurosearch.core.semantic_ids import SemanticIds
+from neurosearch.core.types import Dataset
+from neurosearch.core.view import DataSource
+from neurosearch.generator.base import CodeModelFiles, Generator, TrainedGenerator
+from neurosearch.tokenizer.base import SemanticTokenizer
+from neurosearch.training.trainer import fit
+from neurosearch.training.weights import save_weights
+
+
+def decoder_of(
+    generator: Generator, tokenizer: SemanticTokenizer, data: Artifact[Dataset]
+) -> tuple[Artifact[SemanticIds], Artifact[CodeModelFiles]]:
+    """The catalogue's IDs and the decoder that writes them.
+
+    Args:
+        generator: how it is trained.
+        tokenizer: whose IDs it writes.
+        data: the data set, or a view of it.
+
+    Returns:
+        The IDs of all products, and the trained decoder.
+    """
+    ids, earlier = tokenizer.semantic_ids(data), view.before(data)
+    if earlier is data:
+        return ids, generator.trained(data, ids)
+    trained = generator.trained(earlier, tokenizer.semantic_ids(earlier))
+    source = data.stored()
+    assert isinstance(source, DataSource)
+    if not source.passes():
+        return ids, trained
+    schedule = replace(generator.schedule, epochs=source.passes(), validations=1, patience=0)
+    shorter = replace(generator, schedule=schedule)
+    again = shorter.trained(data, ids)
+    assert isinstance(again, TrainedGenerator)
+    return ids, ContinuedGenerator(again, trained)
+
+
+@dataclass(frozen=True)
+class ContinuedGenerator(Artifact[CodeModelFiles]):
+    """A decoder that goes on: products of the grown catalogue, and the old train queries again.
+
+    Files as `TrainedGenerator`. The last weights are kept: dev has judgments of older products
+    alone, so it can't say when new ones are learnt.
+    """
+
+    kind: ClassVar[str] = "generator"
+    resumable: ClassVar[bool] = True
+    again: TrainedGenerator
+    start: Artifact[CodeModelFiles]
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        from safetensors.torch import load_model
+
+        module, start = self.again.module(runtime), runtime.get(self.start)
+        load_model(module.model, str(start.folder / "generator.safetensors"))
+        module.starts_good = False
+        outcome = fit(module, folder, runtime)
+        if world()[0] == 0:
+            save_weights(module.model, folder / "generator.safetensors")
+            facts = {"sizes": list(start.sizes)}
+            (folder / "generator.json").write_text(json.dumps(facts), encoding="utf-8")
+        return outcome
+
+    def load(self, folder: Path) -> CodeModelFiles:
+        return self.again.load(folder)
