@@ -1,0 +1,176 @@
+"""Catalogues that grow: what models see, what IDs stay, and decoders that go on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from neurosearch.collisions.extra import Extra
+from neurosearch.core import view
+from neurosearch.core.errors import InputError
+from neurosearch.core.retrieval import RetrievalRequest
+from neurosearch.core.runtime import Runtime
+from neurosearch.data.changing import Changing
+from neurosearch.data.shop import Shop
+from neurosearch.encoder.hashing import Hashing
+from neurosearch.encoder.sentence import Sentence
+from neurosearch.evaluation.arrivals import ArrivalsProtocol, arrival_metrics
+from neurosearch.evaluation.catalogue import CatalogueProtocol
+from neurosearch.evaluation.gain import LabelGain
+from neurosearch.evaluation.opened import opened
+from neurosearch.generator.continued import ContinuedGenerator
+from neurosearch.generator.decoder_config import Shape
+from neurosearch.generator.dense_prefix import DensePrefix
+from neurosearch.query.none import NoProcessing
+from neurosearch.reranker.base import Fold
+from neurosearch.retriever.codes import Codes
+from neurosearch.retriever.dense import Dense
+from neurosearch.retriever.generative import Generative
+from neurosearch.tokenizer.rqkmeans import RQKMeans
+from neurosearch.training.schedule import Schedule
+
+LABELS = {"E": 3.0, "S": 1.0, "C": 0.0, "I": 0.0}
+GAIN = LabelGain("shop", LABELS, LABELS, ("E",))
+SHOP = Shop(n_products=500, n_queries=60, n_sessions=50, images=False)
+GROWING = Changing(SHOP, 0.2)
+WORDS = Hashing(dimensions=64)
+
+
+@pytest.fixture(scope="module")
+def grown(shop_runtime: Runtime):
+    return GROWING.bound(shop_runtime)
+
+
+def test_new_products_are_judged_in_test_alone(shop_runtime: Runtime, grown) -> None:
+    whole, now = opened(shop_runtime.get(SHOP.dataset())), opened(shop_runtime.get(grown))
+    before = opened(shop_runtime.get(grown.earlier()))
+    older, every = set(before.catalogue.ids), set(now.catalogue.ids)
+    assert every == set(whole.catalogue.ids) and older < every
+    assert 0.1 < 1 - len(older) / len(every) < 0.3
+    for split in ("train", "dev"):
+        known = whole.judgments(split).frame.filter(pl.col("product_id").is_in(list(older)))
+        for data in (now, before):
+            assert data.judgments(split).frame.equals(known)
+    assert now.judgments("test").frame.equals(whole.judgments("test").frame)
+    assert not before.has("test")
+
+
+def test_the_policy_says_what_models_are_trained_on(grown) -> None:
+    assert view.before(grown) == grown.earlier()
+    for other in (replace(GROWING, models="retrained"), replace(GROWING, new_share=0.0)):
+        artifact = other.dataset()
+        assert view.before(artifact) is artifact
+    fold = Fold.of(grown, 2, 1)
+    assert view.before(fold) == Fold.of(grown.earlier(), 2, 1)
+    assert view.before(SHOP.dataset()) == SHOP.dataset() and view.earlier(SHOP.dataset()) is None
+    # One population, so that policies are rows of one table.
+    other = replace(GROWING, models="indexed", passes=1.0)
+    assert other.population().fingerprint == GROWING.population().fingerprint
+    assert GROWING.variant() == f"{SHOP.variant()},new_share=0.2" and GROWING.simulated
+
+
+def test_nothing_new_is_the_data_itself(shop_runtime: Runtime) -> None:
+    """With no new product every number is that of the data without it."""
+    codes = Codes(tokenizer=RQKMeans(encoder=WORDS, levels=2, codes=16))
+    protocol = CatalogueProtocol(GAIN, depth=100)
+    found = [
+        shop_runtime.get(protocol.metrics(codes, data.dataset(), NoProcessing()))
+        for data in (SHOP, Changing(SHOP, 0.0), Changing(SHOP, 0.0, "retrained"))
+    ]
+    assert found[0].equals(found[1]) and found[0].equals(found[2])
+
+
+def test_older_products_keep_their_ids(shop_runtime: Runtime, grown) -> None:
+    tokenizer = RQKMeans(encoder=WORDS, levels=2, codes=16)
+    ids, before = (
+        shop_runtime.get(tokenizer.semantic_ids(data)) for data in (grown, grown.earlier())
+    )
+    now = shop_runtime.get(grown).catalogue.ids.to_list()
+    older = shop_runtime.get(grown.earlier()).catalogue.ids.to_list()
+    places = [now.index(name) for name in older]
+    np.testing.assert_array_equal(ids.codes[places], before.codes)
+    new = np.setdiff1d(np.arange(len(now)), places)
+    vectors = shop_runtime.get(WORDS.product_embeddings(grown)).vectors[new]
+    quantizer = shop_runtime.get(tokenizer.fitted(grown.earlier()))
+    np.testing.assert_array_equal(ids.codes[new], quantizer.assign(vectors))
+    retrained = replace(GROWING, models="retrained").dataset()
+    again = shop_runtime.get(tokenizer.semantic_ids(retrained))
+    assert (again.codes != ids.codes).any()
+
+
+def test_codes_that_no_model_has_are_refused(shop_runtime: Runtime, grown) -> None:
+    crowd = RQKMeans(encoder=WORDS, levels=1, codes=2, collisions=Extra())
+    with pytest.raises(InputError, match="collisions=Extra gives new products codes"):
+        shop_runtime.get(crowd.semantic_ids(grown))
+
+
+def test_decoders_are_kept_or_go_on(tiny_model: str, shop_runtime: Runtime, grown) -> None:
+    shape = Shape(width=32, heads=2, head_width=16, feed=64, layers=1, dropout=0.1)
+    schedule = Schedule(epochs=2, lr=3e-3, validations=1, patience=0)
+    encoder = Sentence(model=tiny_model, max_length=16)
+    options = {"shape": shape, "schedule": schedule, "batch_size": 64, "beam": 5, "max_length": 16}
+    generator = DensePrefix(gain=GAIN, encoder=encoder, **options)
+    system = Generative(generator=generator, tokenizer=RQKMeans(encoder=WORDS, levels=2, codes=16))
+    plain = system._parts(grown.earlier())[1]
+    assert system._parts(grown)[1].artifact_fingerprint == plain.artifact_fingerprint
+    going = replace(GROWING, models="indexed", passes=1.0).bound(shop_runtime)
+    longer = system._parts(going)[1]
+    assert isinstance(longer, ContinuedGenerator)
+    assert longer.start.artifact_fingerprint == plain.artifact_fingerprint
+    before, after = (
+        load_file(shop_runtime.get(one).folder / "generator.safetensors") for one in (plain, longer)
+    )
+    moved = {name: (after[name] - before[name]).abs().max() for name in before}
+    assert max(moved.values()) > 0
+    # It began at the weights before: a start of its own would be as far away as another seed's.
+    other = replace(system, generator=replace(generator, schedule=replace(schedule, seed=5)))
+    seeded = load_file(shop_runtime.get(other._parts(grown)[1]).folder / "generator.safetensors")
+    name = next(name for name in before if name.endswith("weight") and before[name].dim() == 2)
+    assert torch.dist(after[name], before[name]) < torch.dist(seeded[name], before[name])
+    run = shop_runtime.get(system.run(going, RetrievalRequest(NoProcessing(), "test", 100)))
+    new = set(shop_runtime.get(going).catalogue.ids) - set(
+        shop_runtime.get(going.earlier()).catalogue.ids
+    )
+    assert set(run.frame["product_id"]) & new  # they can be found
+
+
+def test_recall_of_new_and_old_by_hand() -> None:
+    run = pl.DataFrame(
+        {
+            "query_id": ["a"] * 12 + ["b"],
+            "product_id": [f"p{n}" for n in range(12)] + ["p0"],
+            "rank": [*range(1, 13), 1],
+        }
+    )
+    graded = pl.DataFrame(
+        {
+            "query_id": ["a", "a", "a", "a", "b", "c"],
+            "product_id": ["p0", "p11", "p99", "p1", "p0", "p1"],
+            "relevant": [True, True, True, False, True, True],
+        }
+    )
+    older = pl.Series([f"p{n}" for n in range(12)])
+    found = {row["query_id"]: row for row in arrival_metrics(run, graded, older).to_dicts()}
+    assert found["a"]["Recall@10 old"] == 0.5 and found["a"]["Recall@100 old"] == 1
+    assert found["a"]["Recall@10 new"] == 0 == found["a"]["Recall@100 new"]
+    assert found["b"]["Recall@10 new"] is None and found["c"]["Recall@10 old"] == 0
+    younger = arrival_metrics(run, graded, older[2:])
+    (row,) = younger.filter(query_id="a").to_dicts()
+    assert row["new@10"] == pytest.approx(0.2) and row["Recall@10 new"] == 0.5
+
+
+def test_arrivals_need_a_catalogue_that_grew(shop_runtime: Runtime, grown) -> None:
+    protocol = ArrivalsProtocol(GAIN, depth=100)
+    with pytest.raises(InputError, match="no new products"):
+        protocol.metrics(Dense(encoder=WORDS), SHOP.dataset(), NoProcessing())
+    frame = shop_runtime.get(protocol.metrics(Dense(encoder=WORDS), grown, NoProcessing()))
+    known = frame.drop_nulls(["Recall@10 new", "Recall@10 old"])
+    assert 0 < known["Recall@10 new"].mean() < 1 and frame["new@10"].null_count() == 0
+    for wrong in ({"new_share": 1.0}, {"models": "frozen"}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            Changing(SHOP, **wrong)
