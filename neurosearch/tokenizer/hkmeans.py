@@ -26,7 +26,7 @@ from neurosearch.tokenizer.kmeans import balanced_labels, kmeans
 @dataclass(frozen=True)
 class HKMeans(SemanticTokenizer):
     """Attributes:
-    leaf: products that a node numbers instead of splitting; K at most, and K where null.
+    leaf: products that a node numbers instead of splitting, which may be more than K; null: K.
     balanced: clusters of about equal size.
     """
 
@@ -38,8 +38,13 @@ class HKMeans(SemanticTokenizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.leaf is not None and not 1 <= self.leaf <= self.codes:
-            raise self.error("leaf", f"must be between 1 and codes, not {self.leaf}")
+        if self.leaf is not None and self.leaf < 1:
+            raise self.error("leaf", f"must be at least 1, not {self.leaf}")
+
+    @property
+    def numbers(self) -> int:
+        """Codes that a leaf has, at most."""
+        return max(self.codes, self.leaf or 0)
 
     def fit(self, vectors: np.ndarray, folder: Path, runtime: Runtime) -> dict[str, Any]:
         import faiss
@@ -60,7 +65,7 @@ class HKMeans(SemanticTokenizer):
                     children[parent][child] = node
                 depth = max(depth, level + 1)
                 last = level == self.levels - 1
-                if len(rows) <= (self.leaf or self.codes) or (last and len(rows) <= self.codes):
+                if len(rows) <= (self.leaf or self.codes) or (last and len(rows) <= self.numbers):
                     codes[rows, level] = np.arange(len(rows))
                     centroids.append(points[rows].mean(axis=0, keepdims=True))
                     children.append(np.empty(0, dtype=np.int64))
@@ -90,7 +95,7 @@ class HKMeans(SemanticTokenizer):
             "filled": np.array(filled),
             "codes": codes[:, :depth],
         }
-        np.savez(folder / "tree.npz", size=self.codes, **arrays)
+        np.savez(folder / "tree.npz", size=self.numbers, **arrays)
         return {"nodes": len(counts), "depth": depth}
 
     def _split(self, points: np.ndarray, node: int) -> tuple[np.ndarray, np.ndarray]:
