@@ -121,12 +121,16 @@ MORE = {
     "holes": ["retriever=bm25,dense"],
     "labels": ["classifier@retriever.classifier=constant,thresholds,trees"],
     "suite": ["seed=0", "data=shop", "retriever=bm25,dense"],  # two data sets: report/test_suite.py
+    "changing": [
+        *("seed=0", *WRITER, "retriever=generative/finetuned"),
+        'evaluation.baseline="data.models=kept"',
+    ],
     "codes": [*PREFIXES, "retriever.tokenizer.levels=2", "retriever.beam=null,10"],
     "long_codes": [
         *("seed=0", *WRITER, "retriever=generative/warm_taught"),
         "retriever@retriever.generator.teacher.retriever=bm25",
     ],
-    "best": ["seed=0", "retriever=bm25,hybrid/four"],
+    "best": ["seed=0", "retriever=bm25,hybrid/four,hybrid/four_per_query"],
     "multimodal": [
         *PICTURES,
         "retriever=bm25,dense,dense/words_to_pictures,hybrid/late_fusion,dense/early_fusion_both,dense/gated",

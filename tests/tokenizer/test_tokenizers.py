@@ -184,6 +184,27 @@ def test_every_tokenizer_gives_ids_and_a_report(name: str, shop_runtime: Runtime
         assert np.array_equal(quantizer.assign(vectors), quantizer.assign(vectors, known=True))
 
 
+def test_a_leaf_may_number_more_products_than_a_node_has_clusters(tmp_path: Path) -> None:
+    """DSI's sizes: ten clusters of a node, a hundred products in a leaf; here three and seven."""
+    points = clustered(200)
+    tree = fitted(HKMeans(levels=6, codes=3, leaf=7, balanced=False), points, tmp_path)
+    codes = tree.assign(points, known=True)
+    assert len(np.unique(codes, axis=0)) == 200
+    below: dict[tuple[int, ...], set[int]] = {}
+    for row in codes.tolist():
+        for level in range(len(row)):
+            below.setdefault(tuple(row[:level]), set()).add(row[level])
+    sizes = {
+        prefix: sum(tuple(row[: len(prefix)]) == prefix for row in codes.tolist())
+        for prefix in below
+    }
+    # A node with more than seven products has three clusters, others number what they have.
+    assert all(len(below[prefix]) <= 3 for prefix, size in sizes.items() if size > 7)
+    assert max(len(children) for children in below.values()) in range(4, 8)
+    new = tree.assign(points + 0.01)
+    assert new.shape == codes.shape and new.max() < 7
+
+
 def test_a_moving_policy_needs_costs() -> None:
     for kind in (RandomIds, Atomic, HKMeans):
         with pytest.raises(InputError, match=r"collisions is NextBest, which moves codes"):
@@ -196,7 +217,7 @@ def test_a_moving_policy_needs_costs() -> None:
         (lambda: RQKMeans(levels=0), r"levels must be at least 1, not 0"),
         (lambda: OPQ(codes=12), r"tokenizer\.codes=12: OPQ needs a power of two"),
         (lambda: RQVAE(codebook="both"), r"codebook must be one of ema, gradient"),
-        (lambda: HKMeans(leaf=999), r"leaf must be between 1 and codes, not 999"),
+        (lambda: HKMeans(leaf=0), r"leaf must be at least 1, not 0"),
         (lambda: NextBest(capacity=0), r"capacity must be at least 1"),
         (lambda: Sinkhorn(iterations=0), r"iterations must be at least 1"),
         (lambda: RQKMeans(sample=9), r"sample is 9: tokenizer\.codes=256 or more"),
