@@ -113,7 +113,7 @@ MORE = {
         "hybrid/finetuned_convex,hybrid/three",
     ],
     "scaling": ["data.distractors=0.5", "data.most_queries=40", "retriever=bm25,dense"],
-    "training_size": ["data.train_share=0.5", "retriever=dense/finetuned_steps", *SMALL],
+    "training_size": ["seed=0", "data.train_share=0.5,1.0", *SMALL],
     "dense_recipes": [
         *("seed=0", *SMALL),
         "encoder@retriever.encoder=biencoder/mined,biencoder/neighbours,biencoder/pretrained",

@@ -140,12 +140,12 @@ class Data(Recipe):
         return dataclasses.replace(artifact, digests=digests)
 
     def population(self) -> Data:
-        """The recipe that names what a table is about: folds of one data set are one.
+        """The recipe that names what a table is about: its test queries and its catalogue.
 
         Returns:
-            This recipe without its number of a fold.
+            This recipe without its number of a fold, and with all train queries.
         """
-        return dataclasses.replace(self, fold=0) if self.fold else self
+        return dataclasses.replace(self, fold=0, train_share=1.0)
 
     def own_language(self) -> str:
         """The language of the texts where `language` says nothing.
