@@ -29,6 +29,8 @@ class Classifier(Recipe):
     def __post_init__(self) -> None:
         if self.classes is None:  # of a config whose evaluation has no classes
             object.__setattr__(self, "classes", Classes())
+        if not isinstance(self.classes, Classes):
+            raise self.error("classes", "must be as evaluation.classes, with names")
         super().__post_init__()
 
     def probabilities(

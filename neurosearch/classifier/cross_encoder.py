@@ -74,7 +74,9 @@ class CrossClassifier(Classifier):
     ) -> Artifact[pl.DataFrame]:
         # What is adjusted afterwards is the same network: it is trained once.
         plain = replace(self, adjust=False, precision="fp32")
-        trained = TrainedCross(plain, view.learning(data), request.query)
+        earlier = view.before(data)
+        query = request.query.fitted(earlier)
+        trained = TrainedCross(plain, view.learning(earlier), query)
         return ByCross(request.view(data), request, self.classes, self, trained)
 
     def label(self) -> str:

@@ -44,9 +44,11 @@ class Thresholds(Classifier):
     def probabilities(
         self, data: Artifact[Dataset], request: RetrievalRequest
     ) -> Artifact[pl.DataFrame]:
-        dev = replace(request, split="dev", pool="judged")
-        scored = self.retriever.run(data, dev)
-        cuts = Cuts(view.learning(data, "dev"), scored, self.classes, self.average)
+        earlier = view.before(data)
+        query = request.query.fitted(earlier)
+        dev = replace(request, split="dev", pool="judged", query=query)
+        scored = self.retriever.run(earlier, dev)
+        cuts = Cuts(view.learning(earlier, "dev"), scored, self.classes, self.average)
         run = self.retriever.run(data, replace(request, pool="judged"))
         return ByScore(request.view(data), request, self.classes, run, cuts)
 

@@ -63,8 +63,10 @@ class Trees(Classifier):
             if encoder.trained(data) is not None:
                 reason = "is trained on the queries whose labels are learnt: its cosines would leak"
                 raise self.error(f"encoders.{name}", reason)
-        learnt = [self._features(data, replace(request, split=s)) for s in ("train", "dev")]
-        trained = TrainedClasses(self, view.learning(data), *learnt)
+        earlier = view.before(data)
+        asked = replace(request, query=request.query.fitted(earlier))
+        learnt = [self._features(earlier, replace(asked, split=s)) for s in ("train", "dev")]
+        trained = TrainedClasses(self, view.learning(earlier), *learnt)
         features = self._features(data, request)
         return ByTrees(request.view(data), request, self.classes, features, trained)
 

@@ -49,7 +49,7 @@ class DataSource(Artifact[Dataset]):
         return None
 
     def passes(self) -> float:
-        """Over the grown catalogue, of decoders that go on training; 0: they don't."""
+        """Over the grown catalogue, of decoders that continue training; 0: they don't."""
         return 0.0
 
 

@@ -1,16 +1,17 @@
 """A catalogue that grows: some products arrive after everything that learns was trained.
 
 The products of any other data set, of which a share is new (by a hash of their ids). Train and dev
-judgments of new products are gone, since nobody has asked for them yet; test judgments stay. What
-becomes of the models is a policy:
+judgments of new products are gone, since no query was answered with them yet; test judgments stay,
+the sessions of the data are left out. What becomes of the models is a policy:
 
 * `kept`: encoders, codebooks, decoders and fusion weights are those of the catalogue before; new
   products are encoded, get IDs and are put into indexes and tries.
-* `indexed`: as `kept`, but decoders go on training for some passes, on the grown catalogue's
+* `indexed`: as `kept`, but decoders continue training for some passes, on the grown catalogue's
   products and again on the train queries (replay; DSI++, Mehta et al. 2023, studies it).
 * `retrained`: everything is trained anew with the new products in the catalogue.
 
-Query processing reads the catalogue as it is now: its statistics are counted, not trained.
+Test queries are processed by statistics of the catalogue as it is now, and indexes are built on it
+as it is now: they are counted, or clustered, from the products, and nobody's judgments are in them.
 `evaluation=arrivals` has the recall of new and of older products apart.
 """
 
@@ -39,13 +40,14 @@ class Changing(base.Data):
     data: the whole data set.
     new_share: of its products, which arrive later; 0 for none.
     models: the policy, see above.
-    passes: over the grown catalogue, of decoders that go on (`indexed`).
+    passes: over the grown catalogue, of decoders that continue training (`indexed`).
     """
 
     data: base.Data
     new_share: float = setting(0.1, least=0, below=1)
-    models: str = setting("kept", choices=MODELS)
-    passes: float = setting(3.0, above=0)
+    # Whatever the policy, the tables are the same; what is trained says so itself.
+    models: str = setting("kept", choices=MODELS, identity=False)
+    passes: float = setting(3.0, above=0, identity=False)
 
     choice: ClassVar[str] = "changing"
 
@@ -59,6 +61,9 @@ class Changing(base.Data):
         judgments = pl.read_parquet(folder / "judgments.parquet", glob=False)
         known = ~self.is_new() | (pl.col("split") == "test")
         judgments = judgments.filter(known).drop("split")
+        products = pl.scan_parquet(folder / "products.parquet", glob=False).select("product_id")
+        if not products.filter(~self.is_new()).limit(1).collect().height:
+            raise self.error("new_share", f"is {self.new_share}: no product was there before")
         asked = queries.join(judgments, on="query_id", how="semi", maintain_order="left")
         return base.Tables(self._products(folder / "products.parquet"), asked, judgments)
 

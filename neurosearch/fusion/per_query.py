@@ -1,12 +1,12 @@
 """Convex fusion whose weights depend on the query's lists.
 
-The weights that dev chooses for all queries are where it starts. Some of every weight may move to
-one member: with two moves and four members there are nine weightings. A small network reads how
-the members' lists look (scores at their top, gaps, how much lists share) and says how likely each
-weighting should be taken; it is trained to maximise the expected nDCG@10, over train queries whose
+It starts at the weights that dev chooses for all queries. A part of all weight may move to one
+member: with two sizes of such a move and four members there are nine weightings. A small network
+reads how the members' lists look (scores at their top, gaps, how much lists share) and gives each
+weighting a probability; it is trained to maximise the expected nDCG@10, over train queries whose
 lists come from members that never saw them (out of fold), or over half of dev's. A query's weights
-are the mean of the weightings under that distribution. What dev decides: when the training stops,
-and what share of the way from the common weights to the query's own is gone, which may be none.
+are the mean of the weightings under these probabilities. Dev decides when the training stops, and
+how far to move from the common weights to the query's own (0: not at all).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PerQuery(Convex):
     """Attributes:
     folds: of the train queries, out of which the lists come that it learns from; 0: it learns
         from every other dev query, for which nothing is trained again.
-    moves: shares of all weight that may move to one member.
+    moves: shares of all weight that may move to one member; 0.15: 15 % of it.
     hidden: units of the network.
     steps, rate, decay: of its training (AdamW, all queries a step).
     every: steps between two measurements on dev.
@@ -87,10 +87,10 @@ class PerQuery(Convex):
         mean, spread = seen.mean(axis=0), seen.std(axis=0)
         spread[spread < 1e-9] = 1.0
         pooled = Pooled.of(scale(dev.runs, norm), dev)
-        asked = (described(dev.runs, dev.queries.ids) - mean) / spread
+        asked = standard(described(dev.runs, dev.queries.ids), mean, spread)
         best, layers, share = float(pooled.each(common).mean()), None, 0.0
         fixed = best
-        trained = policies(self, (seen - mean) / spread, np.concatenate(gains))
+        trained = policies(self, standard(seen, mean, spread), np.concatenate(gains))
         for found in trained:
             own = chances(asked, found) @ weightings
             for some in SHARES[1:]:
@@ -133,8 +133,8 @@ class PerQuery(Convex):
         weights = np.tile(common, (len(ids), 1))
         if learnt["share"]:
             inputs = described({name: runs[name] for name in names}, ids)
-            inputs -= np.array(learnt["inputs"]["mean"])
-            inputs /= np.array(learnt["inputs"]["spread"])
+            known = (np.array(learnt["inputs"][name]) for name in ("mean", "spread"))
+            inputs = standard(inputs, *known)
             layers = [np.array(layer) for layer in learnt["layers"]]
             whole = np.array([learnt["weights"][name] for name in names])
             own = chances(inputs, layers) @ moved(whole, self.moves)
@@ -214,7 +214,7 @@ def described(runs: Mapping[str, Run], ids: pl.Series) -> np.ndarray:
             second=(best - score.filter(pl.col("rank") == 2).first()) / scale_of,
             tenth=(best - score.filter(pl.col("rank") == TOP).first()) / scale_of,
             above=(best - score.mean()) / score.std(ddof=0).clip(1e-9),
-            length=pl.len().cast(pl.Float64).log(),
+            length=pl.len().cast(pl.Float64).log1p(),
         )
         known = pl.DataFrame({"query_id": ids}).join(
             facts, on="query_id", how="left", maintain_order="left"
@@ -228,6 +228,21 @@ def described(runs: Mapping[str, Run], ids: pl.Series) -> np.ndarray:
         )
         columns.append(shared["n"].fill_null(0).to_numpy() / TOP)
     return np.stack(columns, axis=1).astype(np.float64)
+
+
+def standard(inputs: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Standardised inputs, none further than five standard deviations from the mean: where a best
+    score is near 0, gaps as shares of it have no bound.
+
+    Args:
+        inputs: Q×F.
+        mean, spread: F.
+
+    Returns:
+        Q×F float64.
+    """
+    clipped: np.ndarray = np.clip((inputs - mean) / spread, -5.0, 5.0)
+    return clipped
 
 
 def chances(inputs: np.ndarray, layers: Sequence[np.ndarray]) -> np.ndarray:

@@ -50,7 +50,7 @@ def decoder_of(
 
 @dataclass(frozen=True)
 class ContinuedGenerator(Artifact[CodeModelFiles]):
-    """A decoder that goes on: products of the grown catalogue, and the old train queries again.
+    """A decoder that continues training: the grown catalogue's products, the old train queries.
 
     Files as `TrainedGenerator`. The last weights are kept: dev has judgments of older products
     alone, so it can't say when new ones are learnt.
@@ -58,8 +58,12 @@ class ContinuedGenerator(Artifact[CodeModelFiles]):
 
     kind: ClassVar[str] = "generator"
     resumable: ClassVar[bool] = True
+    spreads: ClassVar[bool] = True
     again: TrainedGenerator
     start: Artifact[CodeModelFiles]
+
+    def check(self, runtime: Runtime) -> None:
+        self.again.check(runtime)
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         from safetensors.torch import load_model

@@ -1,6 +1,6 @@
 """Each term's highest logit over a text's tokens, with a sparse backward pass.
 
-Plainly, the gradient of a maximum over T tokens is a dense B×T×V tensor, and two products of
+Without this, the gradient of a maximum over T tokens is a dense B×T×V tensor, and two products of
 matrices with it. But a term whose weight is 0 has no gradient, and nearly all are: of 30,522
 terms a text has some 200 where training begins and fewer later. Here the backward pass
 multiplies by a sparse matrix of those alone.
@@ -57,5 +57,5 @@ class _Highest(Function):
             )
             of_states = torch.sparse.mm(sparse, embeddings).to(states.dtype)
             of_embeddings = torch.sparse.mm(sparse.t(), states.to(embeddings.dtype))
-            of_bias = gradient.sum(dim=0).to(embeddings.dtype)
+            of_bias = gradient.sum(dim=0, dtype=embeddings.dtype)
         return of_states, None, of_embeddings, of_bias

@@ -65,7 +65,9 @@ class TunedBM25(Retriever):
         Returns:
             The chosen parameters, as an artifact.
         """
-        dev = replace(request, split="dev", depth=TUNING_DEPTH, pool="catalogue")
+        data = view.before(data)
+        query = request.query.fitted(data)
+        dev = replace(request, split="dev", query=query, depth=TUNING_DEPTH, pool="catalogue")
         return TunedParameters(view.learning(data, "dev"), dev, self, self._index(data))
 
     def _index(self, data: Artifact[Dataset]) -> Artifact[Path]:

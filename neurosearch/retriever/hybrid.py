@@ -65,11 +65,15 @@ class Hybrid(Retriever):
     def _fitted(self, data: Artifact[Dataset], request: RetrievalRequest) -> FittedFusion | None:
         if not self.fusion.learns:
             return None
-        data, dev = view.before(data), self._deep(replace(request, split="dev"))
+        data = view.before(data)
+        query = request.query.fitted(data)
+        dev = self._deep(replace(request, split="dev", query=query))
         runs, folds = self.legs(data, dev), []
         for number in range(self.fusion.held_folds):
             fold = Fold.of(data, self.fusion.held_folds, number)
-            asked = replace(dev, query=request.query.fitted(fold), split="test")
+            # Nobody's judgments are in a fold: lists of held-out queries are of the catalogue.
+            query = request.query.fitted(fold)
+            asked = replace(dev, query=query, split="test", pool="catalogue")
             folds.append(HeldRuns(fold, asked, self.legs(fold, asked)))
         train = view.learning(data) if folds else None
         parts = self.fusion, self.gain, train, tuple(folds)

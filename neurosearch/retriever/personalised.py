@@ -64,9 +64,10 @@ class Personalised(Retriever):
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         weights: Any = self.weights
         if weights is None:
-            dev = replace(request, split="dev")
-            judged = view.learning(data, "dev")
-            weights = DevWeights(judged, dev, *self._stages(data, dev), self.gain)
+            earlier = view.before(data)
+            dev = replace(request, split="dev", query=request.query.fitted(earlier))
+            judged = view.learning(earlier, "dev")
+            weights = DevWeights(judged, dev, *self._stages(earlier, dev), self.gain)
         return PersonalRun(request.view(data), request, *self._stages(data, request), weights)
 
     def _stages(

@@ -81,7 +81,8 @@ class Reranked(Retriever):
         return JudgedAUC(pool, self._stages(data, request)[1])
 
     def _tuned(self, data: Artifact[Dataset], request: RetrievalRequest) -> DevWeight:
-        data, dev = view.before(data), replace(request, split="dev")
+        data = view.before(data)
+        dev = replace(request, split="dev", query=request.query.fitted(data))
         source = view.learning(data, "dev")
         return DevWeight(source, dev, *self._stages(data, dev), self.gain)
 

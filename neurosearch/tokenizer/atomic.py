@@ -19,6 +19,7 @@ class Atomic(SemanticTokenizer):
     """`levels` and `codes` don't matter: there are as many codes as products."""
 
     has_costs: ClassVar[bool] = False
+    admits: ClassVar[bool] = False
 
     def fit(self, vectors: np.ndarray, folder: Path, runtime: Runtime) -> dict[str, Any]:
         (folder / "count.json").write_text(json.dumps(len(vectors)), encoding="utf-8")

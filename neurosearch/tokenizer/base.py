@@ -85,6 +85,7 @@ class SemanticTokenizer(Recipe):
     seed: int = 0
 
     has_costs: ClassVar[bool] = True
+    admits: ClassVar[bool] = True  # new products get codes that there are
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,7 +128,17 @@ class SemanticTokenizer(Recipe):
         Returns:
             The fitted tokenizer as an artifact.
         """
-        data = view.before(data)
+        return self.fit_on(view.before(data))
+
+    def fit_on(self, data: Artifact[Dataset]) -> Artifact[Quantizer]:
+        """The tokenizer fitted on the products of `data` itself (`fitted` says of which).
+
+        Args:
+            data: the data set, or a view of it.
+
+        Returns:
+            The fitted tokenizer as an artifact.
+        """
         # Neither the policy nor the verdict changes what is learnt.
         plain = replace(self, collisions=Keep(), thresholds=Thresholds())
         return FittedTokenizer(plain, self.encoder.product_embeddings(data))
@@ -144,6 +155,11 @@ class SemanticTokenizer(Recipe):
         embeddings = self.encoder.product_embeddings(data)
         earlier = view.before(data)
         if earlier is not data:  # the products before keep their IDs
+            if not self.admits:
+                raise InputError(
+                    f"tokenizer={self.label()} has no code for a new product: say "
+                    "data.models=retrained, or take another tokenizer"
+                )
             parts = view.products(earlier), view.products(data)
             return AdmittedIds(
                 self.fitted(data), embeddings, self.collisions, self.semantic_ids(earlier), *parts
@@ -222,7 +238,7 @@ class CatalogueIds(Artifact[SemanticIds]):
 
 @dataclass(frozen=True)
 class AdmittedIds(Artifact[SemanticIds]):
-    """IDs of a catalogue that grew: those before stay, new products get theirs beside them.
+    """IDs of a catalogue that grew: those before stay, and new products get IDs as well.
 
     Files as `CatalogueIds`. The codes' vectors, and how many codes there are, stay too.
     """
@@ -252,7 +268,7 @@ class AdmittedIds(Artifact[SemanticIds]):
             policy = type(self.collisions).__name__
             raise InputError(
                 f"tokenizer.collisions={policy} gives new products codes that no model was trained "
-                "with: say data.models=retrained, or collisions@….collisions=keep"
+                "with: say data.models=retrained, or take collisions=keep"
             )
         ids = SemanticIds(codes, known.sizes, known.semantic)
         ids.save(folder)

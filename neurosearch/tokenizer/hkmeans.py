@@ -134,7 +134,7 @@ class Tree:
 
     def assign(self, vectors: np.ndarray, known: bool = False) -> np.ndarray:
         """Unseen products go down to the nearest child each time; a leaf gives its next numbers,
-        and its last one over and over when it is full."""
+        and the level's last one over and over when it is full."""
         if known:
             return self._codes
         codes = np.zeros((len(vectors), len(self.sizes)), dtype=np.int32)
@@ -154,7 +154,7 @@ class Tree:
         order = rows[np.argsort(at[rows], kind="stable")]
         nodes = at[order]
         turn = np.arange(len(nodes)) - np.searchsorted(nodes, nodes)
-        codes[order, level] = np.minimum(self._filled[nodes] + turn, self._size - 1)
+        codes[order, level] = np.minimum(self._filled[nodes] + turn, self.sizes[level] - 1)
 
     def _nearest(self, vectors: np.ndarray, rows: np.ndarray, nodes: np.ndarray) -> np.ndarray:
         """One search a node that some row is at, not one a row."""

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neurosearch.collisions.keep import Keep
-from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
@@ -55,8 +54,7 @@ class ViewTokenizer(SemanticTokenizer):
         """
         raise TypeError(f"{type(self).__name__} does not say how it is fitted")
 
-    def fitted(self, data: Artifact[Dataset]) -> Artifact[Quantizer]:
-        data = view.before(data)
+    def fit_on(self, data: Artifact[Dataset]) -> Artifact[Quantizer]:
         plain = replace(self, collisions=Keep(), thresholds=Thresholds())
         return FittedViews(plain, self.encoder.product_embeddings(data), self.views.views(data)[0])
 

@@ -40,6 +40,7 @@ class Aligned(Headed):
 
     def heads(self, data: Artifact[Dataset]) -> TrainedHeads:
         """The trained heads: `query` of words, `product` of pictures."""
+        data = view.before(data)
         query = self.query.fitted(data)
         train, dev = (
             (self.text.query_embeddings(data, split, query), None) for split in ("train", "dev")

@@ -35,6 +35,7 @@ class Gated(Headed):
 
     def heads(self, data: Artifact[Dataset]) -> TrainedHeads:
         """The trained gates."""
+        data = view.before(data)
         query = self.query.fitted(data)
         train, dev = (self._query_views(data, split, query) for split in ("train", "dev"))
         source, parts = view.learning(data), self.product_parts(data)

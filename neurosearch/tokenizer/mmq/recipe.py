@@ -94,7 +94,7 @@ class MMQ(ViewTokenizer):
             if getattr(self, name) not in known:
                 raise InputError(f"tokenizer.{name} must be one of {', '.join(known)}")
 
-    def fitted(self, data: Artifact[Dataset]) -> Artifact[Quantizer]:
+    def fit_on(self, data: Artifact[Dataset]) -> Artifact[Quantizer]:
         plain = replace(self, collisions=Keep(), thresholds=Thresholds(), behaviour=None)
         words = self.views.views(data)[0]
         first = FittedViews(plain, self.encoder.product_embeddings(data), words)

@@ -88,6 +88,7 @@ class Queries(Writer):
         return (product, query) if self.writes == "queries" else (query, product)
 
     def fitted(self, data: Artifact[Dataset]) -> Writer:
+        data = view.before(data)
         whole: Any = data.stored()
         for split in ("train", "dev"):
             if not whole.part_digest(queries_of(split)):
