@@ -118,6 +118,25 @@ class Retriever(Recipe):
         """
         raise TypeError(f"{type(self).__name__} does not say how it is run")
 
+    def held(
+        self, data: Artifact[Dataset], fold: Artifact[Dataset], request: RetrievalRequest
+    ) -> Artifact[Run]:
+        """What the system finds for queries that its models were trained without.
+
+        What combines the models stays as it is tuned on the dev split of `data`: it saw no train
+        judgment, and what learns from these lists must find the same combination in them as in
+        those that it is used on.
+
+        Args:
+            data: the whole data set, or a view of it.
+            fold: the data set without those queries, which are its test split.
+            request: which queries of `fold`, how they are processed, and how deep.
+
+        Returns:
+            A run of the fold's queries.
+        """
+        return self.run(fold, request)
+
     def legs(
         self, data: Artifact[Dataset], request: RetrievalRequest
     ) -> Mapping[str, Artifact[Run]]:

@@ -127,7 +127,9 @@ class LambdaMART(Reranker):
         def pool(source: Artifact[Dataset], split: str) -> Artifact[pl.DataFrame]:
             request = RetrievalRequest(query.fitted(source), split, 200, pool_of(self))
             depth = self.pool_depth if request.pool == "catalogue" else None
-            candidates = Candidates(first.run(source, request), depth)
+            whole = source is data
+            found = first.run(data, request) if whole else first.held(data, source, request)
+            candidates = Candidates(found, depth)
             return self.features(candidates, source, request, first)
 
         data = view.before(data)

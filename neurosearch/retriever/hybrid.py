@@ -52,6 +52,12 @@ class Hybrid(Retriever):
             request.view(data), request, runs, self.fusion, self._fitted(data, request)
         )
 
+    def held(
+        self, data: Artifact[Dataset], fold: Artifact[Dataset], request: RetrievalRequest
+    ) -> Artifact[Run]:
+        runs, fitted = self.legs(fold, request), self._fitted(data, request)
+        return HybridRun(request.view(fold), request, runs, self.fusion, fitted)
+
     def legs(
         self, data: Artifact[Dataset], request: RetrievalRequest
     ) -> Mapping[str, Artifact[Run]]:

@@ -179,6 +179,11 @@ def test_what_gives_no_class_a_probability_is_refused(shop_runtime: Runtime, sho
         Classified(Constant()).run(shop, RetrievalRequest(NoProcessing(), "test", 100))
 
 
+def test_classes_that_are_a_list_are_refused() -> None:
+    with pytest.raises(InputError, match=r"classes must be as evaluation\.classes"):
+        Constant(classes=("X", "Y"))  # type: ignore[arg-type]
+
+
 def test_a_class_that_train_lacks_is_named(shop_runtime: Runtime, shop) -> None:
     classes = Classes(names=("I", "C", "S", "E", "Z"))
     trees = Trees(retriever=WORDS, classes=classes)

@@ -31,6 +31,10 @@ from neurosearch.reranker.base import Fold
 from neurosearch.retriever.codes import Codes
 from neurosearch.retriever.dense import Dense
 from neurosearch.retriever.generative import Generative
+from neurosearch.tokenizer.atomic import Atomic
+from neurosearch.tokenizer.base import SemanticTokenizer
+from neurosearch.tokenizer.hkmeans import HKMeans
+from neurosearch.tokenizer.mmq.recipe import MMQ
 from neurosearch.tokenizer.rqkmeans import RQKMeans
 from neurosearch.training.schedule import Schedule
 
@@ -103,6 +107,21 @@ def test_older_products_keep_their_ids(shop_runtime: Runtime, grown) -> None:
     assert (again.codes != ids.codes).any()
 
 
+def test_every_tokenizer_is_fitted_on_what_was_there(shop_runtime: Runtime, grown) -> None:
+    kinds, pending = [], [SemanticTokenizer]
+    while pending:
+        kinds += (found := pending.pop().__subclasses__())
+        pending += found
+    assert HKMeans in kinds and MMQ in kinds
+    assert all(kind.fitted is SemanticTokenizer.fitted for kind in kinds)
+    # A tree has numbers for its own products alone: new ones share the last one of a level.
+    tree = HKMeans(encoder=WORDS, levels=4, codes=8)
+    before, now = (shop_runtime.get(tree.semantic_ids(d)) for d in (grown.earlier(), grown))
+    assert now.sizes == before.sizes and (now.codes.max(axis=0) < np.array(now.sizes)).all()
+    with pytest.raises(InputError, match="has no code for a new product"):
+        Atomic(encoder=WORDS).semantic_ids(grown)
+
+
 def test_codes_that_no_model_has_are_refused(shop_runtime: Runtime, grown) -> None:
     crowd = RQKMeans(encoder=WORDS, levels=1, codes=2, collisions=Extra())
     with pytest.raises(InputError, match="collisions=Extra gives new products codes"):
@@ -171,6 +190,8 @@ def test_arrivals_need_a_catalogue_that_grew(shop_runtime: Runtime, grown) -> No
     frame = shop_runtime.get(protocol.metrics(Dense(encoder=WORDS), grown, NoProcessing()))
     known = frame.drop_nulls(["Recall@10 new", "Recall@10 old"])
     assert 0 < known["Recall@10 new"].mean() < 1 and frame["new@10"].null_count() == 0
+    with pytest.raises(InputError, match=r"new_share is 0\.9999: no product was there before"):
+        shop_runtime.get(Changing(SHOP, 0.9999).dataset())
     for wrong in ({"new_share": 1.0}, {"models": "frozen"}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             Changing(SHOP, **wrong)

@@ -10,15 +10,22 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
+from neurosearch.core.retrieval import RetrievalRequest
 from neurosearch.core.run import Run
-from neurosearch.core.types import Judgments, Queries
+from neurosearch.core.types import Dataset, Judgments, Queries
+from neurosearch.encoder.hashing import Hashing
 from neurosearch.evaluation.gain import NumericGain
 from neurosearch.evaluation.metrics import per_query
 from neurosearch.fusion.base import DevSet, HeldSet
 from neurosearch.fusion.convex import Convex, scale
-from neurosearch.fusion.per_query import PerQuery, chances, described, halves, moved
+from neurosearch.fusion.per_query import PerQuery, chances, described, halves, moved, standard
 from neurosearch.fusion.tuning import Pooled
+from neurosearch.query.none import NoProcessing
+from neurosearch.retriever.bm25 import BM25
+from neurosearch.retriever.dense import Dense
+from neurosearch.retriever.hybrid import Hybrid
 
 GAIN = NumericGain("graded")
 RECIPE = PerQuery(norm="min-max", step=0.25, moves=(0.5, 1.0), steps=120)
@@ -125,9 +132,24 @@ def test_lists_are_described_by_hand() -> None:
     other = pl.DataFrame({"query_id": ["a"], "product_id": ["y"], "score": [2.0]})
     runs = {"m": Run.from_frame(frame, queries), "n": Run.from_frame(other, queries)}
     found = described(runs, queries.ids)
-    np.testing.assert_allclose(found[0, :5], [4, 0.25, 0, 1, np.log(2)])
-    np.testing.assert_allclose(found[0, 5:], [2, 0, 0, 0, 0, 0.1])
+    np.testing.assert_allclose(found[0, :5], [4, 0.25, 0, 1, np.log(3)])
+    np.testing.assert_allclose(found[0, 5:], [2, 0, 0, 0, np.log(2), 0.1])
     assert not found[1].any()
+
+
+def test_no_input_is_far_from_the_mean() -> None:
+    found = standard(np.array([[1e9, 0.0, 3.0]]), np.zeros(3), np.array([1.0, 1.0, 2.0]))
+    np.testing.assert_allclose(found, [[5.0, 0.0, 1.5]])
+
+
+def test_held_lists_are_of_the_catalogue_whatever_is_evaluated(shop: Artifact[Dataset]) -> None:
+    """A fold has no judgments of the queries that it holds out, so it has no judged pool."""
+    members = {"one": BM25(engine="bm25s"), "two": Dense(encoder=Hashing(dimensions=16))}
+    system = Hybrid(members, replace(RECIPE, folds=2), GAIN)
+    fitted = system._fitted(shop, RetrievalRequest(NoProcessing(), "test", 100, "judged"))
+    assert fitted is not None and fitted.request.pool == "judged"
+    assert [part.request.pool for part in fitted.folds] == ["catalogue", "catalogue"]
+    assert [part.request.split for part in fitted.folds] == ["test", "test"]
 
 
 def test_dev_lists_are_no_train_lists() -> None:

@@ -21,6 +21,7 @@ from neurosearch.core.types import Dataset, Queries
 from neurosearch.encoder.hashing import Hashing
 from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import LabelGain
+from neurosearch.fusion.convex import Convex
 from neurosearch.query.analyzer import Analyzer
 from neurosearch.query.none import NoProcessing
 from neurosearch.query.pair_words import Lexical
@@ -33,6 +34,7 @@ from neurosearch.reranker.lambdamart import LambdaMART
 from neurosearch.reranker.llm import LLM, grade_of
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.dense import Dense
+from neurosearch.retriever.hybrid import Hybrid
 from neurosearch.retriever.random import Random
 from neurosearch.retriever.reranked import GRID, Reranked, interpolated, scaled
 from neurosearch.retriever.teacher import Teacher
@@ -213,6 +215,23 @@ def test_a_cross_encoder_learns(
         wanted = batch.filter(query_id=query)["product_id"].to_list()[:10]
         found = data.catalogue.ids.gather(rows[number][rows[number] >= 0]).to_list()
         assert len(set(found) & set(wanted)) >= len(wanted) - 1
+
+
+def test_a_folds_lists_are_combined_as_the_whole_systems(shop: Artifact[Dataset]) -> None:
+    """Members are the fold's own; the weights that join them are those of the whole system."""
+    members = {"words": FIRST, "vectors": Dense(encoder=Hashing(dimensions=16))}
+    system = Hybrid(members, Convex(norm="min-max", step=0.5), GAIN)
+    request = RetrievalRequest(NoProcessing(), "test", 200)
+    whole = system.run(shop, request)
+    recipe = LambdaMART(gain=GAIN, folds=2, min_data=5)
+    trained = recipe.trained(shop, NoProcessing(), system)
+    for number, features in enumerate(trained.train):
+        held = features.candidates.run
+        fold = Fold.of(shop, 2, number)
+        assert held.fitted.artifact_fingerprint == whole.fitted.artifact_fingerprint
+        legs = {name: run.artifact_fingerprint for name, run in system.legs(fold, request).items()}
+        assert {name: run.artifact_fingerprint for name, run in held.runs.items()} == legs
+        assert legs != {name: run.artifact_fingerprint for name, run in whole.runs.items()}
 
 
 def test_folds_hold_out_what_they_score(shop: Artifact[Dataset], shop_runtime: Runtime) -> None:
