@@ -41,15 +41,27 @@ class DataSource(Artifact[Dataset]):
         return digest([self.artifact_fingerprint, part])
 
     def before(self) -> DataSource | None:
-        """What models are trained on, where that is an earlier state of a catalogue that grew."""
+        """What models are trained on, where that is an earlier state of a catalogue that grew.
+
+        Returns:
+            The earlier state, or None.
+        """
         return None
 
     def earlier(self) -> DataSource | None:
-        """The catalogue before it grew, whatever models are trained on; None for all others."""
+        """The catalogue before it grew, whatever models are trained on.
+
+        Returns:
+            The earlier state; None for a catalogue that never grew.
+        """
         return None
 
     def passes(self) -> float:
-        """Over the grown catalogue, of decoders that continue training; 0: they don't."""
+        """Passes over the grown catalogue, of decoders that continue training.
+
+        Returns:
+            0 where they don't.
+        """
         return 0.0
 
 
@@ -117,14 +129,28 @@ def only(data: Artifact[Dataset], *parts: str) -> Artifact[Dataset]:
 
 
 def before(data: Artifact[Dataset]) -> Artifact[Dataset]:
-    """What models are trained on: a grown catalogue's earlier state, or `data` itself."""
+    """What models are trained on.
+
+    Args:
+        data: the data set, or a view of it.
+
+    Returns:
+        A grown catalogue's earlier state, or `data` itself.
+    """
     whole = data.stored()
     assert isinstance(whole, DataSource), "a view is of a stored data set"
     return whole.before() or data
 
 
 def earlier(data: Artifact[Dataset]) -> DataSource | None:
-    """The catalogue before it grew; None for all others."""
+    """The catalogue before it grew.
+
+    Args:
+        data: the data set, or a view of it.
+
+    Returns:
+        The earlier state; None for a catalogue that never grew.
+    """
     whole = data.stored()
     assert isinstance(whole, DataSource), "a view is of a stored data set"
     return whole.earlier()

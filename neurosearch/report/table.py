@@ -45,7 +45,8 @@ class Table:
         """File name: the data's, with what departs from the defaults."""
         extra = [] if self.protocol in ("catalogue", *UNTESTED) else [self.protocol]
         extra += [] if self.split in ("test", "") else [self.split]
-        extra += [] if self.gain_choice in (self.choice or self.data, "") else [self.gain_choice]
+        preset = self.gain_choice.partition("/")[0]  # changing/home_depot is a preset of changing
+        extra += [] if preset in (self.choice or self.data, "") else [self.gain_choice]
         extra += [] if self.ties == "trec_eval" else [f"{self.ties}_ties"]
         whole = ".".join([",".join(filter(None, [self.data, self.variant])), *extra])
         safe = re.sub(r"[^\w.,=+:-]", "_", whole)

@@ -195,6 +195,7 @@ class Fold(DataSource):
         return around.depth + 1 if isinstance(around, Fold) else 0
 
     def before(self) -> DataSource | None:
+        """See `DataSource`: the same fold of the earlier state."""
         earlier = view.before(self.whole)
         return None if earlier is self.whole else Fold.of(earlier, self.folds, self.number)
 

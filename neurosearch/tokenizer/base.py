@@ -151,6 +151,9 @@ class SemanticTokenizer(Recipe):
 
         Returns:
             The IDs as an artifact, by row of the catalogue.
+
+        Raises:
+            InputError: the catalogue grew, and this tokenizer has no code for a new product.
         """
         embeddings = self.encoder.product_embeddings(data)
         earlier = view.before(data)

@@ -15,6 +15,7 @@ import torch
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
+from neurosearch.core.retrieval import RetrievalRequest
 from neurosearch.core.run import Run, numbered_pairs
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, Queries
