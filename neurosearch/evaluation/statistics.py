@@ -99,9 +99,10 @@ def crossed_test(
         means: samples×M of both, of `resampled_means`.
 
     Returns:
-        M float p.
+        M float p; 1 for a metric that is not defined for two queries (one number of all pairs).
     """
-    observed = nan_mean(nan_mean(one, axis=0) - nan_mean(other, axis=0), axis=0)
+    differences = nan_mean(one, axis=0) - nan_mean(other, axis=0)
+    observed = nan_mean(differences, axis=0)
     resampled = means[0] - means[1]
     (first, few), (second, more) = seed_variance(one), seed_variance(other)
     total = first + second
@@ -113,7 +114,7 @@ def crossed_test(
     centred = resampled - observed + drawn
     exceeding = (np.abs(centred) >= np.abs(observed) - 1e-12).sum(axis=0)
     p: np.ndarray = (1 + exceeding) / (1 + len(resampled))
-    return np.where(np.isfinite(observed), p, 1.0)
+    return np.where(np.isfinite(differences).sum(axis=0) > 1, p, 1.0)
 
 
 def randomisation_test(differences: np.ndarray, permutations: int, seed: int) -> np.ndarray:

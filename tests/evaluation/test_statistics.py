@@ -139,3 +139,13 @@ def test_holm_lies_between_p_and_bonferroni(values: list[float]) -> None:
 def test_effect_size_is_mean_over_deviation() -> None:
     difference = np.array([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])
     assert effect_size(difference).tolist() == pytest.approx([2.0, 0.0])
+
+
+def test_one_number_of_all_queries_is_not_tested() -> None:
+    """Macro-F1, for example, stands in the row of the first query alone."""
+    scores = np.full((3, 6, 1), np.nan)
+    scores[:, 0, 0] = [0.47, 0.48, 0.46]
+    other = np.full((1, 6, 1), np.nan)
+    other[:, 0, 0] = 0.27
+    means = tuple(resampled_means([scores, other], 200, 0))
+    assert crossed_test(scores, other, (means[0], means[1]), 0).tolist() == [1.0]
