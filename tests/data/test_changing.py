@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from neurosearch.collisions.extra import Extra
@@ -115,8 +114,9 @@ def test_every_tokenizer_is_fitted_on_what_was_there(shop_runtime: Runtime, grow
     assert HKMeans in kinds and MMQ in kinds
     assert all(kind.fitted is SemanticTokenizer.fitted for kind in kinds)
     # A tree has numbers for its own products alone: new ones share the last one of a level.
-    tree = HKMeans(encoder=WORDS, levels=4, codes=8)
+    tree = HKMeans(encoder=WORDS, levels=4, codes=4, leaf=60)
     before, now = (shop_runtime.get(tree.semantic_ids(d)) for d in (grown.earlier(), grown))
+    assert max(before.sizes) < 60  # no leaf is full: there would be more numbers
     assert now.sizes == before.sizes and (now.codes.max(axis=0) < np.array(now.sizes)).all()
     with pytest.raises(InputError, match="has no code for a new product"):
         Atomic(encoder=WORDS).semantic_ids(grown)
@@ -137,20 +137,16 @@ def test_decoders_are_kept_or_go_on(tiny_model: str, shop_runtime: Runtime, grow
     system = Generative(generator=generator, tokenizer=RQKMeans(encoder=WORDS, levels=2, codes=16))
     plain = system._parts(grown.earlier())[1]
     assert system._parts(grown)[1].artifact_fingerprint == plain.artifact_fingerprint
-    going = replace(GROWING, models="indexed", passes=1.0).bound(shop_runtime)
+    going = replace(GROWING, models="indexed", passes=0.01).bound(shop_runtime)  # one step
     longer = system._parts(going)[1]
     assert isinstance(longer, ContinuedGenerator)
     assert longer.start.artifact_fingerprint == plain.artifact_fingerprint
     before, after = (
         load_file(shop_runtime.get(one).folder / "generator.safetensors") for one in (plain, longer)
     )
-    moved = {name: (after[name] - before[name]).abs().max() for name in before}
-    assert max(moved.values()) > 0
-    # It began at the weights before: a start of its own would be as far away as another seed's.
-    other = replace(system, generator=replace(generator, schedule=replace(schedule, seed=5)))
-    seeded = load_file(shop_runtime.get(other._parts(grown)[1]).folder / "generator.safetensors")
-    name = next(name for name in before if name.endswith("weight") and before[name].dim() == 2)
-    assert torch.dist(after[name], before[name]) < torch.dist(seeded[name], before[name])
+    # A step of Adam moves a weight by the learning rate, so it began at the weights before.
+    moved = max(float((after[name] - before[name]).abs().max()) for name in before)
+    assert 0 < moved < 1.5 * schedule.lr
     run = shop_runtime.get(system.run(going, RetrievalRequest(NoProcessing(), "test", 100)))
     new = set(shop_runtime.get(going).catalogue.ids) - set(
         shop_runtime.get(going.earlier()).catalogue.ids

@@ -20,7 +20,15 @@ from neurosearch.evaluation.gain import NumericGain
 from neurosearch.evaluation.metrics import per_query
 from neurosearch.fusion.base import DevSet, HeldSet
 from neurosearch.fusion.convex import Convex, scale
-from neurosearch.fusion.per_query import PerQuery, chances, described, halves, moved, standard
+from neurosearch.fusion.per_query import (
+    PerQuery,
+    chances,
+    described,
+    halves,
+    moved,
+    policies,
+    standard,
+)
 from neurosearch.fusion.tuning import Pooled
 from neurosearch.query.none import NoProcessing
 from neurosearch.retriever.bm25 import BM25
@@ -78,10 +86,32 @@ def test_the_member_that_is_right_gets_the_weight() -> None:
     assert_frame_equal(again.frame, fused.frame)
 
 
+def test_the_best_state_on_dev_is_kept_whenever_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = RECIPE.fit(lists("dev", 0), [lists("train", 1)])
+    backwards = lambda *parts: policies(*parts)[::-1]  # noqa: E731
+    monkeypatch.setattr("neurosearch.fusion.per_query.policies", backwards)
+    again = RECIPE.fit(lists("dev", 0), [lists("train", 1)])
+    assert again["dev nDCG@10"] == usual["dev nDCG@10"]
+    early = policies(RECIPE, *trained_on(lists("train", 1)))[0]
+    assert not np.array_equal(again["layers"][0], early[0].tolist())  # the last one that was tried
+
+
+def trained_on(held: DevSet) -> tuple[np.ndarray, np.ndarray]:
+    """What the policies of the test above are trained on."""
+    inputs = described(held.runs, held.queries.ids)
+    spread = inputs.std(axis=0)
+    spread[spread < 1e-9] = 1.0
+    learnt = RECIPE.fit(lists("dev", 0), [held])
+    common = np.array([learnt["weights"][name] for name in held.runs])
+    pooled = Pooled.of(scale(held.runs, "min-max"), held)
+    gains = np.stack([pooled.each(w) for w in moved(common, RECIPE.moves)], axis=1)
+    return standard(inputs, inputs.mean(axis=0), spread), gains
+
+
 def test_common_weights_stay_where_lists_say_nothing() -> None:
     learnt = RECIPE.fit(lists("dev", 0, False), [lists("train", 1, False)])
     fixed = learnt["dev nDCG@10 of common weights"]
-    assert learnt["dev nDCG@10"] - fixed < 0.03
+    assert fixed <= learnt["dev nDCG@10"] < fixed + 0.03
     fresh = lists("dev", 9, False)
     same = RECIPE.fuse(fresh.runs, fresh.queries, {**learnt, "share": 0.0})
     plain = Convex(weights=learnt["weights"], norm="min-max").fuse(fresh.runs, fresh.queries)
