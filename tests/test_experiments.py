@@ -50,6 +50,7 @@ LATE = [
     *("retriever.encoder.model=TINY", "retriever.encoder.markers=[null,null]"),
     *("retriever.encoder.batch_size=32", "retriever.encoder.dimensions=16"),
 ]
+TEACHER = "retriever.members.late.encoder.teacher"
 PICTURES = ["seed=0", "data.images=true", "data.n_products=500"]
 MORE = {
     "queries": [
@@ -130,7 +131,22 @@ MORE = {
         *("seed=0", *WRITER, "retriever=generative/warm_taught"),
         "retriever@retriever.generator.teacher.retriever=bm25",
     ],
-    "best": ["seed=0", "retriever=bm25,hybrid/four,hybrid/four_per_query"],
+    "best": [
+        *(
+            "seed=0",
+            "retriever=hybrid/four_per_query",
+            "retriever.members.dense.encoder.model=TINY",
+        ),
+        *(f"retriever.members.late.encoder.{key}" for key in ("model=TINY", "markers=[null,null]")),
+        "retriever.members.late.encoder.dimensions=16",
+        *(
+            f"{TEACHER}.{part}.model=TINY"
+            for part in ("reranker", "retriever.members.dense.encoder")
+        ),
+        f"{TEACHER}.reranker.product_max_length=40",
+        "retriever.members.learnt.encoder.model=TINY",
+        'evaluation.baseline="retriever=hybrid/four_per_query"',
+    ],
     "multimodal": [
         *PICTURES,
         "retriever=bm25,dense,dense/words_to_pictures,hybrid/late_fusion,dense/early_fusion_both,dense/gated",
