@@ -81,10 +81,12 @@ MORE = {
         'evaluation.baseline="retriever=sparse"',
     ],
     "typos": ["query.order=[],[spelling],[deletion],[deletion,spelling]"],
-    "finetuned": ["seed=0", "retriever=bm25,dense/finetuned,hybrid/finetuned_convex"],
+    "baselines": ["retriever=random,bm25,hybrid/convex,oracle"],
+    "feedback": ["retriever=bm25,feedback,feedback/bo1"],
+    "finetuned": ["seed=0", "retriever=bm25,dense/finetuned"],
     "fusion_alpha": ["retriever.fusion.weights={dense:0.2,sparse:0.8},{dense:1.0,sparse:0.0}"],
     "fusion_k": ["retriever.fusion.k=0,60,500"],
-    "losses": ["seed=0", *SMALL],
+    "losses": ["seed=0", *SMALL, "loss@retriever.encoder.loss=infonce,matryoshka,cosine,listnet"],
     "negatives": [
         *("seed=0", *SMALL),
         "negatives@retriever.encoder.negatives=in_batch,retrieved/positive_aware,mixed",
@@ -105,13 +107,15 @@ MORE = {
     ],
     "multiphase": ["retriever=multiphase,multiphase/deep", *PREFIXES],
     "multiphase_probes": [*PREFIXES, "retriever.probes=1,8"],
-    "generative": ["seed=0", *WRITER, "tokenizer@retriever.tokenizer=random,rqkmeans"],
+    "generative": [
+        *("seed=0", *WRITER, "retriever.generator.index_ratio=3"),
+        "tokenizer@retriever.tokenizer=random,rqkmeans",
+    ],
     "generative_search": [*WRITER, "retriever.beam=1,100"],
     # Late interaction and re-rankers have toys of their own.
     "main": [
         "seed=0",
-        "retriever=bm25,dense,dense/finetuned,generative/finetuned,generative/cosine,"
-        "hybrid/finetuned_convex,hybrid/three",
+        "retriever=bm25,dense/finetuned,generative/cosine,hybrid/finetuned_convex",
     ],
     "scaling": ["data.distractors=0.5", "data.most_queries=40", "retriever=bm25,dense"],
     "training_size": ["seed=0", "data.train_share=0.5,1.0", *SMALL],
@@ -123,7 +127,7 @@ MORE = {
     "labels": ["classifier@retriever.classifier=constant,thresholds,trees"],
     "suite": ["seed=0", "data=shop", "retriever=bm25,dense"],  # two data sets: report/test_suite.py
     "changing": [
-        *("seed=0", *WRITER, "retriever=generative/finetuned"),
+        *("seed=0", *WRITER, "retriever=generative/finetuned", "data.models=kept,indexed"),
         'evaluation.baseline="data.models=kept"',
     ],
     "codes": [*PREFIXES, "retriever.tokenizer.levels=2", "retriever.beam=null,10"],

@@ -255,7 +255,7 @@ def test_swaps_under_load_lose_no_request(served: Served) -> None:
         threads = [threading.Thread(target=ask) for _ in range(3)]
         for thread in threads:
             thread.start()
-        for swap in range(20):
+        for swap in range(8):
             change = {"systems": {"words": [f"k1={(0.2, 0.6)[swap % 2]}"]}}
             assert client.post("/admin/reload", json=change, headers=ADMIN).status_code == 200
         stop.set()
