@@ -24,8 +24,9 @@ from neurosearch.core.distributed import world
 from neurosearch.core.query import QueryProcessor
 from neurosearch.core.recipe import PRECISIONS
 from neurosearch.core.retrieval import RetrievalRequest
+from neurosearch.core.run import Run, numbered_pairs
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.types import Dataset, check_fields, places_of
+from neurosearch.core.types import Dataset, check_fields
 from neurosearch.encoder.sentence import model_label
 from neurosearch.nn.pretrained import check_reads, weights_digest
 from neurosearch.training.schedule import Schedule
@@ -74,9 +75,8 @@ class CrossClassifier(Classifier):
     ) -> Artifact[pl.DataFrame]:
         # What is adjusted afterwards is the same network: it is trained once.
         plain = replace(self, adjust=False, precision="fp32")
-        earlier = view.before(data)
-        query = request.query.fitted(earlier)
-        trained = TrainedCross(plain, view.learning(earlier), query)
+        earlier, dev = request.learning(data)
+        trained = TrainedCross(plain, view.learning(earlier), dev.query)
         return ByCross(request.view(data), request, self.classes, self, trained)
 
     def label(self) -> str:
@@ -127,14 +127,7 @@ class ByCross(Probabilities):
         data, folder = runtime.get(self.data), runtime.get(self.trained)
         cross = LiveCross(self.classifier, folder, runtime)
         queries = self.request.processed(data, runtime)
-        numbered = pairs.join(
-            places_of(queries.ids, "query_id", "query"), on="query_id", maintain_order="left"
-        ).join(
-            places_of(data.catalogue.ids, "product_id", "row"),
-            on="product_id",
-            how="left",
-            maintain_order="left",
-        )
+        numbered = numbered_pairs(Run(queries.split, pairs), queries.ids, data.catalogue.ids)
         places = numbered["query"].to_numpy(), numbered["row"].to_numpy()
         asked, products = cross.queries(queries.texts), cross.products(data.catalogue)
         shares = cross.shares(asked, products, *places)

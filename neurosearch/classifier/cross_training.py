@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-import polars as pl
 import torch
 from torch.nn.functional import cross_entropy
 
 from neurosearch.core.distributed import world
 from neurosearch.core.query import QueryProcessor
+from neurosearch.core.run import Run, numbered_pairs
 from neurosearch.core.runtime import Runtime
-from neurosearch.core.types import Dataset, places_of
+from neurosearch.core.types import Dataset
 from neurosearch.reranker.cross_encoder.network import cross_tower
 from neurosearch.training.gather import in_order, shares
 from neurosearch.training.module import TrainingModule
@@ -39,20 +39,13 @@ class ClassModule(TrainingModule):
         texts = data.catalogue.all_texts(recipe.fields, recipe.separator)
         self._products = self.network.tokens(texts, recipe.product_max_length, True)
         read = query.reader(runtime).texts
-        rows = places_of(data.catalogue.ids, "product_id", "row")
         self._asked, self._pairs, self.wanted = {}, {}, {}
         for split in ("train", "dev"):
             queries = data.queries(split).processed(read)
             self._asked[split] = self.network.tokens(queries.texts, recipe.query_max_length, False)
-            places = places_of(queries.ids, "query_id", "query")
-            judged = (
-                data.judgments(split)
-                .frame.join(places, on="query_id")
-                .join(rows, on="product_id")
-                .sort("query", "row")
-            )
-            pairs = judged.select(pl.col("query", "row").cast(pl.Int64))
-            self._pairs[split] = pairs["query"].to_numpy(), pairs["row"].to_numpy()
+            labelled = Run(split, data.judgments(split).frame)
+            judged = numbered_pairs(labelled, queries.ids, data.catalogue.ids).sort("query", "row")
+            self._pairs[split] = judged["query"].to_numpy(), judged["row"].to_numpy()
             self.wanted[split] = recipe.classes.of(judged["label"])
         counts = np.bincount(self.wanted["train"], minlength=recipe.outputs)
         self.prior = counts / counts.sum()
@@ -82,15 +75,11 @@ class ClassModule(TrainingModule):
 
     def dev_shares(self) -> np.ndarray:
         """P×C probabilities of the dev pairs, by the weights as they are now."""
+        self.to(self._runtime.torch_device())  # a training leaves its weights on the processor
         self.network.eval()
-        device, half = self._runtime.torch_device(), self.schedule.half
-        self.network.to(device)
-        query, row = self._pairs["dev"]
-        budget = self._runtime.batch_budget(device)
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, half):
-            outputs = self.network.of_pairs(
-                self._asked["dev"], self._products, (query, row), budget, device, half
-            )
+        kind, half = self.device.type, self.schedule.half
+        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, half):
+            outputs = self._outputs("dev", *self._pairs["dev"])
         self.network.train()
         found: np.ndarray = outputs.float().softmax(dim=1).cpu().double().numpy()
         return found

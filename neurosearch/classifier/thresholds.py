@@ -44,10 +44,8 @@ class Thresholds(Classifier):
     def probabilities(
         self, data: Artifact[Dataset], request: RetrievalRequest
     ) -> Artifact[pl.DataFrame]:
-        earlier = view.before(data)
-        query = request.query.fitted(earlier)
-        dev = replace(request, split="dev", pool="judged", query=query)
-        scored = self.retriever.run(earlier, dev)
+        earlier, dev = request.learning(data)
+        scored = self.retriever.run(earlier, replace(dev, pool="judged"))
         cuts = Cuts(view.learning(earlier, "dev"), scored, self.classes, self.average)
         run = self.retriever.run(data, replace(request, pool="judged"))
         return ByScore(request.view(data), request, self.classes, run, cuts)

@@ -63,9 +63,8 @@ class Trees(Classifier):
             if encoder.trained(data) is not None:
                 reason = "is trained on the queries whose labels are learnt: its cosines would leak"
                 raise self.error(f"encoders.{name}", reason)
-        earlier = view.before(data)
-        asked = replace(request, query=request.query.fitted(earlier))
-        learnt = [self._features(earlier, replace(asked, split=s)) for s in ("train", "dev")]
+        earlier, dev = request.learning(data)
+        learnt = [self._features(earlier, replace(dev, split=s)) for s in ("train", "dev")]
         trained = TrainedClasses(self, view.learning(earlier), *learnt)
         features = self._features(data, request)
         return ByTrees(request.view(data), request, self.classes, features, trained)

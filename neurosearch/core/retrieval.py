@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -54,6 +54,18 @@ class RetrievalRequest(Recipe):
             A view whose fingerprint changes only with these parts.
         """
         return view.with_queries(data, self.split, pool=self.pool == "judged")
+
+    def learning(self, data: Artifact[Dataset]) -> tuple[Artifact[Dataset], RetrievalRequest]:
+        """What is tuned for answers to this request: the same of dev, before a catalogue grew.
+
+        Args:
+            data: the data set, or a view of it.
+
+        Returns:
+            The data that is learnt from, and the request of its dev queries.
+        """
+        earlier = view.before(data)
+        return earlier, replace(self, split="dev", query=self.query.fitted(earlier))
 
     def queries(self, data: Dataset) -> Queries:
         """The split's queries as they were typed.

@@ -199,7 +199,19 @@ class TrainedGenerator(Artifact[CodeModelFiles]):
         check_judged(runtime.get(self.data), self.generator.gain)
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        module = self.module(runtime)
+        return self.train(self.module(runtime), folder, runtime)
+
+    def train(self, module: Any, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        """Train a module of this recipe, and write its files.
+
+        Args:
+            module: of `module`, whatever weights it begins with.
+            folder: of the artifact.
+            runtime: devices, threads, progress and the store of artifacts.
+
+        Returns:
+            Details for the manifest.
+        """
         outcome = fit(module, folder, runtime)
         if world()[0] == 0:
             save_weights(module.model, folder / "generator.safetensors")

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
-from neurosearch.core.distributed import world
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.semantic_ids import SemanticIds
 from neurosearch.core.types import Dataset
 from neurosearch.core.view import DataSource
 from neurosearch.generator.base import CodeModelFiles, Generator, TrainedGenerator
 from neurosearch.tokenizer.base import SemanticTokenizer
-from neurosearch.training.trainer import fit
-from neurosearch.training.weights import save_weights
 
 
 def decoder_of(
@@ -71,12 +67,7 @@ class ContinuedGenerator(Artifact[CodeModelFiles]):
         module, start = self.again.module(runtime), runtime.get(self.start)
         load_model(module.model, str(start.folder / "generator.safetensors"))
         module.starts_good = False
-        outcome = fit(module, folder, runtime)
-        if world()[0] == 0:
-            save_weights(module.model, folder / "generator.safetensors")
-            facts = {"sizes": list(start.sizes)}
-            (folder / "generator.json").write_text(json.dumps(facts), encoding="utf-8")
-        return outcome
+        return self.again.train(module, folder, runtime)
 
     def load(self, folder: Path) -> CodeModelFiles:
         return self.again.load(folder)

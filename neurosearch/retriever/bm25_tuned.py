@@ -65,9 +65,8 @@ class TunedBM25(Retriever):
         Returns:
             The chosen parameters, as an artifact.
         """
-        data = view.before(data)
-        query = request.query.fitted(data)
-        dev = replace(request, split="dev", query=query, depth=TUNING_DEPTH, pool="catalogue")
+        data, dev = request.learning(data)
+        dev = replace(dev, depth=TUNING_DEPTH, pool="catalogue")
         return TunedParameters(view.learning(data, "dev"), dev, self, self._index(data))
 
     def _index(self, data: Artifact[Dataset]) -> Artifact[Path]:

@@ -21,7 +21,7 @@ from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact,
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.stages import stage
-from neurosearch.core.types import Catalogue, Dataset, Judgments, Queries
+from neurosearch.core.types import Catalogue, Dataset, Queries
 from neurosearch.evaluation.gain import Gain
 from neurosearch.fusion.base import DevSet, Fusion, HeldSet
 from neurosearch.reranker.base import Fold
@@ -71,9 +71,8 @@ class Hybrid(Retriever):
     def _fitted(self, data: Artifact[Dataset], request: RetrievalRequest) -> FittedFusion | None:
         if not self.fusion.learns:
             return None
-        data = view.before(data)
-        query = request.query.fitted(data)
-        dev = self._deep(replace(request, split="dev", query=query))
+        data, dev = request.learning(data)
+        dev = self._deep(dev)
         runs, folds = self.legs(data, dev), []
         for number in range(self.fusion.held_folds):
             fold = Fold.of(data, self.fusion.held_folds, number)
@@ -81,8 +80,7 @@ class Hybrid(Retriever):
             query = request.query.fitted(fold)
             asked = replace(dev, query=query, split="test", pool="catalogue")
             folds.append(HeldRuns(fold, asked, self.legs(fold, asked)))
-        train = view.learning(data) if folds else None
-        parts = self.fusion, self.gain, train, tuple(folds)
+        parts = self.fusion, self.gain, tuple(folds)
         return FittedFusion(view.learning(data, "dev"), dev, runs, *parts)
 
     def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
@@ -127,26 +125,23 @@ class Hybrid(Retriever):
 class HeldRuns(Recipe):
     """The members' lists of a fold's own queries, whose models never saw them."""
 
-    fold: Artifact[Dataset]
+    fold: Fold
     request: RetrievalRequest
     runs: Mapping[str, Artifact[Run]]
 
-    def opened(self, runtime: Runtime, judgments: Judgments, gain: Gain) -> HeldSet:
+    def opened(self, runtime: Runtime, gain: Gain) -> HeldSet:
         """The lists as a part of the train split.
 
         Args:
             runtime: devices, threads, progress and the store of artifacts.
-            judgments: of the train split.
-            gain: of its labels.
+            gain: of the labels.
 
         Returns:
             What a fusion learns from.
         """
         queries = Queries("train", self.request.queries(runtime.get(self.fold)).frame)
-        runs = {}
-        for name, artifact in self.runs.items():
-            run = runtime.get(artifact)
-            runs[name] = replace(run, split="train")
+        runs = {name: replace(runtime.get(run), split="train") for name, run in self.runs.items()}
+        judgments = runtime.get(self.fold.whole).judgments("train")
         return HeldSet(runs, queries, judgments, gain)
 
 
@@ -160,7 +155,6 @@ class FittedFusion(Artifact[Mapping[str, Any]]):
     runs: Mapping[str, Artifact[Run]]
     fusion: Fusion
     gain: Gain
-    train: Artifact[Dataset] | None = None
     folds: tuple[HeldRuns, ...] = ()
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
@@ -168,8 +162,7 @@ class FittedFusion(Artifact[Mapping[str, Any]]):
         split = self.request.split
         runs = {name: runtime.get(run) for name, run in self.runs.items()}
         dev = DevSet(runs, self.request.queries(data), data.judgments(split), self.gain)
-        train = None if self.train is None else runtime.get(self.train).judgments("train")
-        held = [part.opened(runtime, train, self.gain) for part in self.folds if train]
+        held = [part.opened(runtime, self.gain) for part in self.folds]
         learnt = dict(self.fusion.fit(dev, held))
         (folder / "fusion.json").write_text(json.dumps(learnt, indent=1), encoding="utf-8")
         unshown = ("tried", "dev nDCG@10", "inputs", "layers")

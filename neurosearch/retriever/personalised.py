@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -64,8 +64,7 @@ class Personalised(Retriever):
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         weights: Any = self.weights
         if weights is None:
-            earlier = view.before(data)
-            dev = replace(request, split="dev", query=request.query.fitted(earlier))
+            earlier, dev = request.learning(data)
             judged = view.learning(earlier, "dev")
             weights = DevWeights(judged, dev, *self._stages(earlier, dev), self.gain)
         return PersonalRun(request.view(data), request, *self._stages(data, request), weights)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -81,8 +81,7 @@ class Reranked(Retriever):
         return JudgedAUC(pool, self._stages(data, request)[1])
 
     def _tuned(self, data: Artifact[Dataset], request: RetrievalRequest) -> DevWeight:
-        data = view.before(data)
-        dev = replace(request, split="dev", query=request.query.fitted(data))
+        data, dev = request.learning(data)
         source = view.learning(data, "dev")
         return DevWeight(source, dev, *self._stages(data, dev), self.gain)
 

@@ -60,12 +60,12 @@ def _unknown_key(key: str, words: Sequence[str]) -> str:
             return f"{key}: {holder} has no {place.rpartition('.')[2]} there to replace"
         return f"{key}: {parent} holds no keys"
     known = [str(k) for k in node if not str(k).startswith("_")]
-    if name in known:
-        several = (word for word in words if re.match(r"[\w/@.]+=[\w/]+(,[\w/]+)+$", word))
-        return _swept(key, next(several, "a group"), words)
     if isinstance(node.get(name), DictConfig) and "_target_" not in node[name]:
         have = ", ".join(str(k) for k in node[name])
         return f"{key} has {have}: +{key}.name=… adds another one, ~{key}.name takes one out"
+    several = [word for word in words if re.match(r"[\w/@.]+=[\w/]+(,[\w/]+)+$", word)]
+    if name in known and several:
+        return _swept(key, several[0], words)
     target = str(node.get("_target_", "")).rpartition(".")[2]
     places = [place for place in _places(config, name) if place != key][:3]
     where = f"; {name} is a key of {' and '.join(places)}" if places else ""

@@ -181,9 +181,26 @@ class SemanticTokenizer(Recipe):
             N×L int32.
         """
         quantizer, ids = runtime.get(self.fitted(data)), runtime.get(self.semantic_ids(data))
-        codes = quantizer.assign(vectors)
-        costs = quantizer.costs(vectors, codes) if self.collisions.moves else None
-        return self.collisions.admit(ids, codes, costs)
+        return admitted(vectors, quantizer, ids, self.collisions)
+
+
+def admitted(
+    vectors: np.ndarray, quantizer: Quantizer, ids: SemanticIds, collisions: Collisions
+) -> np.ndarray:
+    """IDs of products beside those of a catalogue, which stay as they are.
+
+    Args:
+        vectors: N×D float32 of the products.
+        quantizer: fitted on the catalogue.
+        ids: of the catalogue's products.
+        collisions: the policy.
+
+    Returns:
+        N×L int32.
+    """
+    codes = quantizer.assign(vectors)
+    costs = quantizer.costs(vectors, codes) if collisions.moves else None
+    return collisions.admit(ids, codes, costs)
 
 
 @dataclass(frozen=True)
@@ -240,16 +257,12 @@ class CatalogueIds(Artifact[SemanticIds]):
 
 
 @dataclass(frozen=True)
-class AdmittedIds(Artifact[SemanticIds]):
+class AdmittedIds(CatalogueIds):
     """IDs of a catalogue that grew: those before stay, and new products get IDs as well.
 
     Files as `CatalogueIds`. The codes' vectors, and how many codes there are, stay too.
     """
 
-    kind: ClassVar[str] = "semantic_ids"
-    fitted: Artifact[Quantizer]
-    embeddings: Artifact[Embeddings]
-    collisions: Collisions
     ids: Artifact[SemanticIds]
     earlier: Artifact[Dataset]
     now: Artifact[Dataset]
@@ -264,9 +277,7 @@ class AdmittedIds(Artifact[SemanticIds]):
         new = np.setdiff1d(np.arange(rows.height), place.to_numpy())
         if len(new):
             vectors = np.asarray(runtime.get(self.embeddings).vectors[new])
-            assigned = quantizer.assign(vectors)
-            costs = quantizer.costs(vectors, assigned) if self.collisions.moves else None
-            codes[new] = self.collisions.admit(known, assigned, costs)
+            codes[new] = admitted(vectors, quantizer, known, self.collisions)
         if (codes.max(axis=0) >= np.array(known.sizes)).any():
             policy = type(self.collisions).__name__
             raise InputError(
@@ -277,6 +288,3 @@ class AdmittedIds(Artifact[SemanticIds]):
         ids.save(folder)
         held = np.isin(ids.keys()[new], ids.keys()[place.to_numpy()]).mean() if len(new) else 0.0
         return {"new products": len(new), "share of them with an ID of others": round(held, 4)}
-
-    def load(self, folder: Path) -> SemanticIds:
-        return SemanticIds.load(folder)

@@ -95,7 +95,7 @@ class HKMeans(SemanticTokenizer):
             "filled": np.array(filled),
             "codes": codes[:, :depth],
         }
-        np.savez(folder / "tree.npz", size=self.numbers, **arrays)
+        np.savez(folder / "tree.npz", **arrays)
         return {"nodes": len(counts), "depth": depth}
 
     def _split(self, points: np.ndarray, node: int) -> tuple[np.ndarray, np.ndarray]:
@@ -124,11 +124,9 @@ class Tree:
         children: np.ndarray,
         filled: np.ndarray,
         codes: np.ndarray,
-        size: np.ndarray,
     ) -> None:
         self._centroids, self._starts, self._children = centroids, starts, children
         self._filled, self._codes = filled, codes
-        self._size = int(size)
         # How many codes a level has is what its fullest node needs.
         self.sizes = tuple(int(codes[:, level].max()) + 1 for level in range(codes.shape[1]))
 

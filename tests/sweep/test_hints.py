@@ -10,3 +10,18 @@ def test_a_part_beside_a_sweep_over_its_holders() -> None:
     done = run(["-m", "retriever=engine/words,engine/vectors", "engine@retriever.engine=postgres"])
     assert done.returncode == 1
     assert "say 'engine@retriever.engine=choice(postgres)'" in done.stderr
+
+
+def test_a_key_of_a_swept_group() -> None:
+    """The first of its choices has the key, so it is the sweep that is in the way."""
+    swept = "retriever=dense/finetuned,dense/combined"
+    done = run(["-m", swept, "retriever.encoder.averaged=[1,2]"])
+    assert done.returncode == 1
+    wanted = "say 'retriever.encoder.averaged=choice([1,2])' where all of them have it"
+    assert f"beside a sweep over {swept}, {wanted}" in done.stderr
+
+
+def test_members_are_added_by_name() -> None:
+    done = run(["retriever=hybrid", "retriever.members={third: 1}"])
+    assert done.returncode == 1
+    assert "retriever.members has sparse, dense: +retriever.members.name=… adds" in done.stderr

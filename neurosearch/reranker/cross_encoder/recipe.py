@@ -87,7 +87,9 @@ class CrossEncoder(Reranker):
     @property
     def outputs(self) -> int:
         """Of the network's head."""
-        return 4 if self.objective == "classes" else 1
+        from neurosearch.reranker.cross_encoder.network import CLASSES
+
+        return len(CLASSES) if self.objective == "classes" else 1
 
     def trained(
         self, data: Artifact[Dataset], query: QueryProcessor, first: Retriever
