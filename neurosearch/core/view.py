@@ -57,12 +57,20 @@ class DataSource(Artifact[Dataset]):
         return None
 
     def passes(self) -> float:
-        """Passes over the grown catalogue, of decoders that continue training.
+        """Passes over the catalogue, of decoders that continue training.
 
         Returns:
             0 where they don't.
         """
         return 0.0
+
+    def replays(self) -> bool:
+        """Whether decoders continue training on the catalogue before it grew.
+
+        Returns:
+            False where new products are learnt too.
+        """
+        return False
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ the sessions of the data are left out. What becomes of the models is a policy:
   products are encoded, get IDs and are put into indexes and tries.
 * `indexed`: as `kept`, but decoders continue training for some passes, on the grown catalogue's
   products and again on the train queries (replay; DSI++, Mehta et al. 2023, studies it).
+* `replayed`: as `indexed`, with about as many steps, on the catalogue before alone: the control
+  that says what more steps do without the new products.
 * `retrained`: everything is trained anew with the new products in the catalogue.
 
 Test queries are processed by statistics of the catalogue as it is now, and indexes are built on it
@@ -30,7 +32,7 @@ from neurosearch.core.view import DataSource
 from neurosearch.data import base
 from neurosearch.data.sampling import hashed
 
-MODELS = ("kept", "indexed", "retrained")
+MODELS = ("kept", "indexed", "replayed", "retrained")
 SALT = "new "  # so that other shares by a hash of the same ids are other products
 
 
@@ -40,7 +42,7 @@ class Changing(base.Data):
     data: the whole data set.
     new_share: of its products, which arrive later; 0 for none.
     models: the policy, see above.
-    passes: over the grown catalogue, of decoders that continue training (`indexed`).
+    passes: over the grown catalogue, of decoders that continue training (`indexed`, `replayed`).
     """
 
     data: base.Data
@@ -131,4 +133,11 @@ class Grown(base.DatasetArtifact):
     def passes(self) -> float:
         recipe = self.data
         assert isinstance(recipe, Changing)
+        if recipe.models == "replayed":  # as many texts, of a smaller catalogue
+            return recipe.passes / (1 - recipe.new_share)
         return recipe.passes if recipe.models == "indexed" else 0.0
+
+    def replays(self) -> bool:
+        recipe = self.data
+        assert isinstance(recipe, Changing)
+        return recipe.models == "replayed"

@@ -39,14 +39,15 @@ def decoder_of(
         return ids, trained
     schedule = replace(generator.schedule, epochs=source.passes(), validations=1, patience=0)
     shorter = replace(generator, schedule=schedule)
-    again = shorter.trained(data, ids)
+    learnt = earlier if source.replays() else data
+    again = shorter.trained(learnt, tokenizer.semantic_ids(learnt))
     assert isinstance(again, TrainedGenerator)
     return ids, ContinuedGenerator(again, trained)
 
 
 @dataclass(frozen=True)
 class ContinuedGenerator(Artifact[CodeModelFiles]):
-    """A decoder that continues training: the grown catalogue's products, the old train queries.
+    """A decoder that continues training: a catalogue's products, the old train queries.
 
     Files as `TrainedGenerator`. The last weights are kept: dev has judgments of older products
     alone, so it can't say when new ones are learnt.

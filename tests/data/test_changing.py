@@ -147,6 +147,16 @@ def test_decoders_are_kept_or_go_on(tiny_model: str, shop_runtime: Runtime, grow
     # A step of Adam moves a weight by the learning rate, so it began at the weights before.
     moved = max(float((after[name] - before[name]).abs().max()) for name in before)
     assert 0 < moved < 1.5 * schedule.lr
+    # The control has about as many texts, and none of a new product.
+    control = replace(GROWING, models="replayed", passes=0.01).bound(shop_runtime)
+    replayed = system._parts(control)[1]
+    assert isinstance(replayed, ContinuedGenerator)
+    assert replayed.start.artifact_fingerprint == plain.artifact_fingerprint
+    learnt = system.generator.trained(
+        grown.earlier(), system.tokenizer.semantic_ids(grown.earlier())
+    )
+    assert replayed.again.data == learnt.data != longer.again.data
+    assert control.passes() == pytest.approx(0.01 / 0.8)
     run = shop_runtime.get(system.run(going, RetrievalRequest(NoProcessing(), "test", 100)))
     new = set(shop_runtime.get(going).catalogue.ids) - set(
         shop_runtime.get(going.earlier()).catalogue.ids
