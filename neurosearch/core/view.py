@@ -48,13 +48,13 @@ class DataSource(Artifact[Dataset]):
         """
         return None
 
-    def earlier(self) -> DataSource | None:
-        """The catalogue before it grew, whatever models are trained on.
+    def states(self) -> tuple[DataSource, ...]:
+        """What the catalogue was before, whatever models are trained on.
 
         Returns:
-            The earlier state; None for a catalogue that never grew.
+            Its earlier states, the oldest first; none for a catalogue that never grew.
         """
-        return None
+        return ()
 
     def passes(self) -> float:
         """Passes over the catalogue, of decoders that continue training.
@@ -150,18 +150,18 @@ def before(data: Artifact[Dataset]) -> Artifact[Dataset]:
     return whole.before() or data
 
 
-def earlier(data: Artifact[Dataset]) -> DataSource | None:
-    """The catalogue before it grew.
+def states(data: Artifact[Dataset]) -> tuple[DataSource, ...]:
+    """What the catalogue was before.
 
     Args:
         data: the data set, or a view of it.
 
     Returns:
-        The earlier state; None for a catalogue that never grew.
+        Its earlier states, the oldest first; none for a catalogue that never grew.
     """
     whole = data.stored()
     assert isinstance(whole, DataSource), "a view is of a stored data set"
-    return whole.earlier()
+    return whole.states()
 
 
 def products(data: Artifact[Dataset]) -> Artifact[Dataset]:

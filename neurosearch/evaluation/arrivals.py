@@ -2,12 +2,15 @@
 
 Recall@10 and Recall@100 once of the relevant products that arrived after the models were trained,
 and once of those that were there before; queries without such a relevant product don't count.
+Where the new products arrive in steps, Recall@10 is also that of each arrival's products alone
+(`Recall@10 arrival 0` is of those that were there before the first).
 `new@10` is the share of new products among the first ten, whatever they are worth: next to the
 share of the catalogue that is new it says whether a system prefers what it was trained on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -39,22 +42,26 @@ class ArrivalsProtocol(CatalogueProtocol):
     def metrics(
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
     ) -> Artifact[pl.DataFrame]:
-        earlier = view.earlier(data)
-        if earlier is None:
+        states = view.states(data)
+        if not states:
             raise InputError("evaluation=arrivals: the data has no new products; see data=changing")
-        return ArrivalMetrics(*self.measured(retriever, data, query), view.products(earlier))
+        catalogues = tuple(view.products(state) for state in states)
+        return ArrivalMetrics(*self.measured(retriever, data, query), catalogues)
 
 
 @dataclass(frozen=True)
 class ArrivalMetrics(PerQueryMetrics):
     """As `PerQueryMetrics`, with the columns of this protocol."""
 
-    earlier: Artifact[Dataset]
+    states: tuple[Artifact[Dataset], ...]
 
     def with_own(self, frame: pl.DataFrame, judgments: Judgments, runtime: Runtime) -> pl.DataFrame:
-        older = runtime.get(self.earlier).catalogue.ids
-        graded = self.gain.graded(judgments)
-        more = arrival_metrics(runtime.get(self.run).frame, graded, older)
+        known = [runtime.get(state).catalogue.ids for state in self.states]
+        graded, run = self.gain.graded(judgments), runtime.get(self.run).frame
+        more = arrival_metrics(run, graded, known[0])
+        if len(known) > 1:
+            each = recall_by_arrival(run, graded, known)
+            more = more.join(each, on="query_id", how="left", maintain_order="left")
         return frame.join(more, on="query_id", how="left", maintain_order="left").with_columns(
             pl.col("new@10").fill_null(0.0)
         )
@@ -85,3 +92,33 @@ def arrival_metrics(run: pl.DataFrame, graded: pl.DataFrame, older: pl.Series) -
     shown = first.group_by("query_id").agg((~is_old).cast(pl.Float64).mean().alias("new@10"))
     whole = shares.join(shown, on="query_id", how="full", coalesce=True)
     return whole.select("query_id", *METRICS)
+
+
+def recall_by_arrival(
+    run: pl.DataFrame, graded: pl.DataFrame, known: Sequence[pl.Series]
+) -> pl.DataFrame:
+    """Recall@10 of the products of each arrival (a row of the matrix of DSI++, Mehta et al. 2023).
+
+    Args:
+        run: `query_id`, `product_id`, `rank`.
+        graded: `query_id`, `product_id`, `relevant` of all judgments.
+        known: ids of the products of each earlier state, the oldest first.
+
+    Returns:
+        `query_id` and a Float64 column an arrival, 0 for what was there before the first; null
+        where a query has no such relevant product.
+    """
+    good = graded.filter("relevant").select("query_id", "product_id")
+    found = run.filter(pl.col("rank") <= 10).select("query_id", "product_id", hit=pl.lit(1.0))
+    hits = good.join(found, on=["query_id", "product_id"], how="left")
+    before = [pl.col("product_id").is_in(ids.implode()).cast(pl.Int64) for ids in known]
+    hits = hits.with_columns(arrival=len(known) - pl.sum_horizontal(before))
+    recalls = [
+        pl.col("hit")
+        .fill_null(0.0)
+        .filter(pl.col("arrival") == number)
+        .mean()
+        .alias(f"Recall@10 arrival {number}")
+        for number in range(len(known) + 1)
+    ]
+    return hits.group_by("query_id").agg(recalls)

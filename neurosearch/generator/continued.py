@@ -32,11 +32,11 @@ def decoder_of(
     ids, earlier = tokenizer.semantic_ids(data), view.before(data)
     if earlier is data:
         return ids, generator.trained(data, ids)
-    trained = generator.trained(earlier, tokenizer.semantic_ids(earlier))
     source = data.stored()
     assert isinstance(source, DataSource)
     if not source.passes():
-        return ids, trained
+        return ids, generator.trained(earlier, tokenizer.semantic_ids(earlier))
+    _, trained = decoder_of(generator, tokenizer, source.states()[-1])  # it went on at each step
     schedule = replace(generator.schedule, epochs=source.passes(), validations=1, patience=0)
     shorter = replace(generator, schedule=schedule)
     learnt = earlier if source.replays() else data

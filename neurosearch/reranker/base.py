@@ -199,6 +199,16 @@ class Fold(DataSource):
         earlier = view.before(self.whole)
         return None if earlier is self.whole else Fold.of(earlier, self.folds, self.number)
 
+    def states(self) -> tuple[DataSource, ...]:
+        """See `DataSource`: the same fold of each."""
+        return tuple(Fold.of(state, self.folds, self.number) for state in view.states(self.whole))
+
+    def passes(self) -> float:
+        """See `DataSource`."""
+        source = self.whole.stored()
+        assert isinstance(source, DataSource)
+        return source.passes()
+
     def part_digest(self, part: str) -> str:
         # The products are the data's own: what was made of them serves all folds.
         if part == PRODUCTS:

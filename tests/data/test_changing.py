@@ -51,7 +51,7 @@ def grown(shop_runtime: Runtime):
 
 def test_new_products_are_judged_in_test_alone(shop_runtime: Runtime, grown) -> None:
     whole, now = opened(shop_runtime.get(SHOP.dataset())), opened(shop_runtime.get(grown))
-    before = opened(shop_runtime.get(grown.earlier()))
+    before = opened(shop_runtime.get(view.states(grown)[0]))
     older, every = set(before.catalogue.ids), set(now.catalogue.ids)
     assert every == set(whole.catalogue.ids) and older < every
     assert 0.1 < 1 - len(older) / len(every) < 0.3
@@ -64,13 +64,13 @@ def test_new_products_are_judged_in_test_alone(shop_runtime: Runtime, grown) -> 
 
 
 def test_the_policy_says_what_models_are_trained_on(grown) -> None:
-    assert view.before(grown) == grown.earlier()
+    assert view.before(grown) == view.states(grown)[0]
     for other in (replace(GROWING, models="retrained"), replace(GROWING, new_share=0.0)):
         artifact = other.dataset()
         assert view.before(artifact) is artifact
     fold = Fold.of(grown, 2, 1)
-    assert view.before(fold) == Fold.of(grown.earlier(), 2, 1)
-    assert view.before(SHOP.dataset()) == SHOP.dataset() and view.earlier(SHOP.dataset()) is None
+    assert view.before(fold) == Fold.of(view.states(grown)[0], 2, 1)
+    assert view.before(SHOP.dataset()) == SHOP.dataset() and view.states(SHOP.dataset()) == ()
     # One population, so that policies are rows of one table.
     other = replace(GROWING, models="indexed", passes=1.0)
     assert other.population().fingerprint == GROWING.population().fingerprint
@@ -91,15 +91,15 @@ def test_nothing_new_is_the_data_itself(shop_runtime: Runtime) -> None:
 def test_older_products_keep_their_ids(shop_runtime: Runtime, grown) -> None:
     tokenizer = RQKMeans(encoder=WORDS, levels=2, codes=16)
     ids, before = (
-        shop_runtime.get(tokenizer.semantic_ids(data)) for data in (grown, grown.earlier())
+        shop_runtime.get(tokenizer.semantic_ids(data)) for data in (grown, view.states(grown)[0])
     )
     now = shop_runtime.get(grown).catalogue.ids.to_list()
-    older = shop_runtime.get(grown.earlier()).catalogue.ids.to_list()
+    older = shop_runtime.get(view.states(grown)[0]).catalogue.ids.to_list()
     places = [now.index(name) for name in older]
     np.testing.assert_array_equal(ids.codes[places], before.codes)
     new = np.setdiff1d(np.arange(len(now)), places)
     vectors = shop_runtime.get(WORDS.product_embeddings(grown)).vectors[new]
-    quantizer = shop_runtime.get(tokenizer.fitted(grown.earlier()))
+    quantizer = shop_runtime.get(tokenizer.fitted(view.states(grown)[0]))
     np.testing.assert_array_equal(ids.codes[new], quantizer.assign(vectors))
     retrained = replace(GROWING, models="retrained").dataset()
     again = shop_runtime.get(tokenizer.semantic_ids(retrained))
@@ -115,7 +115,7 @@ def test_every_tokenizer_is_fitted_on_what_was_there(shop_runtime: Runtime, grow
     assert all(kind.fitted is SemanticTokenizer.fitted for kind in kinds)
     # A tree has numbers for its own products alone: new ones share the last one of a level.
     tree = HKMeans(encoder=WORDS, levels=4, codes=4, leaf=60)
-    before, now = (shop_runtime.get(tree.semantic_ids(d)) for d in (grown.earlier(), grown))
+    before, now = (shop_runtime.get(tree.semantic_ids(d)) for d in (view.states(grown)[0], grown))
     assert max(before.sizes) < 60  # no leaf is full: there would be more numbers
     assert now.sizes == before.sizes and (now.codes.max(axis=0) < np.array(now.sizes)).all()
     with pytest.raises(InputError, match="has no code for a new product"):
@@ -135,7 +135,7 @@ def test_decoders_are_kept_or_go_on(tiny_model: str, shop_runtime: Runtime, grow
     options = {"shape": shape, "schedule": schedule, "batch_size": 64, "beam": 5, "max_length": 16}
     generator = DensePrefix(gain=GAIN, encoder=encoder, **options)
     system = Generative(generator=generator, tokenizer=RQKMeans(encoder=WORDS, levels=2, codes=16))
-    plain = system._parts(grown.earlier())[1]
+    plain = system._parts(view.states(grown)[0])[1]
     assert system._parts(grown)[1].artifact_fingerprint == plain.artifact_fingerprint
     going = replace(GROWING, models="indexed", passes=0.01).bound(shop_runtime)  # one step
     longer = system._parts(going)[1]
@@ -153,13 +153,13 @@ def test_decoders_are_kept_or_go_on(tiny_model: str, shop_runtime: Runtime, grow
     assert isinstance(replayed, ContinuedGenerator)
     assert replayed.start.artifact_fingerprint == plain.artifact_fingerprint
     learnt = system.generator.trained(
-        grown.earlier(), system.tokenizer.semantic_ids(grown.earlier())
+        view.states(grown)[0], system.tokenizer.semantic_ids(view.states(grown)[0])
     )
     assert replayed.again.data == learnt.data != longer.again.data
     assert control.passes() == pytest.approx(0.01 / 0.8)
     run = shop_runtime.get(system.run(going, RetrievalRequest(NoProcessing(), "test", 100)))
     new = set(shop_runtime.get(going).catalogue.ids) - set(
-        shop_runtime.get(going.earlier()).catalogue.ids
+        shop_runtime.get(view.states(going)[0]).catalogue.ids
     )
     assert set(run.frame["product_id"]) & new  # they can be found
 
