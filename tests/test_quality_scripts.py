@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,30 @@ def test_its_ndcg_is_that_of_the_tables(tmp_path: Path, monkeypatch: pytest.Monk
     found = dict(module.ndcg(run_of, graded).iter_rows())
     assert found["a"] == pytest.approx((1 + 2 / np.log2(4)) / (2 + 1 / np.log2(3)))
     assert found["b"] == 0 and found["c"] == 0  # found nothing; nothing to find
+
+
+def test_forgetting_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = script("changing", "forgetting", tmp_path, monkeypatch)
+    seen = {0: [0.5], 1: [0.6, 0.2], 2: [0.4, 0.3, 0.1]}
+    records = []
+    for (step, values), gap in itertools.product(seen.items(), (0.0, 0.1)):
+        names = [f"Recall@10 arrival {number}" for number in range(step + 1)]
+        names = names if step == 2 else ["Recall@10 old", "Recall@10 new"]
+        texts = [f"data.step={step}", "data.models=kept"]
+        means = dict(zip(names, np.array(values) + gap, strict=False))
+        one = {"overrides": texts, "means": means, "seed": int(gap > 0), "folder": "f"}
+        records.append({**one, "data": "toy", "label": "L", "split": "test", "commit": "c"})
+    monkeypatch.setattr(module, "read_jobs", lambda *_: records)
+    module.main(["toy"])
+    text = (tmp_path / "forgetting.toy.md").read_text()
+    # A: (.4 + .3 + .1) / 3; F: (.6 - .4 + .2 - .3) / 2; L: (.2 + .1) / 2; seeds differ by .1.
+    assert "| kept | .317 ± .071 | .050 ± .000 | .200 ± .071 |" in text
+    assert "| 1 | .650 ± .071 | .250 ± .071 |  |" in text
+    monkeypatch.setattr(module, "read_jobs", lambda *_: records[:-1])
+    with pytest.raises(SystemExit, match=r"data\.models=kept has no job of step 2, seed 1"):
+        module.main(["toy"])
+    with pytest.raises(SystemExit, match="which jobs"):
+        module.main([])
 
 
 def test_judgedness(tmp_path: Path, toy_outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

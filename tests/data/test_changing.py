@@ -18,7 +18,7 @@ from neurosearch.data.changing import Changing
 from neurosearch.data.shop import Shop
 from neurosearch.encoder.hashing import Hashing
 from neurosearch.encoder.sentence import Sentence
-from neurosearch.evaluation.arrivals import ArrivalsProtocol, arrival_metrics
+from neurosearch.evaluation.arrivals import ArrivalsProtocol, arrival_metrics, recall_by_arrival
 from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.evaluation.opened import opened
@@ -122,6 +122,53 @@ def test_every_tokenizer_is_fitted_on_what_was_there(shop_runtime: Runtime, grow
         Atomic(encoder=WORDS).semantic_ids(grown)
 
 
+def test_products_arrive_in_steps(shop_runtime: Runtime, grown) -> None:
+    """A catalogue grows by a part at a time, until it is the whole one."""
+    recipes = [replace(GROWING, steps=3, step=step) for step in range(4)]
+    opened_ = [opened(shop_runtime.get(recipe.dataset())) for recipe in recipes]
+    held = [set(data.catalogue.ids) for data in opened_]
+    assert held[0] < held[1] < held[2] < held[3]
+    sizes = np.diff([len(ids) for ids in held])
+    assert sizes.sum() == len(held[3]) - len(held[0]) and sizes.max() < 2 * sizes.min()
+    assert held[3] == set(opened(shop_runtime.get(grown)).catalogue.ids)
+    assert held[0] == set(opened(shop_runtime.get(view.states(grown)[0])).catalogue.ids)
+    for data, ids in zip(opened_, held, strict=True):
+        assert set(data.judgments("test").frame["product_id"]) <= ids
+        assert set(data.judgments("train").frame["product_id"]) <= held[0]
+    # The last one's earlier states are the recipes before it; encoders are those of the first.
+    last = replace(GROWING, steps=3).dataset()
+    assert view.states(last)[1:] == tuple(recipe.dataset() for recipe in recipes[1:3])
+    assert view.before(last) == view.states(last)[0] == view.states(recipes[0].dataset())[0]
+    assert view.states(recipes[0].dataset())[1:] == ()
+    assert recipes[2].variant().endswith("new_share=0.2,steps=3,step=2")
+    # The control sees as many texts: 3 passes over .8 + .2 · 2/3, of a catalogue of .8.
+    control = replace(GROWING, models="replayed", steps=3, step=2).dataset()
+    assert control.passes() == pytest.approx(3 * (0.8 + 0.2 * 2 / 3) / 0.8)
+    assert replace(GROWING, models="replayed", steps=3, step=0).dataset().passes() == 0
+    with pytest.raises(InputError, match=r"step is 4, of steps=3"):
+        replace(GROWING, steps=3, step=4)
+
+
+def test_a_decoder_goes_on_at_each_step(tiny_model: str, shop_runtime: Runtime) -> None:
+    encoder = Sentence(model=tiny_model, max_length=16)
+    generator = DensePrefix(gain=GAIN, encoder=encoder, max_length=16)
+    system = Generative(generator=generator, tokenizer=RQKMeans(encoder=WORDS, levels=2, codes=16))
+    recipe = replace(GROWING, models="indexed", steps=2)
+    second = system._parts(recipe.dataset())[1]
+    first = system._parts(replace(recipe, step=1).dataset())[1]
+    start = system._parts(view.states(recipe.dataset())[0])[1]
+    assert isinstance(first, ContinuedGenerator) and isinstance(second, ContinuedGenerator)
+    assert second.start.artifact_fingerprint == first.artifact_fingerprint
+    assert first.start.artifact_fingerprint == start.artifact_fingerprint
+    none = system._parts(replace(recipe, step=0).dataset())[1]
+    assert none.artifact_fingerprint == start.artifact_fingerprint
+    # So does that of a fold, whose queries no step learns from.
+    fold = Fold.of(recipe.dataset(), 2, 0)
+    held = system._parts(fold)[1]
+    assert isinstance(held, ContinuedGenerator) and held.again.data.stored() == fold
+    assert view.states(fold) == tuple(Fold.of(s, 2, 0) for s in view.states(recipe.dataset()))
+
+
 def test_codes_that_no_model_has_are_refused(shop_runtime: Runtime, grown) -> None:
     crowd = RQKMeans(encoder=WORDS, levels=1, codes=2, collisions=Extra())
     with pytest.raises(InputError, match="collisions=Extra gives new products codes"):
@@ -187,6 +234,17 @@ def test_recall_of_new_and_old_by_hand() -> None:
     younger = arrival_metrics(run, graded, older[2:])
     (row,) = younger.filter(query_id="a").to_dicts()
     assert row["new@10"] == pytest.approx(0.2) and row["Recall@10 new"] == 0.5
+
+
+def test_recall_of_each_arrival_by_hand() -> None:
+    names = ["query_id", "product_id", "rank"]
+    rows = [("a", "p0", 1), ("a", "p2", 10), ("a", "p3", 11), ("b", "p1", 2)]
+    run = pl.DataFrame(rows, names, orient="row")
+    good = [("a", "p0"), ("a", "p1"), ("a", "p2"), ("a", "p3"), ("b", "p1"), ("b", "p2")]
+    graded = pl.DataFrame(good, names[:2], orient="row").with_columns(relevant=True)
+    known = [pl.Series(["p0"]), pl.Series(["p0", "p1"])]  # p2 and p3 arrived last
+    rows = recall_by_arrival(run, graded, known).sort("query_id").rows()
+    assert rows == [("a", 1.0, 0.0, 0.5), ("b", None, 1.0, 0.0)]
 
 
 def test_arrivals_need_a_catalogue_that_grew(shop_runtime: Runtime, grown) -> None:

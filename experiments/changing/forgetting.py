@@ -1,0 +1,114 @@
+"""What is forgotten and what is learnt while a catalogue grows in steps (DSI++, Mehta et al. 2023).
+
+Run: python experiments/changing/forgetting.py FOLDER...   (jobs of a sweep over data.models and
+     data.step, and of step 0, below outputs/jobs; writes results/forgetting.<data>.md)
+
+P[t, s] is Recall@10 of the products of arrival s after step t. Of n steps, A is the mean of P[n, s]
+over s; F the mean over s < n of what was lost since the best of the steps before n, `max P[t, s] -
+P[n, s]`; L the mean of P[s, s] over s > 0, how well products are found right after they arrive.
+More products compete at each step, so recall falls where nothing is forgotten: what `kept` loses.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neurosearch.report.formatting import number
+from neurosearch.task.table import read_jobs
+
+RESULTS = Path(__file__).with_name("results")
+
+
+def override(record: dict[str, Any], key: str) -> str:
+    """The value that a job's command gives a key. Raises SystemExit where it gives none."""
+    found = [text.split("=", 1)[1] for text in record["overrides"] if text.startswith(f"{key}=")]
+    if not found:
+        raise SystemExit(f"a job without {key}: {record['folder']}")
+    return found[-1]
+
+
+def recalls(record: dict[str, Any], step: int) -> list[float]:
+    """P[step, s] of one job, s from 0 to step; nan where no query asks for such a product."""
+    names = [f"Recall@10 arrival {number}" for number in range(step + 1)]
+    if step < 2:  # one arrival, or none: the columns of every catalogue that grows
+        names = ["Recall@10 old", "Recall@10 new"][: step + 1]
+    return [float(record["means"].get(name, np.nan)) for name in names]
+
+
+def matrices(records: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """seeds×(n+1)×(n+1) P of each policy, nan above the diagonal.
+
+    Raises SystemExit where a policy lacks a step in some seed.
+    """
+    steps = 1 + max(int(override(record, "data.step")) for record in records)
+    policies = dict.fromkeys(override(record, "data.models") for record in records)
+    seeds = sorted({int(record["seed"]) for record in records})
+    found = {policy: np.full((len(seeds), steps, steps), np.nan) for policy in policies}
+    for record in records:
+        step, place = int(override(record, "data.step")), seeds.index(int(record["seed"]))
+        # Before the first step all policies are the same system.
+        for policy in policies if step == 0 else [override(record, "data.models")]:
+            found[policy][place, step, : step + 1] = recalls(record, step)
+    for policy, values in found.items():
+        lacking = np.argwhere(np.isnan(values[:, range(steps), 0]))
+        if len(lacking):
+            seed, step = lacking[0]
+            raise SystemExit(f"data.models={policy} has no job of step {step}, seed {seeds[seed]}")
+    return found
+
+
+def summary(values: np.ndarray) -> dict[str, np.ndarray]:
+    """A, F and L of seeds×(n+1)×(n+1) P, each by seed."""
+    last = values.shape[1] - 1
+    lost = np.nanmax(values[:, :last, :last], axis=1) - values[:, last, :last]
+    learnt = values[:, range(1, last + 1), range(1, last + 1)]
+    return {"A": values[:, last].mean(axis=1), "F": lost.mean(axis=1), "L": learnt.mean(axis=1)}
+
+
+def shown(values: np.ndarray) -> str:
+    """A mean over seeds, with their standard deviation where there are several."""
+    if np.isnan(values).all():
+        return ""
+    numbers = [values.mean(), values.std(ddof=1)] if len(values) > 1 else [values.mean()]
+    return " ± ".join(number("Recall@10", float(one)) for one in numbers)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write the matrix of each policy, and what it says."""
+    if not arguments:
+        raise SystemExit("which jobs? a folder below outputs/jobs, such as changing")
+    root = Path(os.environ.get("NEUROSEARCH_OUTPUTS", "outputs")) / "jobs"
+    records = read_jobs(root, tuple(arguments))
+    found = matrices(records)
+    data = records[0]["data"]
+    count = next(iter(found.values())).shape
+    lines = [f"## Forgetting while the catalogue of {data} grows", ""]
+    lines += ["| models | A: all, at the end | F: lost | L: found on arrival |"]
+    lines += ["|:---|---:|---:|---:|"]
+    for policy, values in found.items():
+        cells = [shown(value) for value in summary(values).values()]
+        lines.append(f"| {policy} | {' | '.join(cells)} |")
+    for policy, values in found.items():
+        lines += ["", f"P of `{policy}`:", ""]
+        lines.append(f"| after step | {' | '.join(f'arrival {s}' for s in range(count[2]))} |")
+        lines.append("|:---|" + "---:|" * count[2])
+        for step in range(count[1]):
+            cells = [shown(values[:, step, arrival]) for arrival in range(count[2])]
+            lines.append(f"| {step} | {' | '.join(cells)} |")
+    commits = ", ".join(dict.fromkeys(str(record["commit"]) for record in records))
+    lines += ["", f"Recall@10 of {records[0]['label']}. Seeds: {count[0]}. ± over seeds.  "]
+    lines.append(f"Data: {data}, {records[0]['split']} split. Commit of the jobs: {commits}.")
+    RESULTS.mkdir(exist_ok=True)
+    text = "\n".join(lines) + "\n"
+    (RESULTS / f"forgetting.{data}.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
