@@ -184,7 +184,12 @@ class CodeModelFiles:
 
 @dataclass(frozen=True)
 class TrainedGenerator(Artifact[CodeModelFiles]):
-    """generator.safetensors, curves.csv, and how the training went (in the manifest)."""
+    """generator.safetensors, curves.csv, and how the training went (in the manifest).
+
+    `start`: a decoder of the same shape that continues training, instead of one from the recipe's
+    own start. Its last weights are kept: dev has judgments of older products alone, so it can't
+    say when new ones are learnt.
+    """
 
     kind: ClassVar[str] = "generator"
     resumable: ClassVar[bool] = True
@@ -194,24 +199,19 @@ class TrainedGenerator(Artifact[CodeModelFiles]):
     ids: Artifact[SemanticIds]
     pretrained: Artifact[Path] | None
     pseudo: Artifact[pl.DataFrame] | None
+    start: Artifact[CodeModelFiles] | None = field(default=None, kw_only=True)
 
     def check(self, runtime: Runtime) -> None:
         check_judged(runtime.get(self.data), self.generator.gain)
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        return self.train(self.module(runtime), folder, runtime)
+        from safetensors.torch import load_model
 
-    def train(self, module: Any, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        """Train a module of this recipe, and write its files.
-
-        Args:
-            module: of `module`, whatever weights it begins with.
-            folder: of the artifact.
-            runtime: devices, threads, progress and the store of artifacts.
-
-        Returns:
-            Details for the manifest.
-        """
+        module = self.module(runtime)
+        if self.start is not None:
+            start = runtime.get(self.start).folder / "generator.safetensors"
+            load_model(module.model, str(start))
+            module.starts_good = False
         outcome = fit(module, folder, runtime)
         if world()[0] == 0:
             save_weights(module.model, folder / "generator.safetensors")

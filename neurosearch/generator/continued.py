@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, ClassVar
+from dataclasses import replace
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
-from neurosearch.core.runtime import Runtime
 from neurosearch.core.semantic_ids import SemanticIds
 from neurosearch.core.types import Dataset
 from neurosearch.core.view import DataSource
@@ -42,33 +39,4 @@ def decoder_of(
     learnt = earlier if source.replays() else data
     again = shorter.trained(learnt, tokenizer.semantic_ids(learnt))
     assert isinstance(again, TrainedGenerator)
-    return ids, ContinuedGenerator(again, trained)
-
-
-@dataclass(frozen=True)
-class ContinuedGenerator(Artifact[CodeModelFiles]):
-    """A decoder that continues training: a catalogue's products, the old train queries.
-
-    Files as `TrainedGenerator`. The last weights are kept: dev has judgments of older products
-    alone, so it can't say when new ones are learnt.
-    """
-
-    kind: ClassVar[str] = "generator"
-    resumable: ClassVar[bool] = True
-    spreads: ClassVar[bool] = True
-    again: TrainedGenerator
-    start: Artifact[CodeModelFiles]
-
-    def check(self, runtime: Runtime) -> None:
-        self.again.check(runtime)
-
-    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        from safetensors.torch import load_model
-
-        module, start = self.again.module(runtime), runtime.get(self.start)
-        load_model(module.model, str(start.folder / "generator.safetensors"))
-        module.starts_good = False
-        return self.again.train(module, folder, runtime)
-
-    def load(self, folder: Path) -> CodeModelFiles:
-        return self.again.load(folder)
+    return ids, replace(again, start=trained)

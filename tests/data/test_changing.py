@@ -22,7 +22,7 @@ from neurosearch.evaluation.arrivals import ArrivalsProtocol, arrival_metrics, r
 from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.evaluation.opened import opened
-from neurosearch.generator.continued import ContinuedGenerator
+from neurosearch.generator.base import TrainedGenerator
 from neurosearch.generator.decoder_config import Shape
 from neurosearch.generator.dense_prefix import DensePrefix
 from neurosearch.query.none import NoProcessing
@@ -157,7 +157,7 @@ def test_a_decoder_goes_on_at_each_step(tiny_model: str, shop_runtime: Runtime) 
     second = system._parts(recipe.dataset())[1]
     first = system._parts(replace(recipe, step=1).dataset())[1]
     start = system._parts(view.states(recipe.dataset())[0])[1]
-    assert isinstance(first, ContinuedGenerator) and isinstance(second, ContinuedGenerator)
+    assert isinstance(first, TrainedGenerator) and isinstance(second, TrainedGenerator)
     assert second.start.artifact_fingerprint == first.artifact_fingerprint
     assert first.start.artifact_fingerprint == start.artifact_fingerprint
     none = system._parts(replace(recipe, step=0).dataset())[1]
@@ -165,7 +165,7 @@ def test_a_decoder_goes_on_at_each_step(tiny_model: str, shop_runtime: Runtime) 
     # So does that of a fold, whose queries no step learns from.
     fold = Fold.of(recipe.dataset(), 2, 0)
     held = system._parts(fold)[1]
-    assert isinstance(held, ContinuedGenerator) and held.again.data.stored() == fold
+    assert isinstance(held, TrainedGenerator) and held.data.stored() == fold
     assert view.states(fold) == tuple(Fold.of(s, 2, 0) for s in view.states(recipe.dataset()))
 
 
@@ -186,8 +186,9 @@ def test_decoders_are_kept_or_go_on(tiny_model: str, shop_runtime: Runtime, grow
     assert system._parts(grown)[1].artifact_fingerprint == plain.artifact_fingerprint
     going = replace(GROWING, models="indexed", passes=0.01).bound(shop_runtime)  # one step
     longer = system._parts(going)[1]
-    assert isinstance(longer, ContinuedGenerator)
-    assert longer.start.artifact_fingerprint == plain.artifact_fingerprint
+    assert isinstance(longer, TrainedGenerator)
+    # Nothing else is trained on the way, and nothing twice.
+    assert [part for part in longer.inputs() if part.kind == plain.kind] == [plain]
     before, after = (
         load_file(shop_runtime.get(one).folder / "generator.safetensors") for one in (plain, longer)
     )
@@ -197,12 +198,12 @@ def test_decoders_are_kept_or_go_on(tiny_model: str, shop_runtime: Runtime, grow
     # The control has about as many texts, and none of a new product.
     control = replace(GROWING, models="replayed", passes=0.01).bound(shop_runtime)
     replayed = system._parts(control)[1]
-    assert isinstance(replayed, ContinuedGenerator)
+    assert isinstance(replayed, TrainedGenerator)
     assert replayed.start.artifact_fingerprint == plain.artifact_fingerprint
     learnt = system.generator.trained(
         view.states(grown)[0], system.tokenizer.semantic_ids(view.states(grown)[0])
     )
-    assert replayed.again.data == learnt.data != longer.again.data
+    assert replayed.data == learnt.data != longer.data
     assert control.passes() == pytest.approx(0.01 / 0.8)
     run = shop_runtime.get(system.run(going, RetrievalRequest(NoProcessing(), "test", 100)))
     new = set(shop_runtime.get(going).catalogue.ids) - set(
