@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -46,19 +47,31 @@ def test_forgetting_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for (step, values), gap in itertools.product(seen.items(), (0.0, 0.1)):
         names = [f"Recall@10 arrival {number}" for number in range(step + 1)]
         names = names if step == 2 else ["Recall@10 old", "Recall@10 new"]
-        texts = [f"data.step={step}", "data.models=kept"]
+        texts = [f"data.step={step}", "data.steps=2", "data.models=kept"]
         means = dict(zip(names, np.array(values) + gap, strict=False))
         one = {"overrides": texts, "means": means, "seed": int(gap > 0), "folder": "f"}
-        records.append({**one, "data": "toy", "label": "L", "split": "test", "commit": "c"})
+        facts = {"data": "toy", "label": "L", "split": "test", "protocol": "p", "commit": "c"}
+        records.append({**one, **facts})
     monkeypatch.setattr(module, "read_jobs", lambda *_: records)
     module.main(["toy"])
     text = (tmp_path / "forgetting.toy.md").read_text()
     # A: (.4 + .3 + .1) / 3; F: (.6 - .4 + .2 - .3) / 2; L: (.2 + .1) / 2; seeds differ by .1.
     assert "| kept | .317 ± .071 | .050 ± .000 | .200 ± .071 |" in text
     assert "| 1 | .650 ± .071 | .250 ± .071 |  |" in text
-    monkeypatch.setattr(module, "read_jobs", lambda *_: records[:-1])
-    with pytest.raises(SystemExit, match=r"data\.models=kept has no job of step 2, seed 1"):
-        module.main(["toy"])
+    # A second policy shares the job of step 0.
+    later = [{**r, "overrides": [*r["overrides"], "data.models=indexed"]} for r in records[2:]]
+    found = module.matrices([*records, *later])
+    np.testing.assert_array_equal(found["kept"], found["indexed"])
+    other = {**records[0], "label": "BM25"}
+    for wrong, message in (
+        (records[:-1], "models=kept, seed 1: no Recall@10 of arrival 0 after step 2"),
+        ([*records, records[-1]], "two jobs of step 2, models kept, seed 1"),
+        ([*records, other], "more than one label: BM25, L"),
+        (records[:2], "no Recall@10 of arrival 0 after step 1"),
+        ([], "more than one label: there are none"),
+    ):
+        with pytest.raises(SystemExit, match=re.escape(message)):
+            module.matrices(wrong)
     with pytest.raises(SystemExit, match="which jobs"):
         module.main([])
 

@@ -1,7 +1,7 @@
 """What is forgotten and what is learnt while a catalogue grows in steps (DSI++, Mehta et al. 2023).
 
-Run: python experiments/changing/forgetting.py FOLDER...   (jobs of a sweep over data.models and
-     data.step, and of step 0, below outputs/jobs; writes results/forgetting.<data>.md)
+Run: python experiments/changing/forgetting.py FOLDER...   (jobs of one system below outputs/jobs:
+     a sweep over data.models and data.step, and step 0; writes results/forgetting.<data>.md)
 
 P[t, s] is Recall@10 of the products of arrival s after step t. Of n steps, A is the mean of P[n, s]
 over s; F the mean over s < n of what was lost since the best of the steps before n, `max P[t, s] -
@@ -41,25 +41,42 @@ def recalls(record: dict[str, Any], step: int) -> list[float]:
     return [float(record["means"].get(name, np.nan)) for name in names]
 
 
+def checked(records: Sequence[dict[str, Any]]) -> int:
+    """How many steps the jobs are of; SystemExit unless all are of one system on one data set."""
+    for key in ("label", "data", "split", "protocol"):
+        found = sorted({str(record[key]) for record in records})
+        if len(found) != 1:
+            raise SystemExit(f"jobs of more than one {key}: {', '.join(found) or 'there are none'}")
+    for key in ("data.steps", "data.new_share"):
+        given = {tuple(t for t in r["overrides"] if t.startswith(f"{key}=")) for r in records}
+        if len(given) != 1:
+            raise SystemExit(f"jobs of more than one {key}")
+    return int(override(records[0], "data.steps"))
+
+
 def matrices(records: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
     """seeds×(n+1)×(n+1) P of each policy, nan above the diagonal.
 
-    Raises SystemExit where a policy lacks a step in some seed.
+    Raises SystemExit where the jobs are not those of one sweep, or a number is not there.
     """
-    steps = 1 + max(int(override(record, "data.step")) for record in records)
+    size = 1 + checked(records)
     policies = dict.fromkeys(override(record, "data.models") for record in records)
     seeds = sorted({int(record["seed"]) for record in records})
-    found = {policy: np.full((len(seeds), steps, steps), np.nan) for policy in policies}
+    found = {policy: np.full((len(seeds), size, size), np.nan) for policy in policies}
     for record in records:
         step, place = int(override(record, "data.step")), seeds.index(int(record["seed"]))
         # Before the first step all policies are the same system.
         for policy in policies if step == 0 else [override(record, "data.models")]:
-            found[policy][place, step, : step + 1] = recalls(record, step)
+            row = found[policy][place, step]
+            if not np.isnan(row).all():
+                raise SystemExit(f"two jobs of step {step}, models {policy}, seed {record['seed']}")
+            row[: step + 1] = recalls(record, step)
     for policy, values in found.items():
-        lacking = np.argwhere(np.isnan(values[:, range(steps), 0]))
-        if len(lacking):
-            seed, step = lacking[0]
-            raise SystemExit(f"data.models={policy} has no job of step {step}, seed {seeds[seed]}")
+        for seed, step, arrival in np.argwhere(np.isnan(values) & np.tri(size, dtype=bool)):
+            raise SystemExit(
+                f"data.models={policy}, seed {seeds[seed]}: no Recall@10 of arrival {arrival} "
+                f"after step {step}; is there such a job, and a test query for these products?"
+            )
     return found
 
 

@@ -12,7 +12,7 @@ the sessions of the data are left out. What becomes of the models is a policy:
   that says what more steps do without the new products.
 * `retrained`: everything is trained anew with the new products in the catalogue.
 
-The new products may arrive in several steps; of each, the catalogue is what has arrived by then.
+The new products may arrive in several steps; after each, the catalogue holds what has arrived.
 
 Test queries are processed by statistics of the catalogue as it is now, and indexes are built on it
 as it is now: they are counted, or clustered, from the products, and nobody's judgments are in them.
@@ -22,12 +22,14 @@ as it is now: they are counted, or clustered, from the products, and nobody's ju
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import polars as pl
 import pyarrow.parquet as pq
 
+from neurosearch.core import view
+from neurosearch.core.artifact import NO_IDENTITY
 from neurosearch.core.bounds import setting
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.view import DataSource
@@ -35,6 +37,10 @@ from neurosearch.data import base
 from neurosearch.data.sampling import hashed
 
 MODELS = ("kept", "indexed", "replayed", "retrained")
+SAMPLED = (
+    *("share", "most_products", "most_queries", "train_share", "distractors"),
+    *("splits", "folds"),
+)
 SALT = "new "  # so that other shares by a hash of the same ids are other products
 
 
@@ -64,6 +70,13 @@ class Changing(base.Data):
         super().__post_init__()
         if self.happened > self.steps:
             raise self.error("step", f"is {self.step}, of steps={self.steps}")
+        if self.steps > 1 and not self.new_share:
+            raise self.error("steps", f"is {self.steps}, but new_share=0: nothing arrives")
+        for name in SAMPLED:  # drawn after the judgments of new products are gone, they would leak
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise self.error(name, f"belongs to the data that grows: say data.data.{name}")
+        if self.step == self.steps:  # one recipe for one catalogue
+            object.__setattr__(self, "step", None)
 
     @property
     def happened(self) -> int:
@@ -78,14 +91,22 @@ class Changing(base.Data):
         folder = runtime.store.ensure(self.data.dataset())
         queries = pl.read_parquet(folder / "queries.parquet", glob=False)
         judgments = pl.read_parquet(folder / "judgments.parquet", glob=False)
-        here = self.arrival() <= self.happened
-        known = (self.arrival() == 0) | ((pl.col("split") == "test") & here)
-        judgments = judgments.filter(known).drop("split")
-        products = pl.scan_parquet(folder / "products.parquet", glob=False).select("product_id")
-        if not products.filter(self.arrival() == 0).limit(1).collect().height:
+        judgments = judgments.with_columns(arrival=self.arrival())
+        here = pl.col("arrival") <= self.happened
+        known = (pl.col("arrival") == 0) | ((pl.col("split") == "test") & here)
+        judgments = judgments.filter(known).drop("split", "arrival")
+        products = pl.read_parquet(folder / "products.parquet", columns=["product_id"], glob=False)
+        arrived = set(products.select(self.arrival()).to_series())
+        if 0 not in arrived:
             raise self.error("new_share", f"is {self.new_share}: no product was there before")
+        for step in range(1, self.steps + 1 if self.new_share else 1):
+            if step not in arrived:
+                raise self.error(
+                    "new_share", f"is {self.new_share}: nothing arrives at step {step}"
+                )
         asked = queries.join(judgments, on="query_id", how="semi", maintain_order="left")
-        now = (frame.filter(here) for frame in self._products(folder / "products.parquet"))
+        frames = self._products(folder / "products.parquet")
+        now = (frame.filter(self.arrival() <= self.happened) for frame in frames)
         return base.Tables(now, asked, judgments)
 
     def _products(self, path: object) -> Iterator[pl.DataFrame]:
@@ -96,15 +117,23 @@ class Changing(base.Data):
 
     def arrival(self) -> pl.Expr:
         """Of a `product_id` column, the step at which a product arrives; 0: it was there before."""
-        place = hashed("product_id", SALT)
         if not self.new_share:
             return pl.lit(0, pl.Int64)
-        step = (place / self.new_share * self.steps).floor().cast(pl.Int64) + 1
-        # Rounding could put the last place beyond the last step.
-        return pl.when(place < self.new_share).then(step.clip(1, self.steps)).otherwise(0)
+        place = hashed("product_id", SALT) / self.new_share  # below 1: new
+        step = (place * self.steps).floor().cast(pl.Int64) + 1
+        return step.clip(upper_bound=self.steps + 1) % (self.steps + 1)
 
     def dataset(self) -> base.DatasetArtifact:
         return Grown(self)
+
+    def bound(self, runtime: Runtime) -> base.DatasetArtifact:
+        """See `Data`; the earlier states are bound, too, so that what a job of an earlier step
+        built serves the later ones."""
+        artifact, states = self.dataset(), list[base.DatasetArtifact]()
+        for state in view.states(artifact):
+            assert isinstance(state, base.DatasetArtifact)
+            states.append(_beside(base.with_digests(state, runtime), states))
+        return _beside(base.with_digests(artifact, runtime), states)
 
     def population(self) -> base.Data:
         return replace(self, data=self.data.population(), models="kept", passes=3.0)
@@ -112,7 +141,8 @@ class Changing(base.Data):
     def variant(self) -> str:
         inner = self.data.variant()
         text = f"{inner}{',' if inner else ''}new_share={self.new_share:g}"
-        return text if self.steps == 1 else f"{text},steps={self.steps},step={self.happened}"
+        whole = self.steps == 1 and self.step is None
+        return text if whole else f"{text},steps={self.steps},step={self.happened}"
 
     def label(self) -> str:
         return self.name or self.data.label()
@@ -139,7 +169,9 @@ class Earlier(Changing):
 
 @dataclass(frozen=True)
 class Grown(base.DatasetArtifact):
-    """The grown catalogue, which knows what it was before."""
+    """The grown catalogue, which knows what it was before; `held`: its states, once bound."""
+
+    held: tuple[DataSource, ...] = field(default=(), metadata=NO_IDENTITY)
 
     def before(self) -> DataSource | None:
         recipe = self.data
@@ -152,6 +184,8 @@ class Grown(base.DatasetArtifact):
         """See `DataSource`."""
         recipe = self.data
         assert isinstance(recipe, Changing)
+        if self.held or not recipe.new_share:
+            return self.held
         settings = recipe.data, recipe.new_share
         first = Earlier(*settings, name=recipe.name, language=recipe.language).dataset()
         steps = (replace(recipe, step=step).dataset() for step in range(1, recipe.happened))
@@ -172,3 +206,9 @@ class Grown(base.DatasetArtifact):
         recipe = self.data
         assert isinstance(recipe, Changing)
         return recipe.models == "replayed"
+
+
+def _beside(
+    artifact: base.DatasetArtifact, states: list[base.DatasetArtifact]
+) -> base.DatasetArtifact:
+    return replace(artifact, held=tuple(states)) if isinstance(artifact, Grown) else artifact

@@ -186,9 +186,8 @@ class CodeModelFiles:
 class TrainedGenerator(Artifact[CodeModelFiles]):
     """generator.safetensors, curves.csv, and how the training went (in the manifest).
 
-    `start`: a decoder of the same shape that continues training, instead of one from the recipe's
-    own start. Its last weights are kept: dev has judgments of older products alone, so it can't
-    say when new ones are learnt.
+    `start`: a decoder of the same shape that continues training (see `continued`), instead of one
+    that begins as the recipe says.
     """
 
     kind: ClassVar[str] = "generator"

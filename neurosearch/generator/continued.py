@@ -33,7 +33,9 @@ def decoder_of(
     assert isinstance(source, DataSource)
     if not source.passes():
         return ids, generator.trained(earlier, tokenizer.semantic_ids(earlier))
-    _, trained = decoder_of(generator, tokenizer, source.states()[-1])  # it went on at each step
+    _, trained = decoder_of(generator, tokenizer, source.states()[-1])  # it continued at each step
+    # One validation, at the end: dev has judgments of older products alone, so it can't say when
+    # new ones are learnt. The last weights are kept.
     schedule = replace(generator.schedule, epochs=source.passes(), validations=1, patience=0)
     shorter = replace(generator, schedule=schedule)
     learnt = earlier if source.replays() else data

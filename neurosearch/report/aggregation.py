@@ -78,9 +78,18 @@ class Row:
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """What tuning chose on dev, by what was tuned: of the row's first job."""
-        parameters: dict[str, Any] = self.records[0].get("chosen", {}) if self.records else {}
-        return parameters
+        """What tuning chose on dev, by what was tuned.
+
+        Of jobs that chose alike, what all chose. Else of each seed, and of the system alone,
+        without what its parts' folds chose (whose names end in a fingerprint).
+        """
+        found = [(record["seed"], record.get("chosen", {})) for record in self.records]
+        if all(chosen == found[0][1] for _, chosen in found):
+            return dict(found[0][1]) if found else {}
+        own = [(seed, {n: v for n, v in c.items() if " " not in n}) for seed, c in found]
+        if all(chosen == own[0][1] for _, chosen in own):
+            return own[0][1]
+        return {f"{n} of seed {seed}": value for seed, c in own for n, value in c.items()}
 
 
 def baseline_of(records: list[dict[str, Any]]) -> str:

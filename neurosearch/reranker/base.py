@@ -209,6 +209,12 @@ class Fold(DataSource):
         assert isinstance(source, DataSource)
         return source.passes()
 
+    def replays(self) -> bool:
+        """See `DataSource`."""
+        source = self.whole.stored()
+        assert isinstance(source, DataSource)
+        return source.replays()
+
     def part_digest(self, part: str) -> str:
         # The products are the data's own: what was made of them serves all folds.
         if part == PRODUCTS:

@@ -156,8 +156,8 @@ class SemanticTokenizer(Recipe):
             InputError: the catalogue grew, and this tokenizer has no code for a new product.
         """
         embeddings = self.encoder.product_embeddings(data)
-        earlier = view.before(data)
-        if earlier is not data:  # the products before keep their IDs
+        if view.before(data) is not data:  # the products before keep their IDs
+            earlier = view.states(data)[-1]
             if not self.admits:
                 raise InputError(
                     f"tokenizer={self.label()} has no code for a new product: say "

@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from neurosearch.collisions.extra import Extra
+from neurosearch.collisions.next_best import NextBest
 from neurosearch.core import view
 from neurosearch.core.errors import InputError
 from neurosearch.core.retrieval import RetrievalRequest
@@ -145,8 +146,37 @@ def test_products_arrive_in_steps(shop_runtime: Runtime, grown) -> None:
     control = replace(GROWING, models="replayed", steps=3, step=2).dataset()
     assert control.passes() == pytest.approx(3 * (0.8 + 0.2 * 2 / 3) / 0.8)
     assert replace(GROWING, models="replayed", steps=3, step=0).dataset().passes() == 0
-    with pytest.raises(InputError, match=r"step is 4, of steps=3"):
-        replace(GROWING, steps=3, step=4)
+    # One recipe for one catalogue, and a name of its own for each other.
+    assert replace(GROWING, steps=3, step=3) == replace(GROWING, steps=3)
+    assert replace(GROWING, step=0).variant() != GROWING.variant()
+    # A job's own data, and what a later step knows it as, are one: nothing is built twice.
+    held = [recipe.bound(shop_runtime) for recipe in recipes]
+    for state, own in zip(view.states(held[3]), held, strict=False):
+        for part in (view.products(state), view.learning(state)):
+            assert part.artifact_fingerprint in {
+                view.products(own).artifact_fingerprint,
+                view.learning(own).artifact_fingerprint,
+            }
+    for wrong, message in (
+        ({"steps": 3, "step": 4}, r"step is 4, of steps=3"),
+        ({"steps": 2, "new_share": 0.0}, r"steps is 2, but new_share=0"),
+        ({"train_share": 0.5}, r"train_share belongs to .*say data\.data\.train_share"),
+        ({"folds": 3}, r"folds belongs to"),
+    ):
+        with pytest.raises(InputError, match=message):
+            replace(GROWING, **wrong)
+    with pytest.raises(InputError, match=r"nothing arrives at step \d"):
+        shop_runtime.get(replace(GROWING, new_share=0.002, steps=9).dataset())
+
+
+def test_ids_of_one_step_stay_at_the_next(shop_runtime: Runtime) -> None:
+    policy = NextBest()
+    tokenizer = RQKMeans(encoder=WORDS, levels=2, codes=32, collisions=policy)
+    first, second = (replace(GROWING, steps=2, step=step).bound(shop_runtime) for step in (1, 2))
+    ids, later = (shop_runtime.get(tokenizer.semantic_ids(data)) for data in (first, second))
+    names, all_names = (shop_runtime.get(data).catalogue.ids.to_list() for data in (first, second))
+    places = [all_names.index(name) for name in names]
+    np.testing.assert_array_equal(later.codes[places], ids.codes)
 
 
 def test_a_decoder_goes_on_at_each_step(tiny_model: str, shop_runtime: Runtime) -> None:
@@ -166,6 +196,10 @@ def test_a_decoder_goes_on_at_each_step(tiny_model: str, shop_runtime: Runtime) 
     fold = Fold.of(recipe.dataset(), 2, 0)
     held = system._parts(fold)[1]
     assert isinstance(held, TrainedGenerator) and held.data.stored() == fold
+    assert isinstance(held.start, TrainedGenerator)
+    assert held.start.data.stored() == Fold.of(replace(recipe, step=1).dataset(), 2, 0)
+    control = Fold.of(replace(recipe, models="replayed").dataset(), 2, 0)
+    assert control.replays() and control.passes() == pytest.approx(3 / 0.8)
     assert view.states(fold) == tuple(Fold.of(s, 2, 0) for s in view.states(recipe.dataset()))
 
 
@@ -252,7 +286,13 @@ def test_arrivals_need_a_catalogue_that_grew(shop_runtime: Runtime, grown) -> No
     protocol = ArrivalsProtocol(GAIN, depth=100)
     with pytest.raises(InputError, match="no new products"):
         protocol.metrics(Dense(encoder=WORDS), SHOP.dataset(), NoProcessing())
+    with pytest.raises(InputError, match="no new products"):
+        protocol.metrics(Dense(encoder=WORDS), Changing(SHOP, 0.0).dataset(), NoProcessing())
     frame = shop_runtime.get(protocol.metrics(Dense(encoder=WORDS), grown, NoProcessing()))
+    steps = replace(GROWING, steps=2).bound(shop_runtime)
+    each = shop_runtime.get(protocol.metrics(Dense(encoder=WORDS), steps, NoProcessing()))
+    assert each["Recall@10 arrival 0"].equals(each["Recall@10 old"].alias("Recall@10 arrival 0"))
+    assert each.select("Recall@10 arrival 1", "Recall@10 arrival 2").mean().row(0) != (None, None)
     known = frame.drop_nulls(["Recall@10 new", "Recall@10 old"])
     assert 0 < known["Recall@10 new"].mean() < 1 and frame["new@10"].null_count() == 0
     with pytest.raises(InputError, match=r"new_share is 0\.9999: no product was there before"):

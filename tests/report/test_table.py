@@ -334,6 +334,21 @@ def test_what_was_tuned_the_gain_and_the_command_are_on_the_table(tmp_path: Path
     assert line["command"] == table.command
 
 
+def test_what_each_seed_chose_is_told(tmp_path: Path) -> None:
+    chosen = {"weight": {"weight": 0.0}, "fusion ab12": {"norm": "zmuv"}}
+    jobs = [
+        record(tmp_path, "A", [0.2, 0.4], ("seed=0",), seed=0, chosen=chosen),
+        record(tmp_path, "A", [0.2, 0.4], ("seed=1",), seed=1, chosen={"weight": {"weight": 0.9}}),
+    ]
+    (table,) = make_tables(jobs)
+    text = markdown.write(table, ["nDCG@10"])
+    assert "A: weight of seed 0: weight 0; weight of seed 1: weight 0.9." in text
+    for job in jobs:
+        job["chosen"]["weight"] = {"weight": 0.5}
+    (table,) = make_tables(jobs)
+    assert "A: weight 0.5." in markdown.write(table, ["nDCG@10"])
+
+
 def test_ties_that_matter_are_told(tmp_path: Path) -> None:
     from neurosearch.evaluation.ties import BEST, WORST
 
