@@ -83,13 +83,15 @@ class Row:
         Of jobs that chose alike, what all chose. Else of each seed, and of the system alone,
         without what its parts' folds chose (whose names end in a fingerprint).
         """
-        found = [(record["seed"], record.get("chosen", {})) for record in self.records]
+        ordered = sorted(self.records, key=lambda record: int(record["seed"]))
+        found = [(record["seed"], record.get("chosen", {})) for record in ordered]
         if all(chosen == found[0][1] for _, chosen in found):
             return dict(found[0][1]) if found else {}
         own = [(seed, {n: v for n, v in c.items() if " " not in n}) for seed, c in found]
         if all(chosen == own[0][1] for _, chosen in own):
             return own[0][1]
-        return {f"{n} of seed {seed}": value for seed, c in own for n, value in c.items()}
+        names = dict.fromkeys(name for _, chosen in own for name in chosen)
+        return {f"{n} of seed {seed}": c[n] for n in names for seed, c in own if n in c}
 
 
 def baseline_of(records: list[dict[str, Any]]) -> str:
