@@ -23,6 +23,8 @@ ROOTS = {
     *("data", "query", "retriever", "tokenizer", "evaluation", "report", "tracking"),
     *("runtime", "task"),
 }
+# What becomes of models while a catalogue grows: no news to a system that has none of the kind.
+POLICY = "data.models="
 READ_BY = {
     "evaluate": "evaluate",
     "plan": "evaluate",
@@ -126,12 +128,15 @@ def check_start(hydra: DictConfig, folder: Path) -> None:
 def _check_new(task: Task, job: Job, built: dict[tuple[str, ...], set[str]]) -> None:
     """Raise InputError where an earlier job of the sweep builds exactly what this one would.
 
-    Both would be rows of one system. Seeds are left out: a system without chance has none.
+    Both would be rows of one system. Seeds are left out: a system without chance has none. So are
+    policies (`POLICY`), since one sweep has them for systems with and without decoders.
     """
     addresses = tuple(target.address for target in task.targets(job))
     overrides = set(job.overrides)
     if addresses and addresses in built:
         differs = sorted(overrides - built[addresses])
+        if differs and all(override.startswith(POLICY) for override in differs):
+            return
         changed = " ".join(differs) or "a repeated value"
         earlier = " ".join(sorted(built[addresses] - overrides)) or "the same overrides"
         message = f"{changed} changes nothing: the job of {earlier} is the same system"

@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_module
+from hydra import compose, initialize_config_module
 
 from neurosearch.core.errors import InputError
 from neurosearch.sweep.checks import preflight, study_of
+from neurosearch.task.jobs import check_jobs
 from tests import commands
 from tests.test_app import run
 from tests.test_conf import composed
@@ -113,3 +114,18 @@ def test_what_changes_nothing_is_one_line(words: list[str], message: str, tmp_pa
     assert done.returncode == 1 and message in done.stderr, done.stderr
     assert done.stderr.count("\n") == 1
     assert {path.name for path in tmp_path.glob("artifacts/*")} <= {"data"}
+
+
+def test_a_policy_may_be_no_news_to_a_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BM25 learns nothing, so whatever becomes of models its rows are one; other keys are told."""
+    monkeypatch.setenv("NEUROSEARCH_OUTPUTS", str(tmp_path))
+    words = ["experiment=changing", "debug=tiny", "seed=0", "retriever=bm25"]
+    with initialize_config_module("neurosearch.conf", version_base="1.3"):
+        hydra = compose("config", overrides=words, return_hydra_config=True).hydra
+        hydra.overrides.task = [*words, "data.models=kept,indexed,replayed,retrained"]
+        check_jobs(hydra, tmp_path)
+        hydra.overrides.task = [*words, "data.models=kept,indexed", "data.step=null,1"]
+        with pytest.raises(InputError, match=r"data\.step=1 changes nothing: the job of"):
+            check_jobs(hydra, tmp_path)
