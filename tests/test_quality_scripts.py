@@ -51,13 +51,18 @@ def test_forgetting_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         means = dict(zip(names, np.array(values) + gap, strict=False))
         one = {"overrides": texts, "means": means, "seed": int(gap > 0), "folder": "f"}
         facts = {"data": "toy", "label": "L", "split": "test", "protocol": "p", "commit": "c"}
-        records.append({**one, **facts})
+        path = tmp_path / f"{step}.parquet"
+        asks = {name: [0.5] * (3 - n) + [None] * n for n, name in enumerate(names)}
+        pl.DataFrame(asks).write_parquet(path)
+        more = {"metrics": str(path), "variant": f"share=0.1,step={step}", "simulated": True}
+        records.append({**one, **facts, **more})
     monkeypatch.setattr(module, "read_jobs", lambda *_: records)
     module.main(["toy"])
-    text = (tmp_path / "forgetting.toy.md").read_text()
+    text = (tmp_path / "forgetting.toy,share=0.1.md").read_text()
     # A: (.4 + .3 + .1) / 3; F: (.6 - .4 + .2 - .3) / 2; L: (.2 + .1) / 2; seeds differ by .1.
     assert "| kept | .317 ± .071 | .050 ± .000 | .200 ± .071 |" in text
     assert "| 1 | .650 ± .071 | .250 ± .071 |  |" in text
+    assert "| queries at the end | 3 | 2 | 1 |" in text and "SIMULATED" in text
     # A second policy shares the job of step 0.
     later = [{**r, "overrides": [*r["overrides"], "data.models=indexed"]} for r in records[2:]]
     found = module.matrices([*records, *later])

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from neurosearch.core.errors import InputError
 from neurosearch.evaluation.statistics import resampled_means
 from neurosearch.report.table import make_tables
 from neurosearch.task.table import read_jobs
@@ -49,7 +50,10 @@ def main(arguments: Sequence[str]) -> None:
     if not arguments:
         raise SystemExit("which jobs? a folder below outputs/jobs, such as best")
     root = Path(os.environ.get("NEUROSEARCH_OUTPUTS", "outputs")) / "jobs"
-    (table,) = make_tables(read_jobs(root, tuple(arguments)))
+    try:
+        (table,) = make_tables(read_jobs(root, tuple(arguments)))
+    except InputError as error:
+        raise SystemExit(f"{', '.join(arguments)}: {error}") from None
     rows = {row.system: by_query(row.records) for row in table.rows if row.records}
     order = sorted(rows, key=lambda name: -float(rows[name]["nDCG@10"].to_numpy().mean()))
     lines = [f"## What judgedness explains: {table.data}", ""]

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
+from neurosearch.core.errors import InputError
 from neurosearch.report.formatting import number
 from neurosearch.task.table import read_jobs
 
@@ -33,12 +35,16 @@ def override(record: dict[str, Any], key: str) -> str:
     return found[-1]
 
 
+def columns(step: int) -> list[str]:
+    """Where a job of that step has the recall of each arrival."""
+    if step < 2:  # one arrival, or none: the columns of every catalogue that grows
+        return ["Recall@10 old", "Recall@10 new"][: step + 1]
+    return [f"Recall@10 arrival {number}" for number in range(step + 1)]
+
+
 def recalls(record: dict[str, Any], step: int) -> list[float]:
     """P[step, s] of one job, s from 0 to step; nan where no query asks for such a product."""
-    names = [f"Recall@10 arrival {number}" for number in range(step + 1)]
-    if step < 2:  # one arrival, or none: the columns of every catalogue that grows
-        names = ["Recall@10 old", "Recall@10 new"][: step + 1]
-    return [float(record["means"].get(name, np.nan)) for name in names]
+    return [float(record["means"].get(name, np.nan)) for name in columns(step)]
 
 
 def checked(records: Sequence[dict[str, Any]]) -> int:
@@ -75,7 +81,8 @@ def matrices(records: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
         for seed, step, arrival in np.argwhere(np.isnan(values) & np.tri(size, dtype=bool)):
             raise SystemExit(
                 f"data.models={policy}, seed {seeds[seed]}: no Recall@10 of arrival {arrival} "
-                f"after step {step}; is there such a job, and a test query for these products?"
+                f"after step {step}; is there such a job (data.step=0 is one of its own), and a "
+                "test query for these products?"
             )
     return found
 
@@ -96,16 +103,28 @@ def shown(values: np.ndarray) -> str:
     return " ± ".join(number("Recall@10", float(one)) for one in numbers)
 
 
+def asked(record: dict[str, Any], step: int) -> list[int]:
+    """Queries that ask for a product of each arrival, of a job of that step."""
+    frame = pl.read_parquet(record["metrics"], columns=columns(step), glob=False)
+    return [frame.height - count for count in frame.null_count().row(0)]
+
+
 def main(arguments: Sequence[str]) -> None:
     """Write the matrix of each policy, and what it says."""
     if not arguments:
-        raise SystemExit("which jobs? a folder below outputs/jobs, such as changing")
+        raise SystemExit("which jobs? a folder below outputs/jobs, such as steps")
     root = Path(os.environ.get("NEUROSEARCH_OUTPUTS", "outputs")) / "jobs"
-    records = read_jobs(root, tuple(arguments))
+    try:
+        records = read_jobs(root, tuple(arguments))
+    except InputError as error:
+        raise SystemExit(f"{', '.join(arguments)}: {error}") from None
     found = matrices(records)
-    data = records[0]["data"]
-    count = next(iter(found.values())).shape
-    lines = [f"## Forgetting while the catalogue of {data} grows", ""]
+    first, size = records[0], next(iter(found.values())).shape
+    grown = ",".join(t for t in first["variant"].split(",") if not t.startswith("step="))
+    last = next(r for r in records if int(override(r, "data.step")) == size[1] - 1)
+    lines = [f"## Forgetting while a catalogue grows: {first['data']} with {grown}", ""]
+    if first["simulated"]:
+        lines += ["SIMULATED DATA: these numbers say nothing about real shops.", ""]
     lines += ["| models | A: all, at the end | F: lost | L: found on arrival |"]
     lines += ["|:---|---:|---:|---:|"]
     for policy, values in found.items():
@@ -113,17 +132,27 @@ def main(arguments: Sequence[str]) -> None:
         lines.append(f"| {policy} | {' | '.join(cells)} |")
     for policy, values in found.items():
         lines += ["", f"P of `{policy}`:", ""]
-        lines.append(f"| after step | {' | '.join(f'arrival {s}' for s in range(count[2]))} |")
-        lines.append("|:---|" + "---:|" * count[2])
-        for step in range(count[1]):
-            cells = [shown(values[:, step, arrival]) for arrival in range(count[2])]
+        lines.append(f"| after step | {' | '.join(f'arrival {s}' for s in range(size[2]))} |")
+        lines.append("|:---|" + "---:|" * size[2])
+        for step in range(size[1]):
+            cells = [shown(values[:, step, arrival]) for arrival in range(size[2])]
             lines.append(f"| {step} | {' | '.join(cells)} |")
+    counts = " | ".join(f"{count:,}" for count in asked(last, size[1] - 1))
+    lines.append(f"| queries at the end | {counts} |")
     commits = ", ".join(dict.fromkeys(str(record["commit"]) for record in records))
-    lines += ["", f"Recall@10 of {records[0]['label']}. Seeds: {count[0]}. ± over seeds.  "]
-    lines.append(f"Data: {data}, {records[0]['split']} split. Commit of the jobs: {commits}.")
+    lines += [
+        "",
+        f"P: Recall@10 of {first['label']}, of the products of an arrival, after a step.  ",
+    ]
+    lines.append(
+        "A: the mean over arrivals after the last step. F: the mean of what was lost since the "
+        "best step before. L: the mean of what is found right after it arrives. More products "
+        "compete at each step, so read F against that of `kept`, which forgets nothing.  "
+    )
+    lines.append(f"Seeds: {size[0]}, ± over seeds. {first['split']} split. Commit: {commits}.")
     RESULTS.mkdir(exist_ok=True)
     text = "\n".join(lines) + "\n"
-    (RESULTS / f"forgetting.{data}.md").write_text(text, encoding="utf-8")
+    (RESULTS / f"forgetting.{first['data']},{grown}.md").write_text(text, encoding="utf-8")
     print(text)
 
 

@@ -23,14 +23,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import polars as pl
 import pyarrow.parquet as pq
 
 from neurosearch.core import view
-from neurosearch.core.artifact import NO_IDENTITY
+from neurosearch.core.artifact import NO_IDENTITY, Artifact
 from neurosearch.core.bounds import setting
+from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.view import DataSource
 from neurosearch.data import base
@@ -98,12 +99,12 @@ class Changing(base.Data):
         products = pl.read_parquet(folder / "products.parquet", columns=["product_id"], glob=False)
         arrived = set(products.select(self.arrival()).to_series())
         if 0 not in arrived:
-            raise self.error("new_share", f"is {self.new_share}: no product was there before")
+            raise InputError(f"data.new_share is {self.new_share}: no product was there before")
         for step in range(1, self.steps + 1 if self.new_share else 1):
             if step not in arrived:
-                raise self.error(
-                    "new_share", f"is {self.new_share}: nothing arrives at step {step}"
-                )
+                key, at = ("steps", f" at step {step}") if self.steps > 1 else ("new_share", "")
+                message = f"data.{key} is {getattr(self, key)}: no product arrives{at}"
+                raise InputError(message)
         asked = queries.join(judgments, on="query_id", how="semi", maintain_order="left")
         frames = self._products(folder / "products.parquet")
         now = (frame.filter(self.arrival() <= self.happened) for frame in frames)
@@ -129,11 +130,11 @@ class Changing(base.Data):
     def bound(self, runtime: Runtime) -> base.DatasetArtifact:
         """See `Data`; the earlier states are bound, too, so that what a job of an earlier step
         built serves the later ones."""
-        artifact, states = self.dataset(), list[base.DatasetArtifact]()
+        artifact, states = super().bound(runtime), list[base.DatasetArtifact]()
         for state in view.states(artifact):
             assert isinstance(state, base.DatasetArtifact)
             states.append(_beside(base.with_digests(state, runtime), states))
-        return _beside(base.with_digests(artifact, runtime), states)
+        return _beside(artifact, states)
 
     def population(self) -> base.Data:
         return replace(self, data=self.data.population(), models="kept", passes=3.0)
@@ -172,6 +173,10 @@ class Grown(base.DatasetArtifact):
     """The grown catalogue, which knows what it was before; `held`: its states, once bound."""
 
     held: tuple[DataSource, ...] = field(default=(), metadata=NO_IDENTITY)
+
+    def inputs(self) -> list[Artifact[Any]]:
+        """None: its states are data sets beside it, not parts of it."""
+        return []
 
     def before(self) -> DataSource | None:
         recipe = self.data

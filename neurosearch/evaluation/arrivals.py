@@ -44,7 +44,8 @@ class ArrivalsProtocol(CatalogueProtocol):
     ) -> Artifact[pl.DataFrame]:
         states = view.states(data)
         if not states:
-            raise InputError("evaluation=arrivals: the data has no new products; see data=changing")
+            message = "the data has no new products; it needs data=changing, new_share above 0"
+            raise InputError(f"evaluation=arrivals: {message}")
         catalogues = tuple(view.products(state) for state in states)
         return ArrivalMetrics(*self.measured(retriever, data, query), catalogues)
 

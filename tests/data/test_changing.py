@@ -165,7 +165,7 @@ def test_products_arrive_in_steps(shop_runtime: Runtime, grown) -> None:
     ):
         with pytest.raises(InputError, match=message):
             replace(GROWING, **wrong)
-    with pytest.raises(InputError, match=r"nothing arrives at step \d"):
+    with pytest.raises(InputError, match=r"data\.steps is 9: no product arrives at step \d"):
         shop_runtime.get(replace(GROWING, new_share=0.002, steps=9).dataset())
 
 
