@@ -39,11 +39,11 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -52,6 +52,7 @@ import numpy as np
 from scipy.stats import norm
 
 import neurosearch as ns
+from neurosearch.task.load import started
 from neurosearch.trial.effect import users_needed
 
 TOY = os.environ.get("NEUROSEARCH_COURSE") == "toy"  # the size that the tests run
@@ -71,32 +72,12 @@ SYSTEM = ["retriever=bm25", "data=shop", *SIZE]
 # addresses than this machine's without them.
 
 # %%
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
 environment = {**os.environ, "NEUROSEARCH_OUTPUTS": str(outputs)}
 COMMAND = [sys.executable, "-W", "ignore", "-m", "neurosearch"]
-server = subprocess.Popen(
-    [*COMMAND, "task=serve", *SYSTEM, f"task.server.port={port}"],
-    env=environment,
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
-)
-address = f"http://127.0.0.1:{port}"
+# The server of `ns task=serve`, in a process of its own, which ends with this chapter.
+running = ExitStack()
+address, server = running.enter_context(started(SYSTEM, outputs, environment))
 client = httpx.Client(base_url=address, timeout=10)
-
-
-def is_ready() -> bool:
-    try:
-        return client.get("/health/ready").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-deadline = time.monotonic() + 180
-while not is_ready():
-    assert server.poll() is None and time.monotonic() < deadline, "the server did not start"
-    time.sleep(0.3)
 answer = client.post("/v1/search", json={"query": "red mixer", "k": 3}).json()
 print(json.dumps(answer["results"][0], indent=1)[:400])
 
@@ -208,6 +189,7 @@ shown = [x for x in client.get("/metrics").text.splitlines() if "cache" in x and
 print("\n".join(shown[:4]))
 server.send_signal(signal.SIGTERM)
 ended = server.wait(timeout=60)
+running.close()
 print("exit status", ended)
 
 # %% [markdown]

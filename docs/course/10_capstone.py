@@ -30,11 +30,10 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -45,6 +44,7 @@ import neurosearch as ns
 from neurosearch import app  # noqa: F401  (registers what configs need)
 from neurosearch.evaluation.opened import opened as unsealed
 from neurosearch.task.jobs import job_of
+from neurosearch.task.load import started
 from neurosearch.tokenizer.health import health_of
 
 TOY = os.environ.get("NEUROSEARCH_COURSE") == "toy"  # the size that the tests run
@@ -201,32 +201,12 @@ axes.set(xlabel="nDCG@10, 95 % intervals")
 # The same overrides, so the same artifacts and the same lists.
 
 # %%
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
 environment = {**os.environ, "NEUROSEARCH_OUTPUTS": str(outputs)}
 COMMAND = [sys.executable, "-W", "ignore", "-m", "neurosearch"]
-log = (outputs / "server.log").open("w")
-server = subprocess.Popen(
-    [*COMMAND, "task=serve", *SYSTEM, f"task.server.port={port}", "runtime.device=cpu"],
-    env=environment,
-    stdout=log,
-    stderr=log,
-)
-client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
-
-
-def is_ready() -> bool:
-    try:
-        return client.get("/health/ready").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-deadline = time.monotonic() + 300
-while not is_ready():
-    assert server.poll() is None and time.monotonic() < deadline, Path(log.name).read_text()[-600:]
-    time.sleep(0.3)
+running = ExitStack()
+asked = started([*SYSTEM, "runtime.device=cpu"], outputs, environment)
+address, server = running.enter_context(asked)
+client = httpx.Client(base_url=address, timeout=30)
 queries = opened.queries("test").texts
 served = {
     text: client.post("/v1/search", json={"query": text, "k": 10}).json()["results"]
@@ -251,6 +231,7 @@ print(first, "->", served[first][0]["title"], "| the same list offline:", same)
 # %%
 server.send_signal(signal.SIGTERM)
 ended = server.wait(timeout=60)
+running.close()
 window = 50 if TOY else 200  # searches; the others in the log are the reference
 done = subprocess.run(
     [
