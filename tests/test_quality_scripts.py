@@ -56,7 +56,7 @@ def test_forgetting_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         pl.DataFrame(asks).write_parquet(path)
         more = {"metrics": str(path), "variant": f"share=0.1,step={step}", "simulated": True}
         records.append({**one, **facts, **more})
-    monkeypatch.setattr(module, "read_jobs", lambda *_: records)
+    monkeypatch.setattr("neurosearch.task.table.read_jobs", lambda *_: records)
     module.main(["toy"])
     text = (tmp_path / "forgetting.toy,share=0.1.md").read_text()
     # A: (.4 + .3 + .1) / 3; F: (.6 - .4 + .2 - .3) / 2; L: (.2 + .1) / 2; seeds differ by .1.
@@ -74,6 +74,7 @@ def test_forgetting_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ([*records, other], "more than one label: BM25, L"),
         (records[:2], "no Recall@10 of arrival 0 after step 1"),
         ([], "more than one label: there are none"),
+        ([*records, {**records[0], "variant": "share=0.2"}], "more than one catalogue: share=0.1;"),
     ):
         with pytest.raises(SystemExit, match=re.escape(message)):
             module.matrices(wrong)

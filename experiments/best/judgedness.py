@@ -11,7 +11,6 @@ can't be the reason. Metrics of seeds are averaged query by query.
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ import polars as pl
 from neurosearch.core.errors import InputError
 from neurosearch.evaluation.statistics import resampled_means
 from neurosearch.report.table import make_tables
-from neurosearch.task.table import read_jobs
+from neurosearch.task.table import jobs_of
 
 RESULTS = Path(__file__).with_name("results")
 COLUMNS = ("nDCG@10", "judged@10")
@@ -47,11 +46,8 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 def main(arguments: Sequence[str]) -> None:
     """Compare all rows with the ones above them."""
-    if not arguments:
-        raise SystemExit("which jobs? a folder below outputs/jobs, such as best")
-    root = Path(os.environ.get("NEUROSEARCH_OUTPUTS", "outputs")) / "jobs"
     try:
-        (table,) = make_tables(read_jobs(root, tuple(arguments)))
+        (table,) = make_tables(jobs_of(arguments, "best"))
     except InputError as error:
         raise SystemExit(f"{', '.join(arguments)}: {error}") from None
     rows = {row.system: by_query(row.records) for row in table.rows if row.records}

@@ -1,7 +1,7 @@
 """What is forgotten and what is learnt while a catalogue grows in steps (DSI++, Mehta et al. 2023).
 
 Run: python experiments/changing/forgetting.py FOLDER...   (jobs of one system below outputs/jobs:
-     a sweep over data.models and data.step, and step 0; writes results/forgetting.<data>.md)
+     a sweep over data.models and data.step, and step 0; writes results/forgetting.<catalogue>.md)
 
 P[t, s] is Recall@10 of the products of arrival s after step t. Of n steps, A is the mean of P[n, s]
 over s; F the mean over s < n of what was lost since the best of the steps before n, `max P[t, s] -
@@ -11,7 +11,6 @@ More products compete at each step, so recall falls where nothing is forgotten: 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +19,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from neurosearch.core.errors import InputError
 from neurosearch.report.formatting import number
-from neurosearch.task.table import read_jobs
+from neurosearch.task.table import jobs_of
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -33,6 +31,11 @@ def override(record: dict[str, Any], key: str) -> str:
     if not found:
         raise SystemExit(f"a job without {key}: {record['folder']}")
     return found[-1]
+
+
+def growth(record: dict[str, Any]) -> str:
+    """What is grown, and how: the data's variant without its step."""
+    return ",".join(t for t in record["variant"].split(",") if not t.startswith("step="))
 
 
 def columns(step: int) -> list[str]:
@@ -53,10 +56,9 @@ def checked(records: Sequence[dict[str, Any]]) -> int:
         found = sorted({str(record[key]) for record in records})
         if len(found) != 1:
             raise SystemExit(f"jobs of more than one {key}: {', '.join(found) or 'there are none'}")
-    for key in ("data.steps", "data.new_share"):
-        given = {tuple(t for t in r["overrides"] if t.startswith(f"{key}=")) for r in records}
-        if len(given) != 1:
-            raise SystemExit(f"jobs of more than one {key}")
+    given = sorted({growth(record) for record in records})
+    if len(given) != 1:
+        raise SystemExit(f"jobs of more than one catalogue: {'; '.join(given)}")
     return int(override(records[0], "data.steps"))
 
 
@@ -111,16 +113,10 @@ def asked(record: dict[str, Any], step: int) -> list[int]:
 
 def main(arguments: Sequence[str]) -> None:
     """Write the matrix of each policy, and what it says."""
-    if not arguments:
-        raise SystemExit("which jobs? a folder below outputs/jobs, such as steps")
-    root = Path(os.environ.get("NEUROSEARCH_OUTPUTS", "outputs")) / "jobs"
-    try:
-        records = read_jobs(root, tuple(arguments))
-    except InputError as error:
-        raise SystemExit(f"{', '.join(arguments)}: {error}") from None
+    records = jobs_of(arguments, "steps")
     found = matrices(records)
     first, size = records[0], next(iter(found.values())).shape
-    grown = ",".join(t for t in first["variant"].split(",") if not t.startswith("step="))
+    grown = growth(first)
     last = next(r for r in records if int(override(r, "data.step")) == size[1] - 1)
     lines = [f"## Forgetting while a catalogue grows: {first['data']} with {grown}", ""]
     if first["simulated"]:

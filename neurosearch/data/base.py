@@ -134,7 +134,10 @@ class Data(Recipe):
         Returns:
             The artifact, with the digests of its parts.
         """
-        return with_digests(self.dataset(), runtime)
+        artifact = self.dataset()
+        folder = runtime.store.ensure(artifact)
+        digests = json.loads((folder / PARTS).read_text(encoding="utf-8"))
+        return dataclasses.replace(artifact, digests=digests)
 
     def population(self) -> Data:
         """The recipe that names what a table is about: its test queries and its catalogue.
@@ -185,21 +188,6 @@ class Data(Recipe):
     def label(self) -> str:
         path = getattr(self, "path", None)
         return self.name or (path and Path(path).absolute().name) or self.choice
-
-
-def with_digests(artifact: DatasetArtifact, runtime: Runtime) -> DatasetArtifact:
-    """A data set, built where it is not there, with a fingerprint for each of its parts.
-
-    Args:
-        artifact: the data set.
-        runtime: devices, threads, progress and the store of artifacts.
-
-    Returns:
-        The artifact, with the digests of its parts.
-    """
-    folder = runtime.store.ensure(artifact)
-    digests = json.loads((folder / PARTS).read_text(encoding="utf-8"))
-    return dataclasses.replace(artifact, digests=digests)
 
 
 @dataclass(frozen=True)

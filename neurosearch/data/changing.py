@@ -22,13 +22,12 @@ as it is now: they are counted, or clustered, from the products, and nobody's ju
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import polars as pl
 import pyarrow.parquet as pq
 
-from neurosearch.core import view
 from neurosearch.core.artifact import NO_IDENTITY, Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
@@ -38,10 +37,6 @@ from neurosearch.data import base
 from neurosearch.data.sampling import hashed
 
 MODELS = ("kept", "indexed", "replayed", "retrained")
-SAMPLED = (
-    *("share", "most_products", "most_queries", "train_share", "distractors"),
-    *("splits", "folds"),
-)
 SALT = "new "  # so that other shares by a hash of the same ids are other products
 
 
@@ -73,9 +68,13 @@ class Changing(base.Data):
             raise self.error("step", f"is {self.step}, of steps={self.steps}")
         if self.steps > 1 and not self.new_share:
             raise self.error("steps", f"is {self.steps}, but new_share=0: nothing arrives")
-        for name in SAMPLED:  # drawn after the judgments of new products are gone, they would leak
-            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                raise self.error(name, f"belongs to the data that grows: say data.data.{name}")
+        # Samples that are drawn after the judgments of new products are gone would leak.
+        for spec in fields(base.Data):
+            if spec.name in ("name", "language") or getattr(self, spec.name) == spec.default:
+                continue
+            raise self.error(
+                spec.name, f"belongs to the data that grows: say data.data.{spec.name}"
+            )
         if self.step == self.steps:  # one recipe for one catalogue
             object.__setattr__(self, "step", None)
 
@@ -97,18 +96,22 @@ class Changing(base.Data):
         known = (pl.col("arrival") == 0) | ((pl.col("split") == "test") & here)
         judgments = judgments.filter(known).drop("split", "arrival")
         products = pl.read_parquet(folder / "products.parquet", columns=["product_id"], glob=False)
-        arrived = set(products.select(self.arrival()).to_series())
+        products = products.with_columns(arrival=self.arrival())
+        self._check_arrivals(set(products["arrival"]))
+        asked = queries.join(judgments, on="query_id", how="semi", maintain_order="left")
+        there = products.filter(here)
+        frames = self._products(folder / "products.parquet")
+        now = (f.join(there, on="product_id", how="semi", maintain_order="left") for f in frames)
+        return base.Tables(now, asked, judgments)
+
+    def _check_arrivals(self, arrived: set[int]) -> None:
         if 0 not in arrived:
             raise InputError(f"data.new_share is {self.new_share}: no product was there before")
-        for step in range(1, self.steps + 1 if self.new_share else 1):
-            if step not in arrived:
-                key, at = ("steps", f" at step {step}") if self.steps > 1 else ("new_share", "")
-                message = f"data.{key} is {getattr(self, key)}: no product arrives{at}"
-                raise InputError(message)
-        asked = queries.join(judgments, on="query_id", how="semi", maintain_order="left")
-        frames = self._products(folder / "products.parquet")
-        now = (frame.filter(self.arrival() <= self.happened) for frame in frames)
-        return base.Tables(now, asked, judgments)
+        empty = set(range(1, self.steps + 1)) - arrived if self.new_share else set[int]()
+        if empty and self.steps > 1:
+            raise InputError(f"data.steps is {self.steps}: no product arrives at step {min(empty)}")
+        if empty:
+            raise InputError(f"data.new_share is {self.new_share}: no product arrives")
 
     def _products(self, path: object) -> Iterator[pl.DataFrame]:
         for batch in pq.ParquetFile(path).iter_batches(base.ROW_GROUP):
@@ -130,11 +133,12 @@ class Changing(base.Data):
     def bound(self, runtime: Runtime) -> base.DatasetArtifact:
         """See `Data`; the earlier states are bound, too, so that what a job of an earlier step
         built serves the later ones."""
-        artifact, states = super().bound(runtime), list[base.DatasetArtifact]()
-        for state in view.states(artifact):
-            assert isinstance(state, base.DatasetArtifact)
-            states.append(_beside(base.with_digests(state, runtime), states))
-        return _beside(artifact, states)
+        artifact = super().bound(runtime)
+        if not isinstance(artifact, Grown) or not artifact.states():
+            return artifact
+        previous = artifact.states()[-1].data.bound(runtime)
+        earlier = previous.states() if isinstance(previous, Grown) else ()
+        return replace(artifact, held=(*earlier, previous))
 
     def population(self) -> base.Data:
         return replace(self, data=self.data.population(), models="kept", passes=3.0)
@@ -154,15 +158,13 @@ class Changing(base.Data):
 
 @dataclass(frozen=True)
 class Earlier(Changing):
-    """The catalogue before, with the same train and dev judgments; nothing of the test split."""
+    """The catalogue at step 0, with the same train and dev judgments; nothing of the test split."""
 
     def tables(self, runtime: Runtime) -> base.Tables:
         whole = super().tables(runtime)
-        kept = self.arrival() == 0
         queries = whole.queries.filter(pl.col("split") != "test")
         judgments = whole.judgments.join(queries, on="query_id", how="semi", maintain_order="left")
-        products = (frame.filter(kept) for frame in whole.products)
-        return base.Tables(products, queries, judgments.filter(kept))
+        return base.Tables(whole.products, queries, judgments)
 
     def dataset(self) -> base.DatasetArtifact:
         return base.DatasetArtifact(self)
@@ -172,7 +174,7 @@ class Earlier(Changing):
 class Grown(base.DatasetArtifact):
     """The grown catalogue, which knows what it was before; `held`: its states, once bound."""
 
-    held: tuple[DataSource, ...] = field(default=(), metadata=NO_IDENTITY)
+    held: tuple[base.DatasetArtifact, ...] = field(default=(), metadata=NO_IDENTITY)
 
     def inputs(self) -> list[Artifact[Any]]:
         """None: its states are data sets beside it, not parts of it."""
@@ -185,14 +187,14 @@ class Grown(base.DatasetArtifact):
             return None
         return self.states()[0]
 
-    def states(self) -> tuple[DataSource, ...]:
+    def states(self) -> tuple[base.DatasetArtifact, ...]:
         """See `DataSource`."""
         recipe = self.data
         assert isinstance(recipe, Changing)
         if self.held or not recipe.new_share:
             return self.held
         settings = recipe.data, recipe.new_share
-        first = Earlier(*settings, name=recipe.name, language=recipe.language).dataset()
+        first = Earlier(*settings, step=0, name=recipe.name, language=recipe.language).dataset()
         steps = (replace(recipe, step=step).dataset() for step in range(1, recipe.happened))
         return (first, *steps)
 
@@ -211,9 +213,3 @@ class Grown(base.DatasetArtifact):
         recipe = self.data
         assert isinstance(recipe, Changing)
         return recipe.models == "replayed"
-
-
-def _beside(
-    artifact: base.DatasetArtifact, states: list[base.DatasetArtifact]
-) -> base.DatasetArtifact:
-    return replace(artifact, held=tuple(states)) if isinstance(artifact, Grown) else artifact

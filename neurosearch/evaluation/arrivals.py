@@ -59,46 +59,16 @@ class ArrivalMetrics(PerQueryMetrics):
     def with_own(self, frame: pl.DataFrame, judgments: Judgments, runtime: Runtime) -> pl.DataFrame:
         known = [runtime.get(state).catalogue.ids for state in self.states]
         graded, run = self.gain.graded(judgments), runtime.get(self.run).frame
-        more = arrival_metrics(run, graded, known[0])
-        if len(known) > 1:
-            each = recall_by_arrival(run, graded, known)
-            more = more.join(each, on="query_id", how="left", maintain_order="left")
+        more = arrival_metrics(run, graded, known)
         return frame.join(more, on="query_id", how="left", maintain_order="left").with_columns(
             pl.col("new@10").fill_null(0.0)
         )
 
 
-def arrival_metrics(run: pl.DataFrame, graded: pl.DataFrame, older: pl.Series) -> pl.DataFrame:
-    """The columns of this protocol.
-
-    Args:
-        run: `query_id`, `product_id`, `rank`.
-        graded: `query_id`, `product_id`, `relevant` of all judgments.
-        older: ids of the products that were there before.
-
-    Returns:
-        `query_id` and Float64 columns, null where a query has no such relevant product.
-    """
-    is_old = pl.col("product_id").is_in(older.implode())
-    ranks = run.select("query_id", "product_id", "rank")
-    good = graded.filter("relevant").select("query_id", "product_id")
-    known = good.join(ranks, on=["query_id", "product_id"], how="left").with_columns(old=is_old)
-    parts = []
-    for name, those in (("new", ~pl.col("old")), ("old", pl.col("old"))):
-        for depth in (10, 100):
-            hit = (pl.col("rank") <= depth).fill_null(False).cast(pl.Float64)
-            parts.append(hit.filter(those).mean().alias(f"Recall@{depth} {name}"))
-    shares = known.group_by("query_id").agg(parts)
-    first = ranks.filter(pl.col("rank") <= 10)
-    shown = first.group_by("query_id").agg((~is_old).cast(pl.Float64).mean().alias("new@10"))
-    whole = shares.join(shown, on="query_id", how="full", coalesce=True)
-    return whole.select("query_id", *METRICS)
-
-
-def recall_by_arrival(
+def arrival_metrics(
     run: pl.DataFrame, graded: pl.DataFrame, known: Sequence[pl.Series]
 ) -> pl.DataFrame:
-    """Recall@10 of the products of each arrival (a row of the matrix of DSI++, Mehta et al. 2023).
+    """The columns of this protocol (those of arrivals: a row of DSI++'s matrix, Mehta et al. 2023).
 
     Args:
         run: `query_id`, `product_id`, `rank`.
@@ -106,20 +76,34 @@ def recall_by_arrival(
         known: ids of the products of each earlier state, the oldest first.
 
     Returns:
-        `query_id` and a Float64 column an arrival, 0 for what was there before the first; null
-        where a query has no such relevant product.
+        `query_id` and Float64 columns, null where a query has no such relevant product.
     """
+    ranks = run.select("query_id", "product_id", "rank")
     good = graded.filter("relevant").select("query_id", "product_id")
-    found = run.filter(pl.col("rank") <= 10).select("query_id", "product_id", hit=pl.lit(1.0))
-    hits = good.join(found, on=["query_id", "product_id"], how="left")
     before = [pl.col("product_id").is_in(ids.implode()).cast(pl.Int64) for ids in known]
-    hits = hits.with_columns(arrival=len(known) - pl.sum_horizontal(before))
-    recalls = [
-        pl.col("hit")
-        .fill_null(0.0)
-        .filter(pl.col("arrival") == number)
-        .mean()
-        .alias(f"Recall@10 arrival {number}")
-        for number in range(len(known) + 1)
+    found = good.join(ranks, on=["query_id", "product_id"], how="left").with_columns(
+        arrival=len(known) - pl.sum_horizontal(before)
+    )
+    arrival = pl.col("arrival")
+    parts = [
+        _recall(depth, those).alias(f"Recall@{depth} {name}")
+        for name, those in (("new", arrival > 0), ("old", arrival == 0))
+        for depth in (10, 100)
     ]
-    return hits.group_by("query_id").agg(recalls)
+    each = [
+        _recall(10, arrival == number).alias(f"Recall@10 arrival {number}")
+        for number in range(len(known) + 1 if len(known) > 1 else 0)
+    ]
+    shares = found.group_by("query_id").agg(*parts, *each)
+    first = ranks.filter(pl.col("rank") <= 10)
+    is_new = (~pl.col("product_id").is_in(known[0].implode())).cast(pl.Float64)
+    shown = first.group_by("query_id").agg(is_new.mean().alias("new@10"))
+    whole = shares.join(shown, on="query_id", how="full", coalesce=True)
+    return whole.select(
+        "query_id", *METRICS, *(name for name in shares.columns if "arrival" in name)
+    )
+
+
+def _recall(depth: int, those: pl.Expr) -> pl.Expr:
+    """The share of a query's products, those of them, that are ranked within the depth."""
+    return (pl.col("rank") <= depth).fill_null(False).cast(pl.Float64).filter(those).mean()

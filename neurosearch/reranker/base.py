@@ -205,15 +205,11 @@ class Fold(DataSource):
 
     def passes(self) -> float:
         """See `DataSource`."""
-        source = self.whole.stored()
-        assert isinstance(source, DataSource)
-        return source.passes()
+        return self.whole.whole.passes()
 
     def replays(self) -> bool:
         """See `DataSource`."""
-        source = self.whole.stored()
-        assert isinstance(source, DataSource)
-        return source.replays()
+        return self.whole.whole.replays()
 
     def part_digest(self, part: str) -> str:
         # The products are the data's own: what was made of them serves all folds.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,28 @@ class JoinJobs(Task):
         folder = job.runtime.outputs / "tables" / job.name
         written = build(job.config, "report").present(tables, folder)
         log.info("tables: %s", ", ".join(str(path) for path in written))
+
+
+def jobs_of(folders: Sequence[str], example: str) -> list[dict[str, Any]]:
+    """The records that a script was asked for on its command line, of `$NEUROSEARCH_OUTPUTS`.
+
+    Args:
+        folders: below outputs/jobs, as `read_jobs` takes them.
+        example: of a folder, for the message where there is none.
+
+    Returns:
+        The records, as `read_jobs` orders them.
+
+    Raises:
+        SystemExit: no folder is named, or one has no finished job.
+    """
+    if not folders:
+        raise SystemExit(f"which jobs? a folder below outputs/jobs, such as {example}")
+    root = Path(os.environ.get("NEUROSEARCH_OUTPUTS", "outputs")) / "jobs"
+    try:
+        return read_jobs(root, tuple(folders))
+    except InputError as error:
+        raise SystemExit(f"{', '.join(folders)}: {error}") from None
 
 
 def read_jobs(root: Path, patterns: tuple[str, ...]) -> list[dict[str, Any]]:

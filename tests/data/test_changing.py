@@ -19,7 +19,7 @@ from neurosearch.data.changing import Changing
 from neurosearch.data.shop import Shop
 from neurosearch.encoder.hashing import Hashing
 from neurosearch.encoder.sentence import Sentence
-from neurosearch.evaluation.arrivals import ArrivalsProtocol, arrival_metrics, recall_by_arrival
+from neurosearch.evaluation.arrivals import ArrivalsProtocol, arrival_metrics
 from neurosearch.evaluation.catalogue import CatalogueProtocol
 from neurosearch.evaluation.gain import LabelGain
 from neurosearch.evaluation.opened import opened
@@ -179,7 +179,7 @@ def test_ids_of_one_step_stay_at_the_next(shop_runtime: Runtime) -> None:
     np.testing.assert_array_equal(later.codes[places], ids.codes)
 
 
-def test_a_decoder_goes_on_at_each_step(tiny_model: str, shop_runtime: Runtime) -> None:
+def test_a_decoder_continues_at_each_step(tiny_model: str, shop_runtime: Runtime) -> None:
     encoder = Sentence(model=tiny_model, max_length=16)
     generator = DensePrefix(gain=GAIN, encoder=encoder, max_length=16)
     system = Generative(generator=generator, tokenizer=RQKMeans(encoder=WORDS, levels=2, codes=16))
@@ -209,7 +209,7 @@ def test_codes_that_no_model_has_are_refused(shop_runtime: Runtime, grown) -> No
         shop_runtime.get(crowd.semantic_ids(grown))
 
 
-def test_decoders_are_kept_or_go_on(tiny_model: str, shop_runtime: Runtime, grown) -> None:
+def test_decoders_are_kept_or_continue(tiny_model: str, shop_runtime: Runtime, grown) -> None:
     shape = Shape(width=32, heads=2, head_width=16, feed=64, layers=1, dropout=0.1)
     schedule = Schedule(epochs=2, lr=3e-3, validations=1, patience=0)
     encoder = Sentence(model=tiny_model, max_length=16)
@@ -262,11 +262,11 @@ def test_recall_of_new_and_old_by_hand() -> None:
         }
     )
     older = pl.Series([f"p{n}" for n in range(12)])
-    found = {row["query_id"]: row for row in arrival_metrics(run, graded, older).to_dicts()}
+    found = {row["query_id"]: row for row in arrival_metrics(run, graded, [older]).to_dicts()}
     assert found["a"]["Recall@10 old"] == 0.5 and found["a"]["Recall@100 old"] == 1
     assert found["a"]["Recall@10 new"] == 0 == found["a"]["Recall@100 new"]
     assert found["b"]["Recall@10 new"] is None and found["c"]["Recall@10 old"] == 0
-    younger = arrival_metrics(run, graded, older[2:])
+    younger = arrival_metrics(run, graded, [older[2:]])
     (row,) = younger.filter(query_id="a").to_dicts()
     assert row["new@10"] == pytest.approx(0.2) and row["Recall@10 new"] == 0.5
 
@@ -278,7 +278,8 @@ def test_recall_of_each_arrival_by_hand() -> None:
     good = [("a", "p0"), ("a", "p1"), ("a", "p2"), ("a", "p3"), ("b", "p1"), ("b", "p2")]
     graded = pl.DataFrame(good, names[:2], orient="row").with_columns(relevant=True)
     known = [pl.Series(["p0"]), pl.Series(["p0", "p1"])]  # p2 and p3 arrived last
-    rows = recall_by_arrival(run, graded, known).sort("query_id").rows()
+    found = arrival_metrics(run, graded, known).sort("query_id")
+    rows = found.select("query_id", pl.col("^Recall@10 arrival .$")).rows()
     assert rows == [("a", 1.0, 0.0, 0.5), ("b", None, 1.0, 0.0)]
 
 
