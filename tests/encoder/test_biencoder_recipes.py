@@ -139,8 +139,10 @@ def test_generated_and_pretrained_are_trainings_of_their_own(
 def test_averaged_weights_are_the_mean(tiny_model: str, shop_runtime: Runtime, shop) -> None:
     from safetensors.torch import load_file
 
-    both = recipe(tiny_model, averaged=(1,)).trained(shop)
-    assert isinstance(both, AveragedWeights) and len(both.trainings) == 2
+    both = recipe(tiny_model, averaged=2).trained(shop)
+    assert isinstance(both, AveragedWeights)
+    assert [training.schedule.seed for training in both.trainings] == [0, 1000]
+    assert both.trainings[0] == recipe(tiny_model).trained(shop)
     mean = load_file(next(shop_runtime.get(both).glob("*.safetensors")))
     parts = [
         load_file(next(shop_runtime.get(training).glob("*.safetensors")))
@@ -149,10 +151,10 @@ def test_averaged_weights_are_the_mean(tiny_model: str, shop_runtime: Runtime, s
     assert any(not torch.equal(parts[0][name], parts[1][name]) for name in mean)
     for name, value in mean.items():
         assert torch.allclose(value, (parts[0][name] + parts[1][name]) / 2, atol=1e-6)
-    with pytest.raises(InputError, match="name a seed twice"):
-        recipe(tiny_model, averaged=(0,))
+    with pytest.raises(InputError, match="averaged must be at least 1"):
+        recipe(tiny_model, averaged=0)
     with pytest.raises(InputError, match="projection must be null"):
-        recipe(tiny_model, averaged=(1,), projection=16)
+        recipe(tiny_model, averaged=2, projection=16)
 
 
 def test_a_transfer_to_its_own_source_is_no_transfer(

@@ -15,9 +15,9 @@ def test_a_part_beside_a_sweep_over_its_holders() -> None:
 def test_a_key_of_a_swept_group() -> None:
     """The first of its choices has the key, so it is the sweep that is in the way."""
     swept = "retriever=dense/finetuned,dense/combined"
-    done = run(["-m", swept, "retriever.encoder.averaged=[1,2]"])
+    done = run(["-m", swept, "retriever.encoder.fields=[title]"])
     assert done.returncode == 1
-    wanted = "say 'retriever.encoder.averaged=choice([1,2])' where all of them have it"
+    wanted = "say 'retriever.encoder.fields=choice([title])' where all of them have it"
     assert f"beside a sweep over {swept}, {wanted}" in done.stderr
 
 

@@ -80,7 +80,8 @@ class BiEncoder(Encoder):
         negatives for each other (Morris and Rush 2024, arXiv 2410.02525).
     generated: queries that a writer made for products, beside judged pairs; None for none.
     pretraining: on generated pairs alone, before all else; None for none.
-    averaged: seeds of further trainings; the weights of all are averaged (Wortsman et al. 2022).
+    averaged: trainings whose weights are averaged (Wortsman et al. 2022); the further ones have the
+        schedule's seed plus 1,000, 2,000, …, so that rows of other seeds share none of them.
     schedule: of the optimisation.
     gain, positive_share: a train judgment worth this share of the largest gain is a positive.
     teacher: a retriever whose train run gives teacher scores to losses that learn from one.
@@ -106,7 +107,7 @@ class BiEncoder(Encoder):
     batches: str = setting("random", choices=BATCHES)
     generated: Generated | None = None
     pretraining: Pretraining | None = None
-    averaged: tuple[int, ...] = ()
+    averaged: int = setting(1, least=1)
     schedule: Schedule = field(default_factory=Schedule)
     positive_share: float = setting(0.66, above=0, most=1)
     teacher: Retriever | None = None
@@ -136,10 +137,10 @@ class BiEncoder(Encoder):
 
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path]:
         data = view.before(data)
-        if self.averaged:
+        if self.averaged > 1:
             recipes = (
-                replace(self, averaged=(), schedule=replace(self.schedule, seed=seed))
-                for seed in (self.schedule.seed, *self.averaged)
+                replace(self, averaged=1, schedule=replace(self.schedule, seed=seed))
+                for seed in (self.schedule.seed + 1000 * k for k in range(self.averaged))
             )
             return AveragedWeights(tuple(recipe.trained(data) for recipe in recipes))
         start = None if self.pretraining is None else self._pretrained(self.pretraining, data)
@@ -232,12 +233,8 @@ def check_training(recipe: Any) -> None:
     """Raise InputError for a contrastive training of an encoder that can't be."""
     if recipe.loss.needs_teacher and recipe.teacher is None:
         raise InputError("this loss learns from a teacher, and encoder.teacher is null")
-    averaged = getattr(recipe, "averaged", ())
-    if averaged and recipe.projection is not None:
+    if getattr(recipe, "averaged", 1) > 1 and recipe.projection is not None:
         raise recipe.error("averaged", "needs one start for all seeds: projection must be null")
-    seeds = (recipe.schedule.seed, *averaged)
-    if len(set(seeds)) < len(seeds):
-        raise recipe.error("averaged", f"and the schedule's seed name a seed twice: {list(seeds)}")
 
 
 @dataclass(frozen=True)
