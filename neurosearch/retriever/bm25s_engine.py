@@ -7,6 +7,7 @@ among the field's documents. Exact document lengths, where Lucene stores those a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,26 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import TEXT_FIELDS, Dataset
 from neurosearch.query.analyzer import Analyzer
 from neurosearch.query.lexical import Words
+
+
+def library() -> Any:
+    """The module bm25s, imported without JAX.
+
+    Where JAX is installed, bm25s runs it once at import (for a choice of the best that is not used
+    here), and JAX then takes three quarters of a GPU's memory.
+
+    Returns:
+        The module.
+    """
+    hidden = "jax" not in sys.modules
+    if hidden:
+        sys.modules["jax"] = None  # type: ignore[assignment]
+    try:
+        import bm25s
+    finally:
+        if hidden:
+            del sys.modules["jax"]
+    return bm25s
 
 
 @dataclass(frozen=True)
@@ -37,7 +58,7 @@ class Bm25sIndex(Artifact["LiveField"]):
     added: Artifact[list[str]] | None = None
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        import bm25s
+        bm25s = library()
         from bm25s.tokenization import Tokenized
 
         catalogue = runtime.get(self.data).catalogue
@@ -66,10 +87,8 @@ class Bm25sIndex(Artifact["LiveField"]):
         return {"products": len(catalogue), "terms": len(vocabulary)}
 
     def load(self, folder: Path) -> LiveField:
-        import bm25s
-
         stored = np.load(folder / "rows.npz")
-        index = bm25s.BM25.load(str(folder / "index"), mmap=True)
+        index = library().BM25.load(str(folder / "index"), mmap=True)
         return LiveField(index, stored["rows"], int(stored["products"]))
 
 

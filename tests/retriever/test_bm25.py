@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from neurosearch.core.types import Dataset
 from neurosearch.data.beir import Beir
 from neurosearch.query.analyzer import Analyzer
 from neurosearch.query.normalize import Normalize
+from neurosearch.retriever import bm25s_engine
 from neurosearch.retriever.bm25 import BM25
 from neurosearch.retriever.bm25_tuned import TunedBM25
 from tests.requests import ask
@@ -252,3 +254,16 @@ def test_results_hold_products_of_the_catalogue_only(shop_runtime: Runtime, shop
         .agg(pl.col("product_id").is_unique().all())["product_id"]
         .all()
     )
+
+
+def test_bm25s_is_imported_without_jax(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JAX would take three quarters of a GPU's memory for a choice that is not used."""
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").write_text("")
+    (tmp_path / "jax" / "lax.py").write_text("def top_k(scores, k): raise AssertionError\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [n for n in sys.modules if n.split(".")[0] in ("bm25s", "jax")]:
+        monkeypatch.delitem(sys.modules, name)
+    found = bm25s_engine.library()
+    assert not found.selection.JAX_IS_AVAILABLE
+    assert "jax" not in sys.modules
