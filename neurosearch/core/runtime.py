@@ -22,6 +22,11 @@ GRAPHS = ("auto", "on", "off")
 SPREADS = ("shards", "replicas")
 
 
+def _share_of_cores() -> int:
+    asked = re.match(r"[1-9]\d*", os.environ.get("OMP_NUM_THREADS", ""))
+    return int(asked[0]) if asked else len(os.sched_getaffinity(0))
+
+
 @dataclass
 class Runtime:
     """Devices, threads, progress, and the artifact store.
@@ -29,7 +34,8 @@ class Runtime:
     Attributes:
         outputs: root of artifacts/, jobs/ and tables/.
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`…
-        threads: CPU threads; None takes every core this process may run on.
+        threads: CPU threads; None takes OMP_NUM_THREADS, which joblib sets for jobs that share a
+            machine, or else every core this process may run on.
         tokens_per_batch: padded tokens a batch of an encoder holds; None for 2,048 on a CPU (the
             fastest of 1,024 to 16,384 on two cores with AVX-512) and 65,536 on a GPU.
         checkpoint_seconds: seconds between the resume points of a training.
@@ -77,7 +83,7 @@ class Runtime:
         if self.devices < 1:
             raise InputError(f"runtime.devices must be at least 1, not {self.devices}")
         if self.threads is None:
-            self.threads = len(os.sched_getaffinity(0))
+            self.threads = _share_of_cores()
         if self.graphs == "on":  # refused before any work
             self.captures(self.torch_device())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,13 @@ def test_progress_is_logged_by_tenths_without_a_terminal(tmp_path: Path, caplog)
 def test_facts_about_the_machine() -> None:
     assert "cores" in hardware()
     assert peak_memory_mb() > 10
+
+
+@pytest.mark.parametrize(("said", "expected"), [("3", 3), ("4,2", 4), ("", None), ("0", None)])
+def test_threads_are_a_share_where_a_launcher_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, expected: int | None
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    everything = len(os.sched_getaffinity(0))
+    assert Runtime(tmp_path).cpu_threads == (expected or everything)
+    assert Runtime(tmp_path, threads=2).cpu_threads == 2
