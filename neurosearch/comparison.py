@@ -328,7 +328,8 @@ def _check(
 
 
 def default_runtime(progress: bool = True) -> Runtime:
-    """Outputs in NEUROSEARCH_OUTPUTS, or in `outputs`; every core; a GPU where there is one.
+    """Outputs in NEUROSEARCH_OUTPUTS, or in `outputs`; every core, or OMP_NUM_THREADS of them;
+    a GPU where there is one.
 
     Args:
         progress: show progress bars.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import os
 import subprocess
 import sys
@@ -264,3 +265,24 @@ def test_each_experiment_has_its_page(name: str) -> None:
     assert f"python -m neurosearch -m experiment={name}" in page
     for word in ("Claim", "Command", "Minutes", "Data"):
         assert f"**{word}**" in page
+
+
+@pytest.mark.parametrize(
+    ("p", "ordered", "expected"),
+    [
+        (0.049, True, "holds here (p 0.049)"),
+        (0.051, True, "holds by value, **not significantly** (p 0.051)"),
+        (0.051, False, "holds here (by value; not tested)"),
+        (None, True, "holds here (by value; not tested)"),
+    ],
+)
+def test_a_claim_holds_by_value_and_by_test(
+    monkeypatch: pytest.MonkeyPatch, p: float | None, ordered: bool, expected: str
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    claims = importlib.import_module("claims")
+    above = {"system": "a", "baseline": "b", "p_holm": p}
+    assert (
+        claims._holds([above, {"system": "b", "baseline": "b", "p_holm": None}], ordered)
+        == expected
+    )

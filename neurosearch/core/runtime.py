@@ -23,8 +23,9 @@ SPREADS = ("shards", "replicas")
 
 
 def _share_of_cores() -> int:
-    asked = re.match(r"[1-9]\d*", os.environ.get("OMP_NUM_THREADS", ""))
-    return int(asked[0]) if asked else len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0))
+    asked = re.match(r"\s*0*([1-9]\d*)\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
+    return min(int(asked[1]), cores) if asked else cores
 
 
 @dataclass
@@ -34,8 +35,8 @@ class Runtime:
     Attributes:
         outputs: root of artifacts/, jobs/ and tables/.
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`…
-        threads: CPU threads; None takes OMP_NUM_THREADS, which joblib sets for jobs that share a
-            machine, or else every core this process may run on.
+        threads: CPU threads; None takes every core this process may run on, or OMP_NUM_THREADS of
+            them, which joblib sets for jobs that share a machine. `devices` share them.
         tokens_per_batch: padded tokens a batch of an encoder holds; None for 2,048 on a CPU (the
             fastest of 1,024 to 16,384 on two cores with AVX-512) and 65,536 on a GPU.
         checkpoint_seconds: seconds between the resume points of a training.

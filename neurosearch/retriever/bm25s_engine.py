@@ -8,6 +8,7 @@ among the field's documents. Exact document lengths, where Lucene stores those a
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,25 +22,28 @@ from neurosearch.core.types import TEXT_FIELDS, Dataset
 from neurosearch.query.analyzer import Analyzer
 from neurosearch.query.lexical import Words
 
+_IMPORTING = threading.Lock()
+
 
 def library() -> Any:
-    """The module bm25s, imported without JAX.
+    """The module bm25s, which does not import JAX through this function.
 
-    Where JAX is installed, bm25s runs it once at import (for a choice of the best that is not used
+    Where JAX is installed, bm25s runs it once at import (for a top-k selection that is not used
     here), and JAX then takes three quarters of a GPU's memory.
 
     Returns:
         The module.
     """
-    hidden = "jax" not in sys.modules
-    if hidden:
-        sys.modules["jax"] = None  # type: ignore[assignment]
-    try:
-        import bm25s
-    finally:
+    with _IMPORTING:
+        hidden = "jax" not in sys.modules and "bm25s" not in sys.modules
         if hidden:
-            del sys.modules["jax"]
-    return bm25s
+            sys.modules["jax"] = None  # type: ignore[assignment]
+        try:
+            import bm25s
+        finally:
+            if hidden:
+                sys.modules.pop("jax", None)
+        return bm25s
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,17 @@ def test_facts_about_the_machine() -> None:
     assert peak_memory_mb() > 10
 
 
-@pytest.mark.parametrize(("said", "expected"), [("3", 3), ("4,2", 4), ("", None), ("0", None)])
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("3", 3), ("4,2", 4), (" 04", 4), ("64", 8), ("", 8), ("0", 8), ("2.5", 8), (None, 8)],
+)
 def test_threads_are_a_share_where_a_launcher_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, expected: int | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, expected: int
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", said)
-    everything = len(os.sched_getaffinity(0))
-    assert Runtime(tmp_path).cpu_threads == (expected or everything)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    if said is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert Runtime(tmp_path).cpu_threads == expected
     assert Runtime(tmp_path, threads=2).cpu_threads == 2

@@ -143,6 +143,9 @@ def test_averaged_weights_are_the_mean(tiny_model: str, shop_runtime: Runtime, s
     assert isinstance(both, AveragedWeights)
     assert [training.schedule.seed for training in both.trainings] == [0, 1000]
     assert both.trainings[0] == recipe(tiny_model).trained(shop)
+    before = recipe(tiny_model, averaged=2, pretraining=Pretraining(Generated(samples=1), BRIEF))
+    starts = [training.start for training in before.trained(shop).trainings]
+    assert starts[0] is not None and starts[0] == starts[1]
     mean = load_file(next(shop_runtime.get(both).glob("*.safetensors")))
     parts = [
         load_file(next(shop_runtime.get(training).glob("*.safetensors")))

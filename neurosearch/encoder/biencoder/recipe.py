@@ -80,8 +80,8 @@ class BiEncoder(Encoder):
         negatives for each other (Morris and Rush 2024, arXiv 2410.02525).
     generated: queries that a writer made for products, beside judged pairs; None for none.
     pretraining: on generated pairs alone, before all else; None for none.
-    averaged: trainings whose weights are averaged (Wortsman et al. 2022); the further ones have the
-        schedule's seed plus 1,000, 2,000, …, so that rows of other seeds share none of them.
+    averaged: trainings from one start whose weights are averaged (Wortsman et al. 2022); further
+        ones have the schedule's seed plus 1,000, 2,000, …, so rows of seeds below 1,000 share none.
     schedule: of the optimisation.
     gain, positive_share: a train judgment worth this share of the largest gain is a positive.
     teacher: a retriever whose train run gives teacher scores to losses that learn from one.
@@ -137,18 +137,19 @@ class BiEncoder(Encoder):
 
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path]:
         data = view.before(data)
-        if self.averaged > 1:
-            recipes = (
-                replace(self, averaged=1, schedule=replace(self.schedule, seed=seed))
-                for seed in (self.schedule.seed + 1000 * k for k in range(self.averaged))
-            )
-            return AveragedWeights(tuple(recipe.trained(data) for recipe in recipes))
         start = None if self.pretraining is None else self._pretrained(self.pretraining, data)
         packed = None
         if self.batches == "neighbours":
             plain = Sentence(self.fields, self.separator, *self._texts[2:], model=self.model)
             packed = plain.product_embeddings(data)
-        return TrainedBiEncoder.of(self, data, self._texts, start=start, packed=packed)
+        trainings = []
+        for number in range(self.averaged):
+            schedule = replace(self.schedule, seed=self.schedule.seed + 1000 * number)
+            recipe = replace(self, averaged=1, schedule=schedule)
+            trainings.append(
+                TrainedBiEncoder.of(recipe, data, self._texts, start=start, packed=packed)
+            )
+        return trainings[0] if self.averaged == 1 else AveragedWeights(tuple(trainings))
 
     def _pretrained(self, first: Pretraining, data: Artifact[Dataset]) -> Artifact[Path]:
         """The network after a training on generated pairs alone."""
