@@ -91,7 +91,7 @@ CLAIMS = (
     Claim(
         "Fine-tuned dense retrieval is well above BM25 (.65 against .38)",
         "processed queries for both; pre-training, generated queries, a teacher of three and "
-        "planted typing errors at once (two seeds)",
+        "planted typing errors at once",
         "dense_recipes/results/home_depot",
         ("MiniLM fine-tuned (InfoNCE + KL) · retriever=dense/combined",),
         lambda dense, bm25: dense > bm25,
@@ -174,13 +174,13 @@ CLAIMS = (
         "cross_objectives/results/home_depot",
         tuple(CROSS % name + " · drawn=4" for name in ("pointwise", "listwise")),
         lambda *values: max(values[:-1]) > values[-1],
-        beside=(MAIN, f"{HYBRID} · retriever=finetuned_convex"),  # that they re-rank
+        beside=(MAIN, f"{HYBRID} · retriever=hybrid/finetuned_convex"),  # that they re-rank
     ),
     Claim(
         "A cross-encoder on top of the hybrid helps, mixed with the hybrid's score",
         "over the hybrid of two, typed queries; the weight from dev",
         "main/results/against_hybrid/home_depot",
-        (CROSS % "listwise" + ", interpolated", f"{HYBRID} · retriever=finetuned_convex"),
+        (CROSS % "listwise" + ", interpolated", f"{HYBRID} · retriever=hybrid/finetuned_convex"),
         lambda cross, hybrid: cross > hybrid,
     ),
     Claim(

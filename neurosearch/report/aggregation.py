@@ -21,8 +21,8 @@ from neurosearch.evaluation.statistics import (
     resampled_means,
 )
 
-# Overrides that make repetitions of a system, not other systems.
-REPEATS = ("seed", "data.fold")
+# Overrides that make repetitions of a system, or name its experiment; none makes another system.
+REPEATS = ("seed", "data.fold", "name")
 SIGNIFICANT = 0.05
 
 

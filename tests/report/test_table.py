@@ -139,6 +139,17 @@ def test_what_a_search_drew_is_told_in_four_digits(tmp_path: Path) -> None:
     assert "1 training(s) were stopped early by the search" in text and "failed" not in text
 
 
+def test_an_experiments_name_makes_no_other_system(tmp_path: Path) -> None:
+    records = [
+        record(tmp_path, "A", [0.1, 0.2], ("name=mine", "retriever.k1=0.9")),
+        record(tmp_path, "A", [0.1, 0.3], ("retriever.k1=1.2",)),
+        record(tmp_path, "B", [0.1, 0.3], ("name=mine", "seed=0"), seed=0),
+        record(tmp_path, "B", [0.2, 0.3], ("seed=1",), seed=1),
+    ]
+    (table,) = make_tables(records)
+    assert [row.system for row in table.rows] == ["A · k1=0.9", "A · k1=1.2", "B"]
+
+
 def test_a_missing_fold_is_said_so(tmp_path: Path) -> None:
     records = [
         record(tmp_path, "A", [0.2, 0.4], ids=["a", "b"]),
