@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from neurosearch.core.semantic_ids import SemanticIds
 from tests.commands import run
 from tests.test_user_scripts import HASHED, TOY, WORDS, script, written
 
@@ -80,6 +81,42 @@ def test_forgetting_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             module.matrices(wrong)
     with pytest.raises(SystemExit, match="which jobs"):
         module.main([])
+
+
+def test_ids_of_renamed_clusters_are_the_same_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = script("changing", "churn", tmp_path, monkeypatch)
+    codes = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.int32)
+    one = SemanticIds(codes, (2, 2), 2)
+    assert module.compared(one, one) == [1, 1, 1, 1]
+    renamed = SemanticIds(codes ^ np.array([1, 0], dtype=np.int32), (2, 2), 2)
+    assert module.compared(one, renamed) == [0, 0, 1, 1]
+    # {0, 1}, {2, 3} against {0, 2}, {1, 3}: no pair is together in both; by chance 2 * 2 / 6 are,
+    # so the index is (0 - 2/3) / (2 - 2/3). Two of four IDs stay.
+    crossed = SemanticIds(codes[:, ::-1].copy(), (2, 2), 2)
+    assert module.compared(one, crossed)[:2] == [0.5, 0.5]
+    assert module.compared(one, crossed)[2] == pytest.approx(-0.5)
+
+
+def test_churn(tmp_path: Path, toy_outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEUROSEARCH_OUTPUTS", str(toy_outputs))
+    module = script("changing", "churn", tmp_path, monkeypatch)
+    words = ("tokenizer=rqkmeans", "encoder@tokenizer.encoder=hashing", "tokenizer.levels=2")
+    monkeypatch.setattr(module, "TOKENIZERS", {"toy": words})
+    monkeypatch.setattr(module, "SEEDS", (0, 1))
+    module.main(["data=changing", *TOY])
+    (path,) = tmp_path.glob("churn.shop*.md")
+    text = path.read_text()
+    grown, seeded = (line for line in text.splitlines() if line.startswith("| toy | with"))
+    assert "SIMULATED" in text and "Seeds: 2" in text
+    # Nothing that is fitted again keeps its codes, and both refits keep some of the groups.
+    for line in (grown, seeded):
+        same, first, rand, _ = (float(re.findall(r"[-\d.]+", c)[0]) for c in line.split("|")[3:7])
+        assert same <= first < 90 and rand > 0.1
+    monkeypatch.setattr(module, "SEEDS", (0,))
+    with pytest.raises(SystemExit, match="no products arrive"):
+        module.main(["data=changing", "data.new_share=0", *TOY])
 
 
 def test_judgedness(tmp_path: Path, toy_outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
