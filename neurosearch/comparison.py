@@ -198,7 +198,7 @@ def _record(
     outcome = measured(system, dataset, query, protocol, runtime, folder, trec=True)
     record = {
         **facts,
-        **data_facts(data),
+        **data_facts(data, runtime),
         **system_facts(system, protocol),
         "label": facts["row"],
         "overrides": [],

@@ -28,14 +28,23 @@ def peak_memory_mb() -> float:
 
 
 @cache
-def hardware() -> str:
-    """CPU model, cores and GPU (if any), in one phrase for tables."""
+def hardware(threads: int | None = None) -> str:
+    """CPU model, cores and GPU (if any), in one phrase for tables.
+
+    Args:
+        threads: of a job; said where they are not as many as the cores.
+
+    Returns:
+        Such as `AMD EPYC (64 cores, 5 threads) + NVIDIA H200`.
+    """
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
         model = names[0].split(":", 1)[1].strip() if names else model
-    text = f"{model} ({len(os.sched_getaffinity(0))} cores)"
+    cores = len(os.sched_getaffinity(0))
+    fewer = "" if threads in (None, cores) else f", {threads} thread{'s' * (threads != 1)}"
+    text = f"{model} ({cores} cores{fewer})"
     gpu = _gpu_name()
     return f"{text} + {gpu}" if gpu else text
 

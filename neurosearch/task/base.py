@@ -157,7 +157,7 @@ class Job:
             "overrides": list(self.overrides),
             "number": self.number,
             "seed": self.config.seed,
-            **data_facts(self.data),
+            **data_facts(self.data, self.runtime),
         }
 
     def choices(self) -> list[str]:

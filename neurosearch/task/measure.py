@@ -31,15 +31,15 @@ from neurosearch.query.none import NoProcessing
 from neurosearch.task.exchange import save_mteb, save_qrels
 
 
-def data_facts(data: Data) -> dict[str, Any]:
-    """What a record says of its data and of the machine."""
+def data_facts(data: Data, runtime: Runtime) -> dict[str, Any]:
+    """What a record says of its data, of the machine, and of the threads that it was given."""
     return {
         "data": data.label(),
         "data_choice": data.choice,
         "simulated": data.simulated,
         "variant": data.variant(),
         "population": data.population().fingerprint,
-        "hardware": hardware(),
+        "hardware": hardware(runtime.cpu_threads),
         "commit": git_commit(),
     }
 

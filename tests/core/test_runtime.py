@@ -33,7 +33,9 @@ def test_progress_is_logged_by_tenths_without_a_terminal(tmp_path: Path, caplog)
 
 
 def test_facts_about_the_machine() -> None:
-    assert "cores" in hardware()
+    cores = len(os.sched_getaffinity(0))
+    assert f"({cores} cores)" in hardware() and hardware(cores) == hardware()
+    assert f"({cores} cores, {cores + 2} threads)" in hardware(cores + 2)
     assert peak_memory_mb() > 10
 
 
