@@ -268,21 +268,21 @@ def test_each_experiment_has_its_page(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("p", "ordered", "expected"),
+    ("holds", "p", "tested", "expected"),
     [
-        (0.049, True, "holds here (p 0.049)"),
-        (0.051, True, "holds by value, **not significantly** (p 0.051)"),
-        (0.051, False, "holds here (by value; not tested)"),
-        (None, True, "holds here (by value; not tested)"),
+        (True, 0.049, True, "holds here (p 0.049)"),
+        (True, 0.051, True, "holds by value; the order is not significant (p 0.051)"),
+        (False, 0.051, True, "**does not hold** by value; the order is not significant (p 0.051)"),
+        (False, 0.001, True, "**does not hold** here (p 0.001)"),
+        (True, 0.051, False, "holds here (by value; not tested)"),
+        (False, None, True, "**does not hold** here (by value; not tested)"),
     ],
 )
 def test_a_claim_holds_by_value_and_by_test(
-    monkeypatch: pytest.MonkeyPatch, p: float | None, ordered: bool, expected: str
+    monkeypatch: pytest.MonkeyPatch, holds: bool, p: float | None, tested: bool, expected: str
 ) -> None:
     monkeypatch.syspath_prepend(ROOT / "experiments")
     claims = importlib.import_module("claims")
-    above = {"system": "a", "baseline": "b", "p_holm": p}
-    assert (
-        claims._holds([above, {"system": "b", "baseline": "b", "p_holm": None}], ordered)
-        == expected
-    )
+    rows = [{"system": name, "baseline": "b", "p_holm": p} for name in "ab"]
+    rows[1]["p_holm"] = None  # the baseline's own
+    assert claims._verdict(holds, rows, tested) == expected

@@ -134,7 +134,7 @@ def note(table: Table) -> list[str]:
     done = [row for row in table.rows if not row.failed]
     seeds = sorted({row.seeds for row in done})
     hardware = sorted({row.hardware for row in done})
-    commits = sorted({row.commit for row in done if row.commit})
+    commits = sorted({c for row in done for c in row.commit.split(", ") if c})
     made = f"Hardware: {'; '.join(hardware)}. Commit: {', '.join(commits) or 'unknown'}."
     if any(commit.endswith("+") for commit in commits):
         made += " +: with changes or files that are in no commit."
