@@ -14,9 +14,6 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(VENV)/bin/pip install --quiet --no-compile -e ".[dev]" -c constraints.txt
 	touch $@
 
-# Two more than cores: for a third of the time tests wait for processes that they started.
-WORKERS ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 2)")
-
 # Many processes start in the tests. On all cores; pip compiles on one. A package's own broken files
 # are no reason to stop.
 $(VENV)/compiled: $(VENV)/installed
@@ -27,7 +24,7 @@ table: setup
 	$(RUN) -m experiment=baselines
 
 test: setup $(VENV)/compiled
-	$(VENV)/bin/python -m pytest -n $(WORKERS)
+	$(VENV)/bin/python -m pytest -n auto
 
 lint: setup
 	$(VENV)/bin/ruff format --check .
