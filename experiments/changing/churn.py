@@ -100,7 +100,8 @@ def rows_of(name: str, found: dict[tuple[str, int], Fitted], seeds: Sequence[int
     pairs = {
         "with new products": [(found["kept", s].ids, found["retrained", s].ids) for s in seeds],
         "with another seed": [
-            (found["kept", a].ids, found["kept", b].ids) for a, b in itertools.pairwise(seeds)
+            (found["kept", a].ids, found["kept", b].ids)
+            for a, b in itertools.combinations(seeds, 2)
         ],
     }
     lines = []
@@ -137,8 +138,8 @@ def main(arguments: Sequence[str]) -> None:
     text += ["|:---|---:|---:|---:|", *costs, ""]
     text.append(
         "Older products alone. Refitted with new products: before and after they arrive, one seed. "
-        "With another seed: the same products, the next seed. Rand: adjusted Rand index. Seconds "
-        "are those of the whole catalogue, encoded and given IDs, for a thousand products.  "
+        "With another seed: the same products, each pair of seeds. Rand: adjusted Rand index. "
+        "Seconds: of the whole catalogue, for a thousand of its products.  "
     )
     text.append(
         f"Seeds: {len(SEEDS)}, ± over seeds. Hardware: {hardware()}. Commit: {git_commit()}. "
