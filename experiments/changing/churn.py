@@ -79,16 +79,25 @@ def fitted(overrides: Sequence[str], policy: str, seed: int) -> tuple[Fitted, st
 
 
 def compared(one: SemanticIds, other: SemanticIds) -> list[float]:
-    """Shares of equal IDs and equal first codes; Rand indexes of first codes and of IDs."""
+    """Shares of equal IDs and equal first codes; Rand indexes of first codes and of IDs.
+
+    An index is nan where no two products share anything on either side: the groups are trivial.
+    """
     from sklearn.metrics import adjusted_rand_score
 
     equal = one.codes == other.codes
-    rand = [adjusted_rand_score(one.keys(n), other.keys(n)) for n in (1, None)]
+    rand = []
+    for levels in (1, None):
+        groups = one.keys(levels), other.keys(levels)
+        trivial = all(keys.max() + 1 == len(keys) for keys in groups)
+        rand.append(np.nan if trivial else adjusted_rand_score(*groups))
     return [float(equal.all(axis=1).mean()), float(equal[:, 0].mean()), *map(float, rand)]
 
 
 def shown(values: Sequence[float], digits: int) -> str:
-    """A mean over seeds with their standard deviation, or one value."""
+    """A mean over seeds with their standard deviation, or one value; a dash for nan."""
+    if np.isnan(values).any():
+        return "–"
     texts = [f"{np.mean(values):.{digits}f}"]
     if len(values) > 1:
         texts.append(f"{np.std(values, ddof=1):.{digits}f}")
@@ -138,7 +147,8 @@ def main(arguments: Sequence[str]) -> None:
     text += ["|:---|---:|---:|---:|", *costs, ""]
     text.append(
         "Older products alone. Refitted with new products: before and after they arrive, one seed. "
-        "With another seed: the same products, each pair of seeds. Rand: adjusted Rand index. "
+        "With another seed: the same products, each pair of seeds. Rand: adjusted Rand index; – "
+        "where each product has an ID of its own. "
         "Seconds: of the whole catalogue, for a thousand of its products.  "
     )
     text.append(
