@@ -34,7 +34,8 @@ class Claim:
     bears_out: of their values, in that order.
     metric: which number of theirs.
     beside: (table, row) of another table, the last of the values.
-    ordered: that some are above others, which Holm's p speaks to; False: that they are equal.
+    ordered: that some are above others, which Holm's p speaks to; False: that they are equal, or
+        how far they are apart.
     """
 
     said: str

@@ -20,6 +20,7 @@ import polars as pl
 
 from neurosearch.core.errors import InputError
 from neurosearch.evaluation.statistics import resampled_means
+from neurosearch.report.formatting import commits_of
 from neurosearch.report.table import make_tables
 from neurosearch.task.table import jobs_of
 
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
     means = {name: rows[name].select(COLUMNS).mean().row(0) for name in order}
     ratio = ", ".join(f"{name} {gain / judged:.2f}" for name, (gain, judged) in means.items())
     lines += ["", f"nDCG@10 over judged@10: {ratio}.  "]
-    commits = ", ".join(dict.fromkeys(row.commit for row in table.rows if row.commit))
+    commits = ", ".join(commits_of(table.rows))
     lines.append(f"Data: {table.data}, {table.split} split. Commit of the jobs: {commits}.")
     RESULTS.mkdir(exist_ok=True)
     text = "\n".join(lines) + "\n"

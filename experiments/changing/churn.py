@@ -25,7 +25,7 @@ from neurosearch import app  # noqa: F401  (registers the resolvers of the confi
 from neurosearch.core import view
 from neurosearch.core.machine import git_commit, hardware
 from neurosearch.core.semantic_ids import SemanticIds
-from neurosearch.task.base import build
+from neurosearch.task.base import Job, build
 from neurosearch.task.jobs import job_of
 
 RESULTS = Path(__file__).with_name("results")
@@ -55,27 +55,23 @@ class Fitted:
     assign: float
 
 
-def fitted(overrides: Sequence[str], policy: str, seed: int) -> tuple[Fitted, str, bool]:
-    """IDs under a policy, the name of the data with its variant, and whether it is simulated."""
-    job = job_of(["task=tokenize", *overrides, f"data.models={policy}", f"seed={seed}"])
+def fitted(job: Job) -> Fitted:
+    """The job's tokenizer, fitted on what its `data.models` says. SystemExit if nothing arrives."""
     tokenizer, runtime, data = build(job.config, "tokenizer"), job.runtime, job.dataset
     states = view.states(data)
     if not states:
         raise SystemExit("no products arrive: it needs data=changing, new_share above 0")
     catalogue = runtime.get(view.products(data)).catalogue
     older = runtime.get(view.products(states[0])).catalogue.ids
-    artifacts = [tokenizer.encoder.product_embeddings(data), tokenizer.semantic_ids(data)]
-    ids = runtime.get(artifacts[1])
-    runtime.get(artifacts[0])
-    basis = data if policy == "retrained" else view.before(data)
-    manifests = [runtime.store.manifest(a) for a in (*artifacts, tokenizer.fit_on(basis))]
+    vectors, made = tokenizer.encoder.product_embeddings(data), tokenizer.semantic_ids(data)
+    runtime.get(vectors)
+    ids = runtime.get(made)
+    manifests = [runtime.store.manifest(a) for a in (vectors, made, tokenizer.fitted(data))]
     encode, assign, fit = (float((manifest or {})["seconds"]) for manifest in manifests)
     rows = catalogue.ids.is_in(older.implode()).to_numpy()
     thousands = len(catalogue.ids) / 1000
     mine = SemanticIds(np.asarray(ids.codes)[rows, : ids.semantic], ids.sizes, ids.semantic)
-    facts = Fitted(mine, fit, encode / thousands, assign / thousands)
-    name = ",".join(filter(None, [job.data.label(), job.data.variant()]))
-    return facts, name, job.data.simulated
+    return Fitted(mine, fit, encode / thousands, assign / thousands)
 
 
 def compared(one: SemanticIds, other: SemanticIds) -> list[float]:
@@ -125,24 +121,27 @@ def rows_of(name: str, found: dict[tuple[str, int], Fitted], seeds: Sequence[int
 
 def main(arguments: Sequence[str]) -> None:
     """Fit each tokenizer before and after the new products arrive, and write the tables."""
-    own = [] if any(word.startswith("data=") for word in arguments) else [DATA]
-    overrides = [*own, *arguments]
+    named = any(word.startswith("data=") for word in arguments)
+    overrides = [*([] if named else [DATA]), *arguments]
     lines, costs = [], []
     for name, words in TOKENIZERS.items():
         found = {}
         for seed in SEEDS:
             for policy in ("kept", "retrained"):
-                one, data, simulated = fitted([*overrides, *words], policy, seed)
-                found[policy, seed] = one
+                own = [*words, f"data.models={policy}", f"seed={seed}"]
+                job = job_of(["task=tokenize", *overrides, *own])
+                found[policy, seed] = fitted(job)
         lines += rows_of(name, found, SEEDS)
         kept = [found["kept", seed] for seed in SEEDS]
         again = [found["retrained", seed].fit for seed in SEEDS]
         cells = [f"{kept[0].encode:.2f}", shown([one.assign for one in kept], 3), shown(again, 1)]
         costs.append(f"| {name} | {' | '.join(cells)} |")
         print(lines[-2], lines[-1], costs[-1], sep="\n", flush=True)
-    title = f"## IDs of older products after retraining: {data}\n"
-    warning = "\nSIMULATED DATA: these numbers say nothing about real shops.\n" if simulated else ""
-    text = [title + warning, HEAD, "|:---|:---|---:|---:|---:|---:|", *lines, ""]
+    data = ",".join(filter(None, [job.data.label(), job.data.variant()]))
+    text = [f"## IDs of older products after retraining: {data}", ""]
+    if job.data.simulated:
+        text += ["SIMULATED DATA: these numbers say nothing about real shops.", ""]
+    text += [HEAD, "|:---|:---|---:|---:|---:|---:|", *lines, ""]
     text += ["| tokenizer | encode 1,000 (s) | assign 1,000 (s) | fit again (s) |"]
     text += ["|:---|---:|---:|---:|", *costs, ""]
     text.append(

@@ -43,8 +43,8 @@ def hardware(threads: int | None = None) -> str:
         names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
         model = names[0].split(":", 1)[1].strip() if names else model
     cores = len(os.sched_getaffinity(0))
-    fewer = "" if threads in (None, cores) else f", {threads} thread{'s' * (threads != 1)}"
-    text = f"{model} ({cores} cores{fewer})"
+    given = "" if threads in (None, cores) else f", {threads} thread{'s' * (threads != 1)}"
+    text = f"{model} ({cores} cores{given})"
     gpu = _gpu_name()
     return f"{text} + {gpu}" if gpu else text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from neurosearch.core.retrieval import SCORED
@@ -129,12 +129,24 @@ def _ties(table: Table) -> list[str]:
     return [f"{rule} Other orders could move nDCG@10 of {'; '.join(moved)}."]
 
 
+def commits_of(rows: Iterable[Row]) -> list[str]:
+    """The commits of rows, whose jobs may be of several, each named once.
+
+    Args:
+        rows: of one table or of several.
+
+    Returns:
+        Sorted; none where none is known.
+    """
+    return sorted({commit for row in rows for commit in row.commit.split(", ") if commit})
+
+
 def note(table: Table) -> list[str]:
     """Data, protocol, statistics, hardware: what a reader needs to trust the numbers."""
     done = [row for row in table.rows if not row.failed]
     seeds = sorted({row.seeds for row in done})
     hardware = sorted({row.hardware for row in done})
-    commits = sorted({c for row in done for c in row.commit.split(", ") if c})
+    commits = commits_of(done)
     made = f"Hardware: {'; '.join(hardware)}. Commit: {', '.join(commits) or 'unknown'}."
     if any(commit.endswith("+") for commit in commits):
         made += " +: with changes or files that are in no commit."

@@ -28,7 +28,7 @@ from neurosearch.evaluation.over_sets import (
     two_level_interval,
 )
 from neurosearch.report.aggregation import Row
-from neurosearch.report.formatting import mark, number
+from neurosearch.report.formatting import commits_of, mark, number
 from neurosearch.report.paper import Report
 from neurosearch.report.table import Table
 
@@ -188,7 +188,7 @@ def _note(
             f"Friedman: chi² {test.chi2:.2f}, F {test.F:.2f}, p {test.p:.4f}; Nemenyi's critical "
             f"difference of mean ranks at .05: {test.critical_difference:.2f}."
         )
-    commits = ", ".join(dict.fromkeys(row.commit for t in tables for row in t.rows if row.commit))
+    commits = ", ".join(commits_of(row for t in tables for row in t.rows))
     hardware = "; ".join(
         dict.fromkeys(row.hardware for t in tables for row in t.rows if row.hardware)
     )

@@ -139,6 +139,16 @@ def test_what_a_search_drew_is_told_in_four_digits(tmp_path: Path) -> None:
     assert "1 training(s) were stopped early by the search" in text and "failed" not in text
 
 
+def test_commits_of_joined_jobs_are_named_once(tmp_path: Path) -> None:
+    records = [
+        record(tmp_path, "A", [0.1, 0.2], ("seed=0",), seed=0) | {"commit": "bbb"},
+        record(tmp_path, "A", [0.1, 0.3], ("seed=1",), seed=1) | {"commit": "aaa"},
+        record(tmp_path, "B", [0.1, 0.3], ("retriever=b",)) | {"commit": "aaa"},
+    ]
+    text = markdown.write(make_tables(records)[0], ["nDCG@10"])
+    assert "Commit: aaa, bbb." in text
+
+
 def test_an_experiments_name_makes_no_other_system(tmp_path: Path) -> None:
     records = [
         record(tmp_path, "A", [0.1, 0.2], ("name=mine", "retriever.k1=0.9")),
