@@ -8,7 +8,7 @@ const el = (tag, attributes = {}, ...children) => {
   made.append(...children.filter((child) => child !== null && child !== undefined));
   return made;
 };
-const state = { systems: {}, filters: {}, pages: [], latest: 0, client: clientId() };
+const state = { systems: {}, filters: {}, pages: [], latest: 0, client: clientId(), loading: false };
 
 function clientId() {
   let id = sessionStorage.getItem("client");
@@ -33,6 +33,8 @@ function say(text, error = false) {
 }
 
 async function begin() {
+  const typed = () => $("text").value;  // a query can be typed before the systems are known
+  state.loading = true;
   try {
     const found = await ask("/v1/systems");
     state.systems = found.systems;
@@ -46,8 +48,12 @@ async function begin() {
     $("right").prepend(el("option", { value: "" }, "nothing"));
     $("right").value = names[1] || "";
     $("beside").hidden = names.length < 2;
-    if (recall()) search(false); else say("Type a query.");
+    const early = typed();
+    recall();
+    if (early) $("text").value = early;
+    if (typed().trim()) search(Boolean(early)); else say("Type a query.");
   } catch (error) { say(error.message, true); }
+  state.loading = false;
 }
 
 function shownSystems() {
@@ -84,6 +90,10 @@ function recall() {
 }
 
 async function search(pushes = true) {
+  if (!Object.keys(state.systems).length) {  // begin() searches when it knows the systems
+    if (!state.loading) begin();
+    return;
+  }
   const turn = ++state.latest;
   if (!$("text").value.trim()) { say("Type a query."); return; }
   say("Searching…");
@@ -241,7 +251,7 @@ function drawFacets() {
 
 $("form").addEventListener("submit", (event) => { event.preventDefault(); search(); });
 for (const id of ["left", "right"]) $(id).addEventListener("change", () => $("text").value.trim() && search());
-$("key").addEventListener("change", () => (Object.keys(state.systems).length ? search() : begin()));
+$("key").addEventListener("change", () => search());
 document.addEventListener("keydown", (event) => {
   const typing = ["INPUT", "SELECT"].includes(document.activeElement.tagName);
   if (event.key === "/" && !typing) { event.preventDefault(); $("text").focus(); $("text").select(); }
