@@ -2,6 +2,7 @@
 # test: the whole test suite.   lint: formatting, lint, types.   doctor: what is missing here.
 # site: the documentation, into site/.   course: the notebooks, executed anew.
 PYTHON ?= python3
+SKIPPED = '/tests?/|transformers/models/|/(moto|openai|pip|mypy)/'
 VENV ?= .venv
 RUN = $(VENV)/bin/python -W ignore -m neurosearch
 
@@ -14,17 +15,18 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(VENV)/bin/pip install --quiet --no-compile -e ".[dev]" -c constraints.txt
 	touch $@
 
-# Many processes start in the tests. On all cores; pip compiles on one. A package's own broken files
-# are no reason to stop.
+# Many processes start in the tests. On all cores; pip compiles on one. What is large and hardly
+# imported is compiled when it is. A package's own broken files are no reason to stop.
 $(VENV)/compiled: $(VENV)/installed
-	$(VENV)/bin/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
+	$(VENV)/bin/python -m compileall -qq -j 0 -x $(SKIPPED) $(VENV)/lib || true
 	touch $@
 
 table: setup
 	$(RUN) -m experiment=baselines
 
+# A worker a core, so a thread a worker.
 test: setup $(VENV)/compiled
-	$(VENV)/bin/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto
 
 lint: setup
 	$(VENV)/bin/ruff format --check .

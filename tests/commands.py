@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, BinaryIO
+from unittest import mock
 
 # Networks and Hydra take the rest.
 PRELOADED = ["neurosearch.app", "transformers", "pytorch_lightning", "polars", "tests.warmed"]
-_CONTEXT = multiprocessing.get_context("forkserver")
+START = "forkserver"
+COMMAND = [sys.executable, "-W", "ignore", "-m", "neurosearch"]
+_RUN = subprocess.run  # tests replace it by `routed`
+_CONTEXT = multiprocessing.get_context(START)
 _CONTEXT.set_forkserver_preload(PRELOADED)
 
 
@@ -34,21 +41,70 @@ def run(words: Sequence[str], environment: dict[str, str] | None = None) -> Done
     """Run `python -m neurosearch` with these words; `environment` adds to the present one."""
     if any(word.startswith("hydra/launcher") for word in words):
         # A launcher's workers import the main module, which must be the package's.
-        line = [sys.executable, "-W", "ignore", "-m", "neurosearch", *words]
         told = {**os.environ, **(environment or {})}
-        done = subprocess.run(line, capture_output=True, text=True, env=told)
+        done = _RUN([*COMMAND, *words], capture_output=True, text=True, env=told)
         return Done(done.returncode, done.stdout, done.stderr)
     with tempfile.TemporaryDirectory() as folder:
-        process = _CONTEXT.Process(target=_main, args=(list(words), environment or {}, folder))
+        files = [Path(folder, name) for name in ("out", "err")]
+        process = _CONTEXT.Process(target=_main, args=(list(words), environment or {}, files))
         process.start()
         process.join()
-        out, err = (Path(folder, name).read_text(errors="replace") for name in ("out", "err"))
+        out, err = (path.read_text(errors="replace") for path in files)
         return Done(int(process.exitcode or 0), out, err)
 
 
-def _main(words: list[str], environment: dict[str, str], folder: str) -> None:
-    for number, name in ((1, "out"), (2, "err")):
-        opened = os.open(Path(folder, name), os.O_CREAT | os.O_WRONLY)
+def routed(command: Sequence[str], **options: Any) -> Any:
+    """`subprocess.run` for a script that starts commands: those of the package are forked."""
+    if list(command[:5]) == COMMAND:
+        return run(command[5:], options.get("env"))
+    return _RUN(command, **options)
+
+
+class Forked:
+    """What `neurosearch.task.load` needs of `subprocess.Popen`, for a forked server."""
+
+    def __init__(
+        self, command: Sequence[str], stdout: BinaryIO, stderr: BinaryIO, env: dict[str, str]
+    ) -> None:
+        assert list(command[:5]) == COMMAND
+        files = [Path(stdout.name), Path(stderr.name)]
+        self.process = _CONTEXT.Process(target=_main, args=(list(command[5:]), env, files))
+        self.process.start()
+        self.pid = self.process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.exitcode
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            raise subprocess.TimeoutExpired("a forked server", timeout or 0)
+        return self.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None and self.pid is not None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def forked_servers() -> Any:
+    """A context in which `neurosearch.task.load.started` forks its servers."""
+    fork = SimpleNamespace(Popen=Forked, TimeoutExpired=subprocess.TimeoutExpired)
+    return mock.patch("neurosearch.task.load.subprocess", fork)
+
+
+def _main(words: list[str], environment: dict[str, str], files: list[Path]) -> None:
+    for number, path in enumerate(files, 1):
+        opened = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         os.dup2(opened, number)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)

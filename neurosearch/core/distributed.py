@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
 import shutil
 import socket
 import sys
+import threading
 from dataclasses import replace
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +50,7 @@ def build_together(artifact: Artifact[Any], folder: Path, runtime: Runtime) -> A
 
     Raises InputError where one of them does.
     """
-    from torch import multiprocessing
+    from torch import multiprocessing as processes
     from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
     device = runtime.torch_devices()[0]
@@ -56,10 +59,10 @@ def build_together(artifact: Artifact[Any], folder: Path, runtime: Runtime) -> A
     made.mkdir()
     # A search's trial is looked up by Hydra's overrides, which these processes don't have.
     alone = replace(runtime, pruner=None)
-    given = (artifact, folder, alone, str(made), _free_port(), device.type)
+    given = (artifact, folder, alone, str(made), _free_port(), device.type, dict(os.environ))
     try:
-        run: Any = multiprocessing.start_processes  # type: ignore[attr-defined]
-        run(_one, args=given, nprocs=runtime.devices, start_method="spawn")
+        run: Any = processes.start_processes  # type: ignore[attr-defined]
+        run(_one, args=given, nprocs=runtime.devices, start_method="forkserver")
         return json.loads((made / OUTCOME).read_text(encoding="utf-8"))
     except (ProcessExitedException, ProcessRaisedException):
         if (made / FAULT).exists():
@@ -75,6 +78,14 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _end_with_parent() -> None:
+    """A killed training leaves no processes: these are the fork server's children, not its own."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
 def _one(
     rank: int,
     artifact: Artifact[Any],
@@ -83,8 +94,11 @@ def _one(
     made: str,
     port: int,
     device: str,
+    environment: dict[str, str],
 ) -> None:
     """A process: joins the others, builds its share."""
+    os.environ.update(environment)  # a fork server keeps the one that it was started with
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     processes = runtime.devices
     named = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": processes}
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": 0}

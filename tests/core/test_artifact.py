@@ -16,6 +16,7 @@ import pytest
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
+from tests.commands import START
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _get(outputs: Path, artifact: Artifact[int]) -> None:
 
 def test_two_processes_build_one_artifact_once(runtime: Runtime, tmp_path: Path) -> None:
     number = Number(3, str(tmp_path / "log"), pause=0.5)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(START)
     both = [context.Process(target=_get, args=(runtime.outputs, number)) for _ in range(2)]
     for process in both:
         process.start()
@@ -131,7 +132,7 @@ def test_two_processes_build_one_artifact_once(runtime: Runtime, tmp_path: Path)
 
 def test_a_killed_build_leaves_nothing_that_load_accepts(runtime: Runtime, tmp_path: Path) -> None:
     number = Number(3, str(tmp_path / "log"), pause=60)
-    process = multiprocessing.get_context("spawn").Process(
+    process = multiprocessing.get_context(START).Process(
         target=_get, args=(runtime.outputs, number)
     )
     process.start()

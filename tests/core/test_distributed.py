@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import shutil
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import psutil
 import pytest
 from transformers import BertConfig, BertModel
 
+import tests.commands
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
@@ -152,6 +157,53 @@ def test_what_one_process_refuses_is_said_once(tiny_model: str, shop, tmp_path: 
     with pytest.raises(InputError, match=r"^training diverged at step \d+"):
         runtime.get(made)
     assert runtime.store.manifest(made) is None
+
+
+@dataclass(frozen=True)
+class Sleeping(Artifact[Path]):
+    """Each process writes its number and sleeps."""
+
+    kind: ClassVar[str] = "sleeping"
+    spreads: ClassVar[bool] = True
+    noted: str
+
+    def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
+        Path(self.noted, str(os.getpid())).touch()
+        time.sleep(60)
+        return {}
+
+    def load(self, folder: Path) -> Path:
+        return folder
+
+
+def _sleep(outputs: Path, noted: Path) -> None:
+    Runtime(outputs, device="cpu", progress=False, devices=2).get(Sleeping(str(noted)))
+
+
+def _runs(noted: Path) -> bool:
+    try:
+        return psutil.Process(int(noted.name)).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_killed_build_leaves_no_process(tmp_path: Path) -> None:
+    noted = tmp_path / "noted"
+    noted.mkdir()
+    builds = multiprocessing.get_context(tests.commands.START).Process(
+        target=_sleep, args=(tmp_path / "outputs", noted)
+    )
+    builds.start()
+    end = time.monotonic() + 60
+    while len(processes := list(noted.iterdir())) < 2:
+        assert time.monotonic() < end and builds.is_alive()
+        time.sleep(0.05)
+    builds.kill()
+    builds.join()
+    end = time.monotonic() + 5
+    while any(map(_runs, processes)):
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_alone_there_is_one_process(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import jupytext
 import nbformat
 import pytest
 import yaml
+
+from tests.commands import forked_servers, routed
 
 COURSE = Path(__file__).parents[2] / "docs" / "course"
 CHAPTERS = sorted(COURSE.glob("[0-9]*.py"))
@@ -31,7 +34,9 @@ def test_a_chapter_runs_and_its_answers_stay(
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.delenv("COURSE_BEIR", raising=False)
-    answers = runpy.run_path(str(chapter))["answers"]
+    monkeypatch.setattr(subprocess, "run", routed)
+    with forked_servers():
+        answers = runpy.run_path(str(chapter))["answers"]
     found = {name: round(float(value), 4) for name, value in answers.items()}
     if os.environ.get("UPDATE_EXPECTED"):
         said = yaml.safe_load(EXPECTED.read_text()) if EXPECTED.exists() else {}

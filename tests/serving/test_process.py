@@ -21,7 +21,7 @@ import pytest
 
 from neurosearch.monitoring.traffic import read_log
 from neurosearch.task.load import started
-from tests.commands import run
+from tests.commands import forked_servers, run
 from tests.report.test_page import BROWSERS
 
 SHOP = ["data.n_products=500", "data.n_queries=30", "data.n_sessions=20", "retriever=bm25"]
@@ -51,7 +51,8 @@ class Server:
 
 @contextmanager
 def served(outputs: Path, *words: str) -> Iterator[Server]:
-    with started([*words, f"paths.outputs={outputs}"], outputs) as (url, process):
+    begun = started([*words, f"paths.outputs={outputs}"], outputs)
+    with forked_servers(), begun as (url, process):
         yield Server(process, url, outputs)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from unittest import mock
 
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import normalize
 
+import tests.commands
 from neurosearch.encoder.biencoder.pairs import TrainingPairs
 from neurosearch.loss.base import Targets
 from neurosearch.loss.infonce import InfoNCE
@@ -64,6 +64,7 @@ def step(chunk: int) -> dict[str, list[float]]:
 
 
 def process(rank: int, chunk: int, folder: str) -> None:
+    torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
     Path(folder, f"{rank}.json").write_text(json.dumps(step(chunk)))
@@ -71,10 +72,11 @@ def process(rank: int, chunk: int, folder: str) -> None:
 
 
 @pytest.mark.parametrize("chunk", [0, 3])
-def test_two_processes_have_the_gradient_of_one(chunk: int, tmp_path: Path, monkeypatch) -> None:
+def test_two_processes_have_the_gradient_of_one(chunk: int, tmp_path: Path) -> None:
     alone = step(0)
-    monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
-    mp.spawn(process, args=(chunk, str(tmp_path)), nprocs=2)
+    mp.start_processes(
+        process, args=(chunk, str(tmp_path)), nprocs=2, start_method=tests.commands.START
+    )
     for rank in range(2):
         found = json.loads((tmp_path / f"{rank}.json").read_text())
         assert found.keys() == alone.keys()
