@@ -118,7 +118,7 @@ MORE = {
         "seed=0",
         "retriever=bm25,dense/finetuned,generative/cosine,hybrid/finetuned_convex",
     ],
-    "scaling": ["data.distractors=0.5", "data.most_queries=40", "retriever=bm25,dense"],
+    "scaling": ["seed=0", "data.distractors=0.5", "data.most_queries=40", "retriever=bm25,dense"],
     "training_size": ["seed=0", "data.train_share=0.5,1.0", *SMALL],
     "dense_recipes": [
         *("seed=0", *SMALL),
