@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from neurosearch.core.command import masked
 from neurosearch.core.errors import AlarmError, InputError
+from neurosearch.core.stopping import check_stopped
 from neurosearch.sweep.callback import count_alarms, count_failures
 from neurosearch.sweep.pruning import Pruned
 from neurosearch.sweep.ray_launcher import RayLauncher
@@ -121,6 +122,7 @@ def _report(
 ) -> None:
     from neurosearch.task.base import write_record
 
+    check_stopped()  # libraries make other errors of an interruption
     log.error("%s: %s", "error" if status == "failed" else status, message)
     if trace:
         log.error("%s", trace)

@@ -11,7 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from neurosearch import app
+from neurosearch.core import stopping
 from neurosearch.core.store import Store, read_manifest
 from neurosearch.sweep.callback import OWNER, begin
 from tests.test_app import BM25, run
@@ -64,6 +67,16 @@ except KeyboardInterrupt:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "stopped\n" and not done.stderr
+
+
+def test_an_error_that_a_signal_made_is_no_failed_job(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A library may catch KeyboardInterrupt and raise another error: the job was stopped."""
+    monkeypatch.setattr(stopping, "_noted", [signal.SIGTERM])
+    with pytest.raises(KeyboardInterrupt):
+        app._report(OmegaConf.create(), None, tmp_path, 0, [], "ValueError: made of it", "trace")
+    assert not caplog.records and not list(tmp_path.iterdir())
 
 
 def test_what_killed_sweeps_left_goes_with_the_next_one(tmp_path: Path) -> None:
