@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
@@ -60,7 +60,7 @@ def routed(command: Sequence[str], **options: Any) -> Any:
     return _RUN(command, **options)
 
 
-class Forked:
+class Forked(ForkServerProcess):
     """What `neurosearch.task.load` needs of `subprocess.Popen`, for a forked server."""
 
     def __init__(
@@ -68,32 +68,25 @@ class Forked:
     ) -> None:
         assert list(command[:5]) == COMMAND
         files = [Path(stdout.name), Path(stderr.name)]
-        self.process = _CONTEXT.Process(target=_main, args=(list(command[5:]), env, files))
-        self.process.start()
-        self.pid = self.process.pid
+        super().__init__(target=_main, args=(list(command[5:]), env, files))
+        self.start()
 
     @property
     def returncode(self) -> int | None:
-        return self.process.exitcode
+        return self.exitcode
 
     def poll(self) -> int | None:
-        return self.process.exitcode
+        return self.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
-        self.process.join(timeout)
-        if self.process.exitcode is None:
+        self.join(timeout)
+        if self.exitcode is None:
             raise subprocess.TimeoutExpired("a forked server", timeout or 0)
-        return self.process.exitcode
+        return self.exitcode
 
     def send_signal(self, number: int) -> None:
-        if self.poll() is None and self.pid is not None:
+        if self.exitcode is None and self.pid is not None:
             os.kill(self.pid, number)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
 
 
 def forked_servers() -> Any:

@@ -17,6 +17,7 @@ from neurosearch import app
 from neurosearch.core import stopping
 from neurosearch.core.store import Store, read_manifest
 from neurosearch.sweep.callback import OWNER, begin
+from tests.commands import COMMAND
 from tests.test_app import BM25, run
 
 
@@ -31,8 +32,9 @@ def test_a_sweep_ends_in_one_line(number: int, stage: str, tiny_model: str, tmp_
     if stage == "building run":
         words = ["-m", "retriever=random,bm25", "debug=tiny", "data.n_products=9000"]
     environment = {**os.environ, "NEUROSEARCH_OUTPUTS": str(tmp_path)}
-    command = [sys.executable, "-W", "ignore", "-m", "neurosearch", *words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        [*COMMAND, *words], stderr=subprocess.PIPE, text=True, env=environment
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if stage in line:

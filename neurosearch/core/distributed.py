@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import os
 import shutil
 import socket
 import sys
 import threading
 from dataclasses import replace
+from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ def build_together(artifact: Artifact[Any], folder: Path, runtime: Runtime) -> A
 
     Raises InputError where one of them does.
     """
-    from torch import multiprocessing as processes
+    from torch import multiprocessing
     from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
     device = runtime.torch_devices()[0]
@@ -61,7 +61,7 @@ def build_together(artifact: Artifact[Any], folder: Path, runtime: Runtime) -> A
     alone = replace(runtime, pruner=None)
     given = (artifact, folder, alone, str(made), _free_port(), device.type, dict(os.environ))
     try:
-        run: Any = processes.start_processes  # type: ignore[attr-defined]
+        run: Any = multiprocessing.start_processes  # type: ignore[attr-defined]
         run(_one, args=given, nprocs=runtime.devices, start_method="forkserver")
         return json.loads((made / OUTCOME).read_text(encoding="utf-8"))
     except (ProcessExitedException, ProcessRaisedException):
@@ -80,7 +80,7 @@ def _free_port() -> int:
 
 def _end_with_parent() -> None:
     """A killed training leaves no processes: these are the fork server's children, not its own."""
-    parent = multiprocessing.parent_process()
+    parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)

@@ -16,7 +16,6 @@ import psutil
 import pytest
 from transformers import BertConfig, BertModel
 
-import tests.commands
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
@@ -30,6 +29,7 @@ from neurosearch.query.none import NoProcessing
 from neurosearch.tokenizer.rqkmeans import RQKMeans
 from neurosearch.training.curves import curves_of
 from neurosearch.training.schedule import Schedule
+from tests.commands import START
 from tests.encoder.test_biencoder import MINED, recipe
 from tests.encoder.test_colbert import colbert
 from tests.generator.test_training import COMMON, GAIN, SMALL
@@ -190,7 +190,7 @@ def _runs(noted: Path) -> bool:
 def test_a_killed_build_leaves_no_process(tmp_path: Path) -> None:
     noted = tmp_path / "noted"
     noted.mkdir()
-    builds = multiprocessing.get_context(tests.commands.START).Process(
+    builds = multiprocessing.get_context(START).Process(
         target=_sleep, args=(tmp_path / "outputs", noted)
     )
     builds.start()

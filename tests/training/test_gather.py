@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import normalize
 
-import tests.commands
 from neurosearch.encoder.biencoder.pairs import TrainingPairs
 from neurosearch.loss.base import Targets
 from neurosearch.loss.infonce import InfoNCE
@@ -25,6 +24,7 @@ from neurosearch.loss.listnet import ListNet
 from neurosearch.loss.weighted import Weighted
 from neurosearch.training.gather import Part, gathered, shares, sum_gradients, world
 from neurosearch.training.gradcache import cached_backward
+from tests.commands import START
 
 B, M, D = 5, 12, 6  # 17 texts: the two shares differ in size
 LOSS = Weighted({"a": InfoNCE(learned=True, symmetric=True), "b": ListNet()}, {"a": 1, "b": 0.5})
@@ -74,9 +74,7 @@ def process(rank: int, chunk: int, folder: str) -> None:
 @pytest.mark.parametrize("chunk", [0, 3])
 def test_two_processes_have_the_gradient_of_one(chunk: int, tmp_path: Path) -> None:
     alone = step(0)
-    mp.start_processes(
-        process, args=(chunk, str(tmp_path)), nprocs=2, start_method=tests.commands.START
-    )
+    mp.start_processes(process, args=(chunk, str(tmp_path)), nprocs=2, start_method=START)
     for rank in range(2):
         found = json.loads((tmp_path / f"{rank}.json").read_text())
         assert found.keys() == alone.keys()

@@ -33,7 +33,6 @@ function say(text, error = false) {
 }
 
 async function begin() {
-  const typed = () => $("text").value;  // a query can be typed before the systems are known
   state.loading = true;
   try {
     const found = await ask("/v1/systems");
@@ -48,10 +47,10 @@ async function begin() {
     $("right").prepend(el("option", { value: "" }, "nothing"));
     $("right").value = names[1] || "";
     $("beside").hidden = names.length < 2;
-    const early = typed();
+    const early = $("text").value;  // typed before the systems were known
     recall();
     if (early) $("text").value = early;
-    if (typed().trim()) search(Boolean(early)); else say("Type a query.");
+    if ($("text").value.trim()) search(Boolean(early)); else say("Type a query.");
   } catch (error) { say(error.message, true); }
   state.loading = false;
 }
