@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf
 
 from neurosearch.core.bounds import check_name, check_seed, one_of, within
@@ -33,6 +34,8 @@ def preflight(config: DictConfig) -> None:
         _check_search(config)
     else:
         check_jobs(config.hydra, Path(config.hydra.sweep.dir).absolute())
+        # Jobs have been composed, but for their seeds: Hydra need not compose all to see if it can.
+        Sweeper.validate_batch_is_legal = lambda sweeper, batch: None
 
 
 def check_root(config: DictConfig) -> None:

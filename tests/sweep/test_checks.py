@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_module
+from hydra.plugins.sweeper import Sweeper
 
 from neurosearch.core.errors import InputError
 from neurosearch.sweep.checks import preflight, study_of
@@ -41,6 +42,19 @@ def test_what_cannot_run_is_told(
     config = composed(HERE.format(tmp_path), *(word.format(tmp_path) for word in overrides))
     with pytest.raises(InputError, match=told):
         preflight(config)
+
+
+@pytest.mark.parametrize("words, times", [(["experiment=fusion"], 0), ([FUSION], 1)])
+def test_hydra_composes_no_grid_again(
+    words: list[str], times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composed_again: list[object] = []
+    monkeypatch.setattr(Sweeper, "validate_batch_is_legal", lambda _, b: composed_again.append(b))
+    config = composed(HERE.format(tmp_path), *words, "debug=tiny")
+    with initialize_config_module("neurosearch.conf", version_base="1.3"):
+        preflight(config)
+    Sweeper.validate_batch_is_legal(None, [["seed=0"]])
+    assert len(composed_again) == times  # what a search will try is not known before
 
 
 def test_what_can_run_passes(tmp_path: Path) -> None:
