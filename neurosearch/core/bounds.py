@@ -101,7 +101,7 @@ def check_name(name: str) -> None:
 
 def check_seed(key: str, value: Any) -> None:
     """Raise InputError naming the config key for what NumPy and torch don't both take as a seed."""
-    if not isinstance(value, int) or not 0 <= value < 2**32:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32:
         raise InputError(f"{key} must be 0 to {2**32 - 1}, not {value}")
 
 

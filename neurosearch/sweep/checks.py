@@ -34,7 +34,7 @@ def preflight(config: DictConfig) -> None:
         _check_search(config)
     else:
         check_jobs(config.hydra, Path(config.hydra.sweep.dir).absolute())
-        # Jobs have been composed, but for their seeds: Hydra need not compose all to see if it can.
+        # Jobs have been composed, one of all seeds: Hydra need not compose all to see if it can.
         Sweeper.validate_batch_is_legal = lambda sweeper, batch: None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from neurosearch.core.bounds import check_seed
 from neurosearch.core.errors import InputError
 from neurosearch.task.base import Job, Task, build
 
@@ -87,6 +88,14 @@ def _again(overrides: list[str], seen: set[tuple[str, ...]]) -> bool:
     return False
 
 
+def _check_seeds(overrides: Sequence[str]) -> None:
+    """Raise InputError for what is no seed; a reference to another key is looked up later."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == "seed" and not value.startswith("${"):
+            check_seed(key, OmegaConf.from_dotlist([override]).seed)
+
+
 def check_jobs(hydra: DictConfig, folder: Path) -> None:
     """Raise InputError naming all that can't work of a grid's jobs; builds the data at most."""
     faults: dict[str, None] = {}
@@ -97,9 +106,10 @@ def check_jobs(hydra: DictConfig, folder: Path) -> None:
         if tuple(overrides) in whole:
             faults[f"the sweep has the job of {' '.join(overrides)} twice"] = None
         whole.add(tuple(overrides))
-        if _again(overrides, seen):
-            continue
         try:
+            _check_seeds(overrides)
+            if _again(overrides, seen):
+                continue
             job = _composed(overrides, number, folder)
             check_read(job.config, overrides)
             task = build(job.config, "task")

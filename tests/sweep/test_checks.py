@@ -44,6 +44,21 @@ def test_what_cannot_run_is_told(
         preflight(config)
 
 
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["retriever=bm25", "seed=0,abc"], "seed must be 0 to 4294967295, not abc"),
+        (["retriever=bm25", "seed=0,1.5"], "seed must be 0 to 4294967295, not 1.5"),
+        (["retriever=bm25", "seed=0,true"], "seed must be 0 to 4294967295, not True"),
+        (["retriever=bm25,bm26"], "retriever=bm26: no such choice; there are bm25"),
+    ],
+)
+def test_each_value_of_a_sweep_is_checked(words: list[str], message: str, tmp_path: Path) -> None:
+    done = commands.run(["-m", *words, "debug=tiny"], {"NEUROSEARCH_OUTPUTS": str(tmp_path)})
+    assert done.returncode == 1 and "Launching" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith(f"error: {message}")
+
+
 @pytest.mark.parametrize("words, times", [(["experiment=fusion"], 0), ([FUSION], 1)])
 def test_hydra_composes_no_grid_again(
     words: list[str], times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
