@@ -11,9 +11,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from neurosearch.core.bounds import bounds_of, check_seed
 from neurosearch.core.digests import digest
@@ -61,7 +62,7 @@ class Recipe:
     @property
     def fingerprint(self) -> str:
         """Hex digest of the class's code and the fields' content."""
-        return digest(describe(self))
+        return digest_of(self)
 
     def label(self) -> str:
         """How a reader would name this component in a table.
@@ -89,6 +90,10 @@ class FieldError(InputError):
 PRECISIONS = ("fp32", "bf16")  # of a network's weights and activations
 
 
+R = TypeVar("R", bound=Recipe)
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _generation = [0]
 
 
@@ -109,12 +114,10 @@ def describe(value: Any) -> Any:
     if hasattr(value, "artifact_fingerprint"):
         return {"artifact": value.artifact_fingerprint}
     if isinstance(value, Recipe):
-        # It is frozen; what its files hold may change between two runs of one process.
-        known = value.__dict__.get("_described")
-        if known is None or known[0] != _generation[0]:
-            known = (_generation[0], _describe_fields(value))
-            object.__setattr__(value, "_described", known)
-        return known[1]
+        memory = _memory(value)
+        if "described" not in memory:
+            memory["described"] = _describe_fields(value)
+        return memory["described"]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _describe_fields(value)
     if isinstance(value, Mapping):
@@ -126,6 +129,49 @@ def describe(value: Any) -> Any:
     if isinstance(value, float):
         return repr(value)
     raise TypeError(f"a recipe's field can't hold {type(value).__name__}: {value!r}")
+
+
+def digest_of(value: Any) -> str:
+    """Hex digest of what `describe` says of a value."""
+    if hasattr(value, "artifact_fingerprint"):
+        fingerprint: str = value.artifact_fingerprint
+        return fingerprint
+    if not isinstance(value, Recipe):
+        return digest(describe(value))
+    memory = _memory(value)
+    if "digest" not in memory:
+        memory["digest"] = digest(describe(value))
+    return cast(str, memory["digest"])
+
+
+def remembered(
+    method: Callable[Concatenate[R, P], T],
+) -> Callable[Concatenate[R, P], T]:
+    """A method of a recipe that is called once for the same arguments, told by their digests.
+
+    It is for methods that say which artifacts are needed. Where a system is trained on what
+    another system found, those of both are asked for again at every step, and the calls multiply.
+    """
+
+    @wraps(method)
+    def call(self: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        memory = _memory(self)
+        named = [f"{name}={digest_of(value)}" for name, value in sorted(kwargs.items())]
+        key = " ".join([method.__qualname__, *map(digest_of, args), *named])
+        if key not in memory:
+            memory[key] = method(self, *args, **kwargs)
+        return cast(T, memory[key])
+
+    return call
+
+
+def _memory(recipe: Recipe) -> dict[str, Any]:
+    """What is known of a recipe, which is frozen, until its files may have changed."""
+    known = recipe.__dict__.get("_known")
+    if known is None or known[0] != _generation[0]:
+        known = (_generation[0], {})
+        object.__setattr__(recipe, "_known", known)
+    return cast(dict[str, Any], known[1])
 
 
 def _describe_fields(value: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
 from neurosearch.core.exportable import Exportable, below
-from neurosearch.core.recipe import Recipe
+from neurosearch.core.recipe import Recipe, remembered
 from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact, Searcher
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
@@ -58,6 +58,7 @@ class Hybrid(Retriever):
         runs, fitted = self.legs(fold, request), self._fitted(data, request)
         return HybridRun(request.view(fold), request, runs, self.fusion, fitted)
 
+    @remembered
     def legs(
         self, data: Artifact[Dataset], request: RetrievalRequest
     ) -> Mapping[str, Artifact[Run]]:

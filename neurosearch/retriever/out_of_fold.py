@@ -15,6 +15,7 @@ import polars as pl
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
+from neurosearch.core.recipe import remembered
 from neurosearch.core.retrieval import RetrievalRequest, Retriever, RunArtifact
 from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
@@ -35,6 +36,7 @@ class OutOfFold(Retriever):
     folds: int = setting(2, least=2)
     depth: int = setting(100, least=2)
 
+    @remembered
     def run(self, data: Artifact[Dataset], request: RetrievalRequest) -> Artifact[Run]:
         if request.split != "train":
             return self.retriever.run(data, request)

@@ -11,7 +11,7 @@ import pytest
 from neurosearch.core.bounds import setting
 from neurosearch.core.digests import content_digest
 from neurosearch.core.errors import InputError
-from neurosearch.core.recipe import FieldError, Recipe
+from neurosearch.core.recipe import FieldError, Recipe, look_again, remembered
 from neurosearch.data.beir import Beir
 from neurosearch.encoder.hashing import Hashing
 from neurosearch.fusion.rrf import RRF
@@ -147,3 +147,41 @@ def test_bounds_are_checked_and_inherited(make, message: str) -> None:
         make()
     assert str(error.value) == message
     assert Bounded(count=9, share=0.999, kind="b") and Wider()
+
+
+@dataclass(frozen=True)
+class Asked(Recipe):
+    """Counts how often its method is really called."""
+
+    depth: int = 1
+
+    @remembered
+    def of(self, other: Recipe, split: str = "train") -> list[object]:
+        return [self.depth, other, split]
+
+
+def test_a_remembered_method_is_called_once_for_equal_arguments() -> None:
+    asked = Asked()
+    first = asked.of(BM25(k1=1.0), split="dev")
+    assert asked.of(BM25(k1=1), split="dev") is first
+    assert asked.of(BM25(k1=1.1), split="dev") is not first
+    assert asked.of(BM25(k1=1.0)) == [1, BM25(k1=1.0), "train"]
+    # What is remembered belongs to one recipe, and is no part of it.
+    assert dataclasses.replace(asked, depth=2).of(BM25(k1=1.0), split="dev")[0] == 2
+    assert asked == Asked() and asked.fingerprint == Asked().fingerprint
+
+
+def test_what_is_remembered_ends_when_files_may_have_changed() -> None:
+    asked = Asked()
+    first = asked.of(BM25())
+    look_again()
+    assert asked.of(BM25()) is not first
+
+
+def test_a_changed_file_is_another_argument_after_looking_again(tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl").write_text("{}")
+    asked, data = Asked(), Beir(str(tmp_path))
+    first = asked.of(data)
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "1"}')
+    look_again()
+    assert asked.of(data) is not first

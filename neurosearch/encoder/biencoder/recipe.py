@@ -23,7 +23,7 @@ from neurosearch.core.distributed import world
 from neurosearch.core.errors import InputError
 from neurosearch.core.exportable import Exportable
 from neurosearch.core.query import QueryProcessor
-from neurosearch.core.recipe import PRECISIONS, Recipe
+from neurosearch.core.recipe import PRECISIONS, Recipe, remembered
 from neurosearch.core.retrieval import RetrievalRequest, Retriever
 from neurosearch.core.run import Run, numbered_pairs
 from neurosearch.core.runtime import Runtime
@@ -135,6 +135,7 @@ class BiEncoder(Encoder):
         """Fields, separator and prefixes: what a training reads."""
         return tuple(self.fields), self.separator, self.query_prefix, self.product_prefix
 
+    @remembered
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path]:
         data = view.before(data)
         start = None if self.pretraining is None else self._pretrained(self.pretraining, data)

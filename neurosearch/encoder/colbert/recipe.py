@@ -16,6 +16,7 @@ from neurosearch.core.bounds import setting
 from neurosearch.core.digests import content
 from neurosearch.core.exportable import Exportable
 from neurosearch.core.query import QueryProcessor
+from neurosearch.core.recipe import remembered
 from neurosearch.core.retrieval import Retriever
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset
@@ -85,6 +86,7 @@ class ColBERT(TokenEncoder):
             self.model,
         )
 
+    @remembered
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path]:
         data = view.before(data)
         return TrainedColBERT.of(self, data, (tuple(self.fields), self.separator, "", ""))

@@ -18,6 +18,7 @@ from neurosearch.core.bounds import setting
 from neurosearch.core.digests import content
 from neurosearch.core.exportable import Exportable
 from neurosearch.core.query import QueryProcessor
+from neurosearch.core.recipe import remembered
 from neurosearch.core.retrieval import Retriever
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import PRODUCTS, Dataset, queries_of
@@ -80,6 +81,7 @@ class Splade(SparseEncoder):
         lengths = self.query_max_length, self.product_max_length
         return TermShape(*lengths, self.expansion, self.queries, self.model)
 
+    @remembered
     def trained(self, data: Artifact[Dataset]) -> Artifact[Path]:
         data, texts = view.before(data), (tuple(self.fields), self.separator)
         start = None
