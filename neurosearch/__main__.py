@@ -15,7 +15,7 @@ from neurosearch import app
 from neurosearch.core.command import command_line, mask_logs, masked
 from neurosearch.core.stopping import stop_on_signals
 from neurosearch.sweep import callback
-from neurosearch.sweep.hints import plain
+from neurosearch.task.hints import plain
 
 
 def main() -> None:

@@ -20,7 +20,6 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.machine import is_running, log
 from neurosearch.core.store import write_whole
 from neurosearch.sweep.checks import check_root, is_new, preflight, study_of
-from neurosearch.sweep.hints import plain
 from neurosearch.task.base import SWEEP, sweep_folder
 from neurosearch.task.jobs import check_overrides, check_read
 
@@ -102,8 +101,7 @@ class CollectTables(Callback):  # type: ignore[misc]
                 earlier = len(list(jobs.glob("*"))) if jobs.exists() else 0
                 os.environ[SWEEP] = f"{study}/{earlier:04d}-{sweep}"
         except (InputError, OSError) as error:
-            told = plain(str(error), list(config.hydra.overrides.task)) or str(error)
-            sys.exit(masked(f"error: {told}"))  # Hydra would swallow what is no SystemExit
+            sys.exit(masked(f"error: {error}"))  # Hydra would swallow what is no SystemExit
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         # Hydra has written the config of the sweep there, as it was typed.

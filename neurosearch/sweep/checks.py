@@ -16,7 +16,7 @@ from neurosearch.core.digests import digest
 from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import PRECISIONS
 from neurosearch.task.base import build
-from neurosearch.task.jobs import check_jobs, check_overrides, check_start
+from neurosearch.task.jobs import check_jobs, check_overrides, check_search
 
 
 def preflight(config: DictConfig) -> None:
@@ -78,7 +78,7 @@ def _check_search(config: DictConfig) -> None:
         holder, _, name = key.rpartition(".")
         if re.fullmatch(r"[\w.]+", key) and holder and not _has(config, holder, name):
             raise InputError(f"hydra.sweeper.params: this config has no {key}")
-    check_start(config.hydra, Path(config.hydra.sweep.dir).absolute())
+    check_search(config.hydra, Path(config.hydra.sweep.dir).absolute())
 
 
 def _has(config: DictConfig, holder: str, name: str) -> bool:

@@ -7,12 +7,17 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
 from neurosearch.core.bounds import check_seed
 from neurosearch.core.errors import InputError
 from neurosearch.task.base import Job, Task, build
+from neurosearch.task.hints import plain
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 # Which groups at the root each kind of task reads; any task reads the others.
 READS = {"evaluate": {"retriever", "query", "evaluation"}, "tokenize": {"tokenizer"}}
@@ -36,19 +41,24 @@ READ_BY = {
 
 def combinations(hydra: DictConfig) -> list[list[str]]:
     """The overrides of each job of a grid, swept ones of the experiment included."""
+    choices = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [o.input_line]
+        for o in _overrides(hydra)
+    ]
+    return [[str(choice) for choice in combination] for combination in itertools.product(*choices)]
+
+
+def _overrides(hydra: DictConfig) -> list[Override]:
+    """Those of the command line, and what the experiment or the search sweeps besides."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     typed = list(hydra.overrides.task)
     named = {override.split("=")[0].lstrip("+") for override in typed}
     params = hydra.sweeper.get("params") or {}
     swept = [f"{key}={value}" for key, value in params.items() if key not in named]
-    choices = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-        if o.is_sweep_override()
-        else [o.input_line]
-        for o in OverridesParser.create().parse_overrides([*typed, *swept])
-    ]
-    return [[str(choice) for choice in combination] for combination in itertools.product(*choices)]
+    return list(OverridesParser.create().parse_overrides([*typed, *swept]))
 
 
 def composed_jobs(hydra: DictConfig, folder: Path) -> Iterator[Job]:
@@ -59,8 +69,17 @@ def composed_jobs(hydra: DictConfig, folder: Path) -> Iterator[Job]:
 
 def _composed(overrides: list[str], number: int, folder: Path) -> Job:
     from hydra import compose
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
-    return Job.compose(compose("config", overrides=overrides), overrides, number, folder)
+    try:
+        config = compose("config", overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        message = plain(str(error), overrides)
+        if not message:
+            raise
+        raise InputError(message) from None
+    return Job.compose(config, overrides, number, folder)
 
 
 def job_of(overrides: Sequence[str]) -> Job:
@@ -121,18 +140,43 @@ def check_jobs(hydra: DictConfig, folder: Path) -> None:
         raise InputError("; ".join(faults))
 
 
-def check_start(hydra: DictConfig, folder: Path) -> None:
-    """Raise InputError where the job that a search begins with can't work; builds the data at most.
+def check_search(hydra: DictConfig, folder: Path) -> None:
+    """Raise InputError naming all values of a search that can't work; builds the data at most.
+
+    Each value that a search may try stands alone here, beside the values that the config has for
+    all other keys; of an interval or a range, its two ends. Optuna would keep a trial that failed.
 
     Args:
         hydra: of the composed configuration.
         folder: of the sweep.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    typed = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
-    job = _composed([o.input_line for o in typed if not o.is_sweep_override()], 0, folder)
+    overrides = _overrides(hydra)
+    start = [o.input_line for o in overrides if not o.is_sweep_override()]
+    job = _composed(start, 0, folder)
     build(job.config, "task").check(job)
+    faults: dict[str, None] = {}
+    for swept in (o for o in overrides if o.is_sweep_override()):
+        for value in _extremes(swept):
+            tried = f"{swept.get_key_element()}={value}"
+            try:
+                _check_seeds([tried])
+                job = _composed([*start, tried], 0, folder)
+                build(job.config, "task").check(job)
+            except InputError as error:
+                faults[f"the search may try {tried}: {error}"] = None
+    if faults:
+        raise InputError("; ".join(faults))
+
+
+def _extremes(swept: Override) -> list[str]:
+    """A search's choices for a key; the ends where it has a range of numbers."""
+    from hydra.core.override_parser.types import IntervalSweep, RangeSweep
+
+    value = swept.value()
+    if isinstance(value, IntervalSweep):
+        return [str(value.start), str(value.end)]
+    values = [str(choice) for choice in swept.sweep_string_iterator()]
+    return [values[0], values[-1]] if isinstance(value, RangeSweep) and values else values
 
 
 def _check_new(task: Task, job: Job, built: dict[tuple[str, ...], set[str]]) -> None:

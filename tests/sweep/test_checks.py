@@ -11,7 +11,7 @@ from hydra.plugins.sweeper import Sweeper
 
 from neurosearch.core.errors import InputError
 from neurosearch.sweep.checks import preflight, study_of
-from neurosearch.task.jobs import check_jobs
+from neurosearch.task.jobs import check_jobs, check_search
 from tests import commands
 from tests.test_app import run
 from tests.test_conf import composed
@@ -99,6 +99,56 @@ def test_a_search_that_cant_begin_has_no_trial(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert optuna.get_all_study_summaries(f"sqlite:///{tmp_path}/studies.db") == []
     assert not (tmp_path / "jobs").exists()
+
+
+@pytest.mark.parametrize(
+    "swept, faults",
+    [
+        ({"retriever.fusion.k": "choice(60, -1, -2)"}, ["k=-1", "k=-2"]),
+        ({"retriever.fusion.k": "tag(log, int(interval(-3, 10)))"}, ["k=-3"]),
+        ({"retriever.fusion.k": "interval(1, 10)"}, ["k=1.0", "k=10.0"]),
+        ({"evaluation.depth": "range(50, 250, 50)"}, ["depth=50"]),
+        ({"seed": "choice(0, abc)", "retriever.k9": "choice(1, 2)"}, ["abc", "k9=1", "k9=2"]),
+        ({"query": "choice(nosuch)"}, ["query=nosuch: no such choice"]),
+        ({"retriever.fusion.k": "tag(log, int(interval(1, 200)))"}, []),
+    ],
+)
+def test_each_value_that_a_search_may_try_is_checked(
+    swept: dict[str, str],
+    faults: list[str],
+    tmp_path: Path,
+    toy_outputs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NEUROSEARCH_OUTPUTS", str(toy_outputs))
+    words = ["retriever=hybrid", "debug=tiny"]
+    with initialize_config_module("neurosearch.conf", version_base="1.3"):
+        hydra = compose("config", overrides=words, return_hydra_config=True).hydra
+        hydra.overrides.task = words
+        hydra.sweeper = {"params": swept}
+        if not faults:
+            return check_search(hydra, tmp_path)
+        with pytest.raises(InputError) as caught:
+            check_search(hydra, tmp_path)
+    told = str(caught.value).split("; the search may try ")
+    assert len(told) == len(faults), told
+    assert all(fault in line for fault, line in zip(faults, told, strict=True)), told
+
+
+def test_all_faults_of_a_grid_are_told_at_once(
+    tmp_path: Path, toy_outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A choice that does not exist, a key that does not, and a value out of bounds."""
+    monkeypatch.setenv("NEUROSEARCH_OUTPUTS", str(toy_outputs))
+    words = ["retriever=random,nosuch,bm25", "retriever.k1=-1", "debug=tiny"]
+    with initialize_config_module("neurosearch.conf", version_base="1.3"):
+        hydra = compose("config", overrides=["debug=tiny"], return_hydra_config=True).hydra
+        hydra.overrides.task = words
+        with pytest.raises(InputError) as caught:
+            check_jobs(hydra, tmp_path)
+    first, second, third = str(caught.value).split("; retriever")
+    assert first.startswith("retriever.k1: Random has no key 'k1'")
+    assert second.startswith("=nosuch: no such choice") and third.startswith(".k1 must be at least")
 
 
 def test_no_job_runs(tmp_path: Path) -> None:

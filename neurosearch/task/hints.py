@@ -43,6 +43,7 @@ def _unknown_key(key: str, words: Sequence[str]) -> str:
     parent, _, name = key.rpartition(".")
     chosen = [w.split(",")[0] for w in words if re.match(r"[\w/@.]+=[\w/,]+$", w)]
     groups = [word for word in chosen if not word.startswith(key)]
+    running = GlobalHydra.instance().hydra  # a sweep's, whose next job is composed by it
     GlobalHydra.instance().clear()
     try:
         with initialize_config_module("neurosearch.conf", version_base="1.3"):
@@ -50,6 +51,8 @@ def _unknown_key(key: str, words: Sequence[str]) -> str:
         node = OmegaConf.select(config, parent) if parent else config
     except Exception:  # another override is wrong as well
         return f"{key}: there is no such key"
+    finally:
+        GlobalHydra.instance().hydra = running
     if not isinstance(node, DictConfig):
         _, at, place = key.partition("@")
         if at:  # a part, where the system that is composed has none
