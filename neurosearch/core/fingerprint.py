@@ -169,7 +169,11 @@ def _imported(node: ast.AST) -> list[str]:
 
 
 class _Strip(ast.NodeTransformer):
-    """Removes what cannot change a result: docstrings, annotations, presentation methods."""
+    """Removes what cannot change a result: docstrings, annotations, presentation methods.
+
+    Strings with fields become calls of their parts: releases of Python quote them differently, and
+    a store may be shared by several.
+    """
 
     def _body(self, node: ast.AST) -> ast.AST:
         body = node.body  # type: ignore[attr-defined]
@@ -202,6 +206,15 @@ class _Strip(ast.NodeTransformer):
         node.annotation = ast.Constant(value=None)
         self.generic_visit(node)
         return node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        self.generic_visit(node)
+        return ast.Call(ast.Constant(value="f"), node.values, [])
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
+        self.generic_visit(node)
+        form = node.format_spec or ast.Constant(value=None)
+        return ast.Tuple([node.value, ast.Constant(value=node.conversion), form], ast.Load())
 
 
 class _Module:

@@ -44,8 +44,11 @@ class Plan(Task):
                 if not tree.is_told(target, planned.runtime.store):
                     for line in tree.lines(target, planned.runtime.store, 1, True):
                         console.print(line)
-        there = len(tree.printed - tree.gone)
+        there = len(tree.walked.keys() - tree.gone)
         console.print(f"{len(tree.waiting)} artifacts to build, {there} there already")
+        hidden = len(tree.waiting - tree.printed)
+        if hidden:
+            console.print(f"{hidden} of them are below level {self.depth}: task.depth shows more")
         if faults:
             raise InputError(
                 f"{len(faults)} of the jobs can't work: {'; '.join(dict.fromkeys(faults))}"
@@ -56,12 +59,15 @@ class Plan(Task):
 class _Tree:
     """Attributes:
     wanted: what the job asks for itself, wherever it stands.
-    told: what has a line already; gone: of that, what isn't there; waiting: what will be built.
+    printed: what has a line already.
+    walked: all that was come by, however deep; True where it was for something to be built.
+    gone: of that, what isn't there; waiting: what will be built.
     """
 
     depth: int
     wanted: set[str] = field(default_factory=set)
     printed: set[str] = field(default_factory=set)
+    walked: dict[str, bool] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     waiting: set[str] = field(default_factory=set)
 
@@ -74,14 +80,19 @@ class _Tree:
     def lines(
         self, artifact: Artifact[Any], store: Store, level: int, needed: bool
     ) -> Iterator[str]:
-        """An artifact and what it stands on; under a finished one nothing is `needed`."""
+        """An artifact and what it stands on; under a finished one nothing is `needed`.
+
+        What is too deep to be shown is counted.
+        """
         artifact = artifact.stored()
         key, manifest = artifact.address, store.manifest(artifact)
         if manifest is not None and artifact.missing(store.folder(artifact), store.runtime):
             manifest = None
         needed = needed or key in self.wanted
         repeated = self.is_told(artifact, store) if needed else key in self.printed
-        self.printed.add(key)
+        shown = level <= self.depth
+        known = key in self.walked and (self.walked[key] or not needed)
+        self.walked[key] = needed or self.walked.get(key, False)
         if manifest is not None:
             size = sum(entry[0] for entry in manifest["files"].values())
             age = _age(manifest["created"])
@@ -93,8 +104,10 @@ class _Tree:
             self.waiting |= {key} if needed else set()
         again = " [dim](see above)[/dim]" if repeated else ""
         name = f"{artifact.kind} {artifact.artifact_fingerprint[:8]}"
-        yield f"{'  ' * level}{name}: {state}{again}"
-        if repeated or level >= self.depth:
+        if shown:
+            self.printed.add(key)
+            yield f"{'  ' * level}{name}: {state}{again}"
+        if repeated or (known and not shown):
             return
         for source in artifact.inputs():
             yield from self.lines(source, store, level + 1, needed and manifest is None)

@@ -248,3 +248,17 @@ def _printed(code: str | None, folder: Path) -> str:
     words = [sys.executable, *(["script.py"] if code is None else ["-c", code])]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=folder)
     return done.stdout
+
+
+def test_strings_with_fields_are_the_same_in_all_releases_of_python() -> None:
+    """Written as calls: what `ast.unparse` makes of them depends on the release."""
+    text = fingerprint._normalised(b"""x = f'a "{b!r:>{w}}" it\\'s'""")
+    assert text == """x = 'f'('a "', (b, 114, 'f'('>', (w, -1, None))), '" it\\'s')"""
+
+
+@pytest.mark.parametrize("other", ["f'a{x}'", "f'{y}'", "f'{x!r}'", "f'{x:.2f}'", "'{x}'"])
+def test_every_part_of_a_string_with_fields_counts(digest_of, other: str) -> None:
+    source = BASE.replace("used(x)\n    def", "TEXT\n    def")
+    before = digest_of(source.replace("TEXT", "f'{x}'"))
+    assert digest_of(source.replace("TEXT", 'f"{x}"')) == before
+    assert digest_of(source.replace("TEXT", other)) != before
