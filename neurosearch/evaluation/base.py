@@ -21,6 +21,7 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import SPLITS, Dataset, Judgments, Queries, judgments_of, queries_of
 from neurosearch.evaluation.gain import Gain
 from neurosearch.evaluation.latency import Latency, LatencyProtocol
+from neurosearch.evaluation.seen import seen_metrics
 from neurosearch.evaluation.ties import TIES
 
 HEADLINE = "nDCG@10"
@@ -40,6 +41,8 @@ class Evaluation(Recipe):
         resamples: bootstrap resamples, and permutations of the paired test.
         seed: of both.
         by: a column of the queries; the headline metric is also given for each of its values.
+        seen: whether Recall@10 is also given of products that train queries had as relevant, and
+            of the others (see `evaluation.seen`).
         latency: how it is measured.
         ties: `trec_eval` (equal scores in descending order of product ids) or `expected` (each
             metric's mean over all orders of equal scores, see `evaluation.ties`).
@@ -54,6 +57,7 @@ class Evaluation(Recipe):
     seed: int = 0
     latency: LatencyProtocol = field(default_factory=LatencyProtocol)
     by: str | None = None
+    seen: bool = False
     ties: str = setting("trec_eval", choices=TIES)
 
     def __post_init__(self) -> None:
@@ -78,6 +82,8 @@ class Evaluation(Recipe):
         queries = data.queries(self.split)
         if self.by is not None:
             check_column(queries, self.by)
+        if self.seen and not data.has("train"):
+            raise InputError("evaluation.seen: the data has no train queries")
         labels = [data.judgments(split).frame["label"] for split in SPLITS if data.has(split)]
         self.gain.check(pl.concat(labels))
         worth = self.gain.values(data.judgments(self.split).frame["label"])["gain"]
@@ -129,7 +135,9 @@ class Evaluation(Recipe):
         request = self.request(query)
         run, diagnosis = retriever.run(data, request), retriever.diagnosis(data, request)
         judged = view.only(data, queries_of(self.split), judgments_of(self.split))
-        return judged, run, diagnosis, self.split, self.gain, self.by, self.ties, self.pool
+        trained = view.only(data, judgments_of("train")) if self.seen else None
+        how = self.split, self.gain, self.by, trained, self.ties, self.pool
+        return judged, run, diagnosis, *how
 
     def latency_of(
         self, retriever: Retriever, data: Artifact[Dataset], query: QueryProcessor
@@ -152,7 +160,7 @@ class Evaluation(Recipe):
         return Latency(data, source, retriever, request, self.latency, hardware(), serving)
 
 
-# Judged data, run, diagnosis, split, gain, by, ties, pool.
+# Judged data, run, diagnosis, split, gain, by, what train queries judged, ties, pool.
 Measured = tuple[
     Artifact[Dataset],
     Artifact[Run],
@@ -160,6 +168,7 @@ Measured = tuple[
     str,
     Gain,
     str | None,
+    Artifact[Dataset] | None,
     str,
     str,
 ]
@@ -179,6 +188,7 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
     split: str
     gain: Gain
     by: str | None
+    trained: Artifact[Dataset] | None
     ties: str
     pool: str
 
@@ -232,6 +242,10 @@ class PerQueryMetrics(Artifact[pl.DataFrame]):
         frame = frame.hstack(tie_range(run, queries, judgments, self.gain))
         if self.by is not None:
             frame = frame.hstack(sliced(frame[HEADLINE], queries, self.by))
+        if self.trained is not None:
+            known = self.gain.graded(runtime.get(self.trained).judgments("train"))
+            more = seen_metrics(run.frame, self.gain.graded(judgments), known)
+            frame = frame.join(more, on="query_id", how="left", maintain_order="left")
         if self.diagnosis is not None:
             diagnosis = runtime.get(self.diagnosis)
             frame = frame.join(diagnosis, on="query_id", how="left", maintain_order="left")

@@ -3,8 +3,7 @@
 * validity: share of the ten best unconstrained sequences that are IDs of the catalogue;
 * prefix@l: whether the first l codes of the best constrained ID are those of a relevant product,
   and `any prefix@l` of one of the ten best;
-* CE@l: cross-entropy (nats) of the l-th codes of the relevant products, their prefixes given;
-* Recall@10 of relevant products that some train query has as relevant (seen), and of the others.
+* CE@l: cross-entropy (nats) of the l-th codes of the relevant products, their prefixes given.
 """
 
 from __future__ import annotations
@@ -18,13 +17,12 @@ import polars as pl
 
 from neurosearch.core import view
 from neurosearch.core.artifact import Artifact
-from neurosearch.core.run import Run
 from neurosearch.core.runtime import Runtime
 from neurosearch.core.semantic_ids import WrittenIds
 from neurosearch.core.types import Dataset, Queries, places_of
 from neurosearch.evaluation.gain import Gain
 
-METRICS = ("validity", "Recall@10 seen", "Recall@10 unseen")
+METRICS = ("validity",)
 BY_LEVEL = ("prefix", "any prefix", "CE")  # with @l after it
 
 
@@ -36,7 +34,6 @@ class GenerationMetrics(Artifact[pl.DataFrame]):
     data: Artifact[Dataset]
     split: str
     written: Artifact[WrittenIds]
-    run: Artifact[Run]
     gain: Gain
 
     @classmethod
@@ -45,11 +42,10 @@ class GenerationMetrics(Artifact[pl.DataFrame]):
         data: Artifact[Dataset],
         split: str,
         written: Artifact[WrittenIds],
-        run: Artifact[Run],
         gain: Gain,
     ) -> GenerationMetrics:
-        """The metrics of a run; they need the split's judgments, and what train has judged."""
-        return cls(view.learning(data, split, "train"), split, written, run, gain)
+        """The metrics of what was written for a split's queries; they need its judgments."""
+        return cls(view.learning(data, split), split, written, gain)
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         data, written = runtime.get(self.data), runtime.get(self.written)
@@ -59,17 +55,6 @@ class GenerationMetrics(Artifact[pl.DataFrame]):
         count = np.bincount(query, minlength=len(queries))
         columns: dict[str, Any] = {"validity": written.validity}
         columns |= self._by_level(written, query, row, count)
-        train = self.gain.graded(data.judgments("train")).filter("relevant")["product_id"]
-        seen = good["product_id"].is_in(train.unique().implode()).to_numpy()
-        top = runtime.get(self.run).frame.filter(pl.col("rank") <= 10)
-        keys = ["query_id", "product_id"]
-        hits = good.join(top.select(*keys, hit=pl.lit(1.0)), on=keys, how="left").sort(
-            "query", "row"
-        )["hit"]
-        for name, those in (("seen", seen), ("unseen", ~seen)):
-            among = np.bincount(query[those], minlength=len(queries))
-            hit_shares = hits.fill_null(0.0).to_numpy()[those]
-            columns[f"Recall@10 {name}"] = _means(hit_shares, query[those], among)
         frame = pl.DataFrame({"query_id": queries.ids, **columns}).fill_nan(None)
         frame.write_parquet(folder / "generation.parquet")
         means = frame.drop("query_id").mean().row(0, named=True)

@@ -15,7 +15,7 @@ from neurosearch.core.machine import log
 from neurosearch.core.recipe import Recipe
 from neurosearch.core.store import write_whole
 from neurosearch.detector import power
-from neurosearch.evaluation import arrivals, generation, holes, labels
+from neurosearch.evaluation import arrivals, generation, holes, labels, seen
 from neurosearch.evaluation.base import HEADLINE
 from neurosearch.evaluation.latency import METRICS as LATENCY
 from neurosearch.evaluation.metrics import METRICS, condensed_name
@@ -56,6 +56,7 @@ class Report(Recipe):
             *LATENCY,
             *health.METRICS,
             *generation.METRICS,
+            *seen.METRICS,
             *DIAGNOSED,
             *arrivals.METRICS,
             *holes.METRICS,

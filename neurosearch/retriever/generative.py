@@ -88,8 +88,7 @@ class Generative(Retriever):
             return None
         pool = view.with_queries(data, request.split, pool=True)
         written = Written(pool, request, *self._parts(data))
-        run, gain = self.run(data, request), self.generator.gain
-        return GenerationMetrics.of(data, request.split, written, run, gain)
+        return GenerationMetrics.of(data, request.split, written, self.generator.gain)
 
     def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
         return [*self._parts(data), self.tokenizer.encoder.product_embeddings(data)]
