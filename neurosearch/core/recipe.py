@@ -132,7 +132,14 @@ def describe(value: Any) -> Any:
 
 
 def digest_of(value: Any) -> str:
-    """Hex digest of what `describe` says of a value."""
+    """Hex digest of what `describe` says of a value.
+
+    Args:
+        value: a recipe, an artifact, a dataclass, a mapping, a list or a scalar.
+
+    Returns:
+        24 characters; of an artifact its fingerprint.
+    """
     if hasattr(value, "artifact_fingerprint"):
         fingerprint: str = value.artifact_fingerprint
         return fingerprint
@@ -151,6 +158,12 @@ def remembered(
 
     It is for methods that say which artifacts are needed. Where a system is trained on what
     another system found, those of both are asked for again at every step, and the calls multiply.
+
+    Args:
+        method: of a recipe; its arguments are what `digest_of` takes.
+
+    Returns:
+        The method, which remembers what it returned until files may have changed (`look_again`).
     """
 
     @wraps(method)

@@ -64,16 +64,17 @@ def _overrides(hydra: DictConfig) -> list[Override]:
 def composed_jobs(hydra: DictConfig, folder: Path) -> Iterator[Job]:
     """Each job of a grid. Raises InputError for one that can't be composed."""
     for number, overrides in enumerate(combinations(hydra)):
-        yield _composed(overrides, number, folder)
+        yield _composed(overrides, number, folder, hydra.job.config_name)
 
 
-def _composed(overrides: list[str], number: int, folder: Path) -> Job:
+def _composed(overrides: list[str], number: int, folder: Path, root: str | None = None) -> Job:
+    """A job of a command, whose root config `--config-name` may have changed."""
     from hydra import compose
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        config = compose("config", overrides=overrides)
+        config = compose(root or "config", overrides=overrides)
     except (HydraException, OmegaConfBaseException) as error:
         message = plain(str(error), overrides)
         if not message:
@@ -129,7 +130,7 @@ def check_jobs(hydra: DictConfig, folder: Path) -> None:
             _check_seeds(overrides)
             if _again(overrides, seen):
                 continue
-            job = _composed(overrides, number, folder)
+            job = _composed(overrides, number, folder, hydra.job.config_name)
             check_read(job.config, overrides)
             task = build(job.config, "task")
             task.check(job)
@@ -152,7 +153,8 @@ def check_search(hydra: DictConfig, folder: Path) -> None:
     """
     overrides = _overrides(hydra)
     start = [o.input_line for o in overrides if not o.is_sweep_override()]
-    job = _composed(start, 0, folder)
+    root = hydra.job.config_name
+    job = _composed(start, 0, folder, root)
     build(job.config, "task").check(job)
     faults: dict[str, None] = {}
     for swept in (o for o in overrides if o.is_sweep_override()):
@@ -160,7 +162,7 @@ def check_search(hydra: DictConfig, folder: Path) -> None:
             tried = f"{swept.get_key_element()}={value}"
             try:
                 _check_seeds([tried])
-                job = _composed([*start, tried], 0, folder)
+                job = _composed([*start, tried], 0, folder, root)
                 build(job.config, "task").check(job)
             except InputError as error:
                 faults[f"the search may try {tried}: {error}"] = None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections import defaultdict
 
 import numpy as np
@@ -103,41 +107,77 @@ def test_rrf_by_hand() -> None:
     assert got == pytest.approx({"a": 1 / 61, "b": 1 / 62 + 1 / 61, "c": 1 / 62}, rel=1e-6)
 
 
-@pytest.mark.parametrize("norm", ["min-max", "max", "sum", "zmuv", "rank"])
-@pytest.mark.parametrize("method", ["sum", "mnz"])
-def test_equal_to_ranx(norm: str, method: str) -> None:
-    """On lists whose fused scores are never 0, where ranx is sound."""
-    import ranx
+NORMS, METHODS = ("min-max", "max", "sum", "zmuv", "rank"), ("sum", "mnz")
 
+
+def drawn() -> list[Lists]:
     rng = np.random.default_rng(0)
     names = [f"p{n:02d}" for n in range(40)]
-    drawn = [
+    return [
         {
             q: dict(zip(rng.permutation(names)[:25], rng.random(25) + 0.1, strict=True))
             for q in ("q0", "q1")
         }
         for _ in range(2)
     ]
-    fusion = (CombSUM if method == "sum" else CombMNZ)(norm=norm)
-    runs = {"x": run_of(drawn[0]), "y": run_of(drawn[1])}
-    got = scores_of(fusion.fuse(runs, queries_of()))
-    theirs = ranx.fuse([ranx.Run(lists) for lists in drawn], norm=norm, method=method)
-    for query, scores in theirs.to_dict().items():
-        assert got[query] == pytest.approx(dict(scores), rel=1e-5, abs=1e-9)
 
 
-def test_rrf_is_ranx_s() -> None:
-    import ranx
-
+def drawn_of_all() -> list[Lists]:
+    """Lists that hold the same products."""
     rng = np.random.default_rng(1)
-    drawn = [
+    return [
         {q: {f"p{n}": float(s) for n, s in enumerate(rng.random(20))} for q in ("q0", "q1")}
         for _ in range(2)
     ]
-    got = scores_of(RRF(k=7).fuse({"x": run_of(drawn[0]), "y": run_of(drawn[1])}, queries_of()))
-    theirs = ranx.fuse([ranx.Run(r) for r in drawn], norm=None, method="rrf", params={"k": 7})
-    for query, scores in theirs.to_dict().items():
-        assert got[query] == pytest.approx(dict(scores))
+
+
+@pytest.fixture(scope="module")
+def of_ranx() -> dict[str, Lists]:
+    """What ranx makes of both, by method and norm. It compiles for half a minute, unless told not
+    to before it is imported."""
+    code = """if True:
+        import json, sys
+        import ranx
+        drawn, same, norms, methods = json.load(sys.stdin)
+        told = {}
+        for method in methods:
+            for norm in norms:
+                runs = [ranx.Run(lists) for lists in drawn]
+                told[f"{method} {norm}"] = ranx.fuse(runs, norm=norm, method=method).to_dict()
+        runs = [ranx.Run(lists) for lists in same]
+        told["rrf"] = ranx.fuse(runs, norm=None, method="rrf", params={"k": 7}).to_dict()
+        json.dump(told, sys.stdout, default=float)"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        input=json.dumps([drawn(), drawn_of_all(), NORMS, METHODS]),
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
+    )
+    told: dict[str, Lists] = json.loads(done.stdout)
+    return told
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("method", METHODS)
+def test_equal_to_ranx(norm: str, method: str, of_ranx: dict[str, Lists]) -> None:
+    """On lists whose fused scores are never 0, where ranx is sound."""
+    fusion = (CombSUM if method == "sum" else CombMNZ)(norm=norm)
+    first, second = drawn()
+    got = scores_of(fusion.fuse({"x": run_of(first), "y": run_of(second)}, queries_of()))
+    theirs = of_ranx[f"{method} {norm}"]
+    assert len(theirs) == 2
+    for query, scores in theirs.items():
+        assert got[query] == pytest.approx(scores, rel=1e-5, abs=1e-9)
+
+
+def test_rrf_is_ranx_s(of_ranx: dict[str, Lists]) -> None:
+    first, second = drawn_of_all()
+    got = scores_of(RRF(k=7).fuse({"x": run_of(first), "y": run_of(second)}, queries_of()))
+    assert len(of_ranx["rrf"]) == 2
+    for query, scores in of_ranx["rrf"].items():
+        assert got[query] == pytest.approx(scores)
 
 
 @pytest.mark.parametrize("name", list(FUSIONS))

@@ -151,6 +151,16 @@ def test_all_faults_of_a_grid_are_told_at_once(
     assert second.startswith("=nosuch: no such choice") and third.startswith(".k1 must be at least")
 
 
+def test_the_root_config_may_be_the_user_s(tmp_path: Path) -> None:
+    """Its jobs are checked, not those of ours: a hybrid has no seed of its own."""
+    (tmp_path / "mine.yaml").write_text("defaults: [config, override retriever: random]\n")
+    words = ["--config-dir", str(tmp_path), "--config-name", "mine", "-m", "retriever.seed=1,2"]
+    tiny = ["debug=tiny", "evaluation.resamples=10"]
+    done = commands.run([*words, *tiny], {"NEUROSEARCH_OUTPUTS": str(tmp_path / "outputs")})
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("outputs/jobs/*/*/record.json"))) == 2
+
+
 def test_no_job_runs(tmp_path: Path) -> None:
     done = run(tmp_path, "-m", "experiment=fusion", "report.columns=[Foo@3]")
     assert done.returncode == 1
