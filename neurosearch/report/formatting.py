@@ -28,6 +28,7 @@ DIAGNOSED = (SCORED, *EXACT, *SAME, *READ, NOTHING, STAGE, BY_MODEL)
 LOWER_IS_BETTER = health.LOWER_IS_BETTER | {
     *("p50 ms", "p95 ms", "p99 ms", "index MB", "bytes/product", "build s", SCORED, NOTHING),
     *(f"CE@{level}" for level in range(1, 33)),
+    *READ,
     *(power.QUIET, power.SINGLE, *power.BOUNDS, "compare ms", AUC, RESIDUAL, ECE),
 }
 

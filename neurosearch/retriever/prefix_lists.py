@@ -50,7 +50,7 @@ class PrefixLists:
 
         lists, compared = [], []
         for start in range(0, len(vectors), CHUNK):
-            chunk = torch.from_numpy(np.ascontiguousarray(vectors[start : start + CHUNK]))
+            chunk = torch.from_numpy(np.array(vectors[start : start + CHUNK]))
             kept = torch.zeros(len(chunk), 1, dtype=torch.long)
             visited = torch.zeros(len(chunk), dtype=torch.long)
             steps = zip(self.trie.levels[: self.depth], self.nodes, widths, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from neurosearch.core.command import masked
 from neurosearch.core.digests import digest
 from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import PRECISIONS
+from neurosearch.evaluation import seen
 from neurosearch.task.base import build
 from neurosearch.task.jobs import check_jobs, check_overrides, check_search
 
@@ -25,6 +27,7 @@ def preflight(config: DictConfig) -> None:
     check_overrides(config.hydra)
     report = build(config, "report")
     report.check_writable(Path(config.paths.outputs) / "tables" / config.name)
+    _check_columns(config, getattr(report, "columns", ()))
     launcher = config.hydra.launcher
     if launcher.get("n_jobs") == 0:
         raise InputError("hydra.launcher.n_jobs is 0 (-1: one job a core)")
@@ -36,6 +39,14 @@ def preflight(config: DictConfig) -> None:
         check_jobs(config.hydra, Path(config.hydra.sweep.dir).absolute())
         # Jobs have been composed, one of all seeds: Hydra need not compose all to see if it can.
         Sweeper.validate_batch_is_legal = lambda sweeper, batch: None
+
+
+def _check_columns(config: DictConfig, columns: Sequence[str]) -> None:
+    """Raise InputError for a column that no row would have."""
+    swept = any(str(o).lstrip("+").startswith("evaluation") for o in config.hydra.overrides.task)
+    lacking = [name for name in columns if name in seen.METRICS]
+    if lacking and not swept and not config.evaluation.get("seen"):
+        raise InputError(f"report.columns has {lacking}, which need evaluation.seen=true")
 
 
 def check_root(config: DictConfig) -> None:

@@ -29,8 +29,11 @@ def plain(message: str, words: Sequence[str]) -> str:
     if choice and "Available options" in message:
         group, _, typed = choice.group(1).partition("/")
         known = sorted(_variants(group))
-        close = get_close_matches(typed, known, n=3) or known
-        return f"{group}={typed}: no such choice; there are {', '.join(close)}"
+        close = get_close_matches(typed, known, n=3)
+        # Variants of a choice lie below it: a line of a hundred names tells nobody anything.
+        named = close or [name for name in known if "/" not in name] or known
+        more = "" if close or len(named) == len(known) else ", and variants of some"
+        return f"{group}={typed}: no such choice; there are {', '.join(named)}{more}"
     return ""
 
 

@@ -156,7 +156,7 @@ def check_search(hydra: DictConfig, folder: Path) -> None:
     root = hydra.job.config_name
     job = _composed(start, 0, folder, root)
     build(job.config, "task").check(job)
-    faults: dict[str, None] = {}
+    faults: dict[str, str] = {}  # what is wrong, and the first value that shows it
     for swept in (o for o in overrides if o.is_sweep_override()):
         for value in _extremes(swept):
             tried = f"{swept.get_key_element()}={value}"
@@ -165,9 +165,10 @@ def check_search(hydra: DictConfig, folder: Path) -> None:
                 job = _composed([*start, tried], 0, folder, root)
                 build(job.config, "task").check(job)
             except InputError as error:
-                faults[f"the search may try {tried}: {error}"] = None
+                faults.setdefault(str(error), tried)
     if faults:
-        raise InputError("; ".join(faults))
+        told = (f if f.startswith(tried) else f"{tried}: {f}" for f, tried in faults.items())
+        raise InputError("; ".join(f"the search may try {fault}" for fault in told))
 
 
 def _extremes(swept: Override) -> list[str]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from neurosearch.core.artifact import Artifact
+from neurosearch.core.bounds import setting
 from neurosearch.core.errors import InputError
 from neurosearch.core.store import HELD, Store
 from neurosearch.task.base import Job, Task
@@ -21,7 +22,7 @@ from neurosearch.tokenizer.health import health_of
 class Plan(Task):
     """`depth`: levels of the tree that are shown."""
 
-    depth: int = 6
+    depth: int = setting(6, least=1)
 
     def run(self, job: Job) -> None:
         from rich.console import Console

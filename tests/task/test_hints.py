@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from neurosearch.task.hints import plain
 from tests.commands import run
 
 
@@ -19,6 +20,13 @@ def test_a_key_of_a_swept_group() -> None:
     assert done.returncode == 1
     wanted = "say 'retriever.encoder.fields=choice([title])' where all of them have it"
     assert f"beside a sweep over {swept}, {wanted}" in done.stderr
+
+
+def test_a_choice_like_none_is_not_told_all_variants() -> None:
+    message = "Could not find 'retriever/qqqq'\n\nAvailable options in 'retriever':"
+    told = plain(message, ["retriever=qqqq"])
+    assert told.startswith("retriever=qqqq: no such choice; there are bm25, bm25_tuned, by_locale")
+    assert told.endswith(", and variants of some") and "/" not in told
 
 
 def test_members_are_added_by_name() -> None:
