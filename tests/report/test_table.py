@@ -14,7 +14,7 @@ import pytest
 from neurosearch.core.errors import InputError
 from neurosearch.report import csv as csv_form
 from neurosearch.report import html, latex, markdown
-from neurosearch.report.formatting import interval, number
+from neurosearch.report.formatting import interval, number, places
 from neurosearch.report.paper import Report
 from neurosearch.report.table import Table, make_tables
 
@@ -55,6 +55,17 @@ def record(
     facts["choices"] = [f"retriever={label.lower()}"]
     files = {"folder": str(place), "metrics": str(place / "metrics.parquet")}
     return {**BASE, **facts, "number": 0, **files, **more}
+
+
+@pytest.mark.parametrize("metric, best", [("nDCG@10", "B"), ("postings read", "A")])
+def test_the_best_of_a_cost_is_the_least(tmp_path: Path, metric: str, best: str) -> None:
+    records = [record(tmp_path, name, [value] * 3) for name, value in (("A", 0.2), ("B", 0.4))]
+    for job, read in zip(records, (8_516.0, 114_770.0), strict=True):
+        frame = pl.read_parquet(job["metrics"]).with_columns(pl.lit(read).alias("postings read"))
+        frame.write_parquet(job["metrics"])
+        job["means"]["postings read"] = read
+    (table,) = make_tables(records)
+    assert places(table, metric) == ({best}, {"A", "B"} - {best})
 
 
 def test_baseline_best_and_significance(tmp_path: Path) -> None:
