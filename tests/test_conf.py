@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from neurosearch import app
 from neurosearch.core.errors import InputError
+from neurosearch.sweep.checks import _check_columns
 from neurosearch.task.base import build
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -200,6 +201,7 @@ def test_experiments_are_short_and_open_with_their_claim(choice: str) -> None:
     config = composed(f"experiment={choice}")
     assert config.name == choice
     assert config.hydra.sweeper.params
+    _check_columns(config, config.report.columns or ())  # of the command as the page has it
 
 
 @pytest.mark.parametrize("choice", [name for group, name in CHOICES if group == "experiment"])

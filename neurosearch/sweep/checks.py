@@ -18,7 +18,7 @@ from neurosearch.core.errors import InputError
 from neurosearch.core.recipe import PRECISIONS
 from neurosearch.evaluation import seen
 from neurosearch.task.base import build
-from neurosearch.task.jobs import check_jobs, check_overrides, check_search
+from neurosearch.task.jobs import check_jobs, check_overrides, check_search, overrides_of
 
 
 def preflight(config: DictConfig) -> None:
@@ -43,9 +43,10 @@ def preflight(config: DictConfig) -> None:
 
 def _check_columns(config: DictConfig, columns: Sequence[str]) -> None:
     """Raise InputError for a column that no row would have."""
-    swept = any(str(o).lstrip("+").startswith("evaluation") for o in config.hydra.overrides.task)
+    swept = {o.key_or_group for o in overrides_of(config.hydra) if o.is_sweep_override()}
     lacking = [name for name in columns if name in seen.METRICS]
-    if lacking and not swept and not config.evaluation.get("seen"):
+    given = config.evaluation.get("seen") or swept & {"evaluation", "evaluation.seen"}
+    if lacking and not given:
         raise InputError(f"report.columns has {lacking}, which need evaluation.seen=true")
 
 

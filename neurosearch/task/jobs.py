@@ -45,13 +45,20 @@ def combinations(hydra: DictConfig) -> list[list[str]]:
         [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
         if o.is_sweep_override()
         else [o.input_line]
-        for o in _overrides(hydra)
+        for o in overrides_of(hydra)
     ]
     return [[str(choice) for choice in combination] for combination in itertools.product(*choices)]
 
 
-def _overrides(hydra: DictConfig) -> list[Override]:
-    """Those of the command line, and what the experiment or the search sweeps besides."""
+def overrides_of(hydra: DictConfig) -> list[Override]:
+    """The command line's, and those that the experiment or the search sweeps besides.
+
+    Args:
+        hydra: of the composed configuration.
+
+    Returns:
+        Parsed, in the order in which the first swept one changes slowest.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     typed = list(hydra.overrides.task)
@@ -151,19 +158,21 @@ def check_search(hydra: DictConfig, folder: Path) -> None:
         hydra: of the composed configuration.
         folder: of the sweep.
     """
-    overrides = _overrides(hydra)
+    overrides = overrides_of(hydra)
     start = [o.input_line for o in overrides if not o.is_sweep_override()]
-    root = hydra.job.config_name
-    job = _composed(start, 0, folder, root)
-    build(job.config, "task").check(job)
+
+    def check(words: list[str]) -> None:
+        job = _composed(words, 0, folder, hydra.job.config_name)
+        build(job.config, "task").check(job)
+
+    check(start)
     faults: dict[str, str] = {}  # what is wrong, and the first value that shows it
     for swept in (o for o in overrides if o.is_sweep_override()):
         for value in _extremes(swept):
             tried = f"{swept.get_key_element()}={value}"
             try:
                 _check_seeds([tried])
-                job = _composed([*start, tried], 0, folder, root)
-                build(job.config, "task").check(job)
+                check([*start, tried])
             except InputError as error:
                 faults.setdefault(str(error), tried)
     if faults:

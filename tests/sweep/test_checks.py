@@ -51,7 +51,7 @@ def test_a_column_that_may_be_swept_is_not_refused(tmp_path: Path) -> None:
     config.hydra.overrides.task.append("evaluation.seen=true,false")
     with initialize_config_module("neurosearch.conf", version_base="1.3"):
         assert _check_columns(config, ["Recall@10 seen"]) is None
-        config.hydra.overrides.task.pop()
+        config.hydra.overrides.task[-1] = "evaluation.split=dev,test"  # another key's sweep
         with pytest.raises(InputError):
             _check_columns(config, ["Recall@10 seen"])
 
