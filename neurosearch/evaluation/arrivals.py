@@ -24,6 +24,7 @@ from neurosearch.core.runtime import Runtime
 from neurosearch.core.types import Dataset, Judgments
 from neurosearch.evaluation.base import PerQueryMetrics
 from neurosearch.evaluation.catalogue import CatalogueProtocol
+from neurosearch.evaluation.seen import recall_of
 
 METRICS = (
     *("Recall@10 new", "Recall@10 old", "Recall@100 new", "Recall@100 old"),
@@ -86,12 +87,12 @@ def arrival_metrics(
     )
     arrival = pl.col("arrival")
     parts = [
-        _recall(depth, those).alias(f"Recall@{depth} {name}")
+        recall_of(those, depth).alias(f"Recall@{depth} {name}")
         for name, those in (("new", arrival > 0), ("old", arrival == 0))
         for depth in (10, 100)
     ]
     each = [
-        _recall(10, arrival == number).alias(f"Recall@10 arrival {number}")
+        recall_of(arrival == number, 10).alias(f"Recall@10 arrival {number}")
         for number in range(len(known) + 1 if len(known) > 1 else 0)
     ]
     shares = found.group_by("query_id").agg(*parts, *each)
@@ -102,8 +103,3 @@ def arrival_metrics(
     return whole.select(
         "query_id", *METRICS, *(name for name in shares.columns if "arrival" in name)
     )
-
-
-def _recall(depth: int, those: pl.Expr) -> pl.Expr:
-    """The share of a query's products, those of them, that are ranked within the depth."""
-    return (pl.col("rank") <= depth).fill_null(False).cast(pl.Float64).filter(those).mean()

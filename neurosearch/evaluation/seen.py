@@ -25,11 +25,24 @@ def seen_metrics(run: pl.DataFrame, graded: pl.DataFrame, trained: pl.DataFrame)
         without any relevant product are left out.
     """
     seen = trained.filter("relevant")["product_id"].unique()
-    top = run.filter(pl.col("rank") <= 10).select("query_id", "product_id", hit=pl.lit(1.0))
+    ranks = run.select("query_id", "product_id", "rank")
     good = graded.filter("relevant").select("query_id", "product_id")
-    found = good.join(top, on=["query_id", "product_id"], how="left")
-    hit, known = pl.col("hit").fill_null(0.0), pl.col("product_id").is_in(seen.implode())
+    found = good.join(ranks, on=["query_id", "product_id"], how="left")
+    known = pl.col("product_id").is_in(seen.implode())
     parts = zip(METRICS, (known, ~known), strict=True)
     return found.group_by("query_id", maintain_order=True).agg(
-        hit.filter(those).mean().alias(name) for name, those in parts
+        recall_of(those, 10).alias(name) for name, those in parts
     )
+
+
+def recall_of(those: pl.Expr, depth: int) -> pl.Expr:
+    """The share of a query's relevant products, those of them, that are ranked within the depth.
+
+    Args:
+        those: which rows count.
+        depth: places of the list.
+
+    Returns:
+        An aggregation over rows of a query with `rank`, null for what is not in the list.
+    """
+    return (pl.col("rank") <= depth).fill_null(False).cast(pl.Float64).filter(those).mean()

@@ -50,6 +50,7 @@ class PrefixLists:
 
         lists, compared = [], []
         for start in range(0, len(vectors), CHUNK):
+            # A copy: torch wants what it could write to, and the store's vectors are read-only.
             chunk = torch.from_numpy(np.array(vectors[start : start + CHUNK]))
             kept = torch.zeros(len(chunk), 1, dtype=torch.long)
             visited = torch.zeros(len(chunk), dtype=torch.long)
