@@ -60,3 +60,4 @@ results: setup
 	done
 	$(VENV)/bin/python experiments/overview.py
 	$(VENV)/bin/python experiments/claims.py
+	$(VENV)/bin/python experiments/changed.py

@@ -16,7 +16,7 @@ from numba.typed import List
 import neurosearch
 import neurosearch.nn.text_encoder
 import neurosearch.report.paper
-from neurosearch.core import fingerprint
+from neurosearch.core.definitions import definition, parsed
 from neurosearch.evaluation import metrics
 from neurosearch.report.charts import library
 
@@ -27,9 +27,9 @@ def read_code() -> None:
     for path in root.rglob("*.py"):
         parts = path.relative_to(root.parent).with_suffix("").parts
         module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        source = fingerprint._parsed(module)
+        source = parsed(module)
         for name in source.definitions if source else ():
-            fingerprint._definition(module, name)
+            definition(module, name)
 
 
 library()

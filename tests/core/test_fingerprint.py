@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from neurosearch.core import fingerprint
+from neurosearch.core import definitions, fingerprint
+from neurosearch.core.normalised import normalised
 from neurosearch.retriever.bm25 import BM25Run
 from neurosearch.retriever.lucene import LuceneIndex
 
@@ -37,16 +38,16 @@ class Thing:
 
 CACHES = (
     fingerprint.code_digest,
-    fingerprint._definition,
-    fingerprint._parsed,
-    fingerprint._source_of,
+    definitions.definition,
+    definitions.parsed,
+    definitions._source_of,
 )
 
 
 @pytest.fixture
 def digest_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Digest of class Thing of a module with the given source."""
-    monkeypatch.setattr(fingerprint, "PACKAGE", "sample")
+    monkeypatch.setattr(definitions, "PACKAGE", "sample")
     package = tmp_path / "sample"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -127,7 +128,7 @@ def test_an_edit_while_running_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_p
     file = tmp_path / "method.py"
     before = b'def score(x):\n    """Doc."""\n    return x + 1\n'
     file.write_bytes(before)
-    monkeypatch.setattr(fingerprint, "_SNAPSHOT", {file: before})
+    monkeypatch.setattr(fingerprint, "SNAPSHOT", {file: before})
     assert fingerprint.edited_since_start() == []
     file.write_bytes(before.replace(b"Doc.", b"Better doc."))
     assert fingerprint.edited_since_start() == []
@@ -252,7 +253,7 @@ def _printed(code: str | None, folder: Path) -> str:
 
 def test_strings_with_fields_are_the_same_in_all_releases_of_python() -> None:
     """Written as calls: what `ast.unparse` makes of them depends on the release."""
-    text = fingerprint._normalised(b"""x = f'a "{b!r:>{w}}" it\\'s'""")
+    text = normalised(b"""x = f'a "{b!r:>{w}}" it\\'s'""")
     assert text == """x = 'f'('a "', (b, 114, 'f'('>', (w, -1, None))), '" it\\'s')"""
 
 
