@@ -143,7 +143,8 @@ def compared(commit: str, tables: Sequence[Published], now: Followed) -> Iterato
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
         there = as_was(commit, tree)
-        before = followed(tree, now.keys()) if there else {}
+        roots = {root for table in tables for root in table.behind.roots}
+        before = followed(tree, roots) if there else {}
         for table in tables:
             old: dict[str, str] = {}
             new: dict[str, str] = {}
@@ -189,11 +190,11 @@ def _head(found: Sequence[Compared]) -> Iterator[str]:
     by_commit: dict[tuple[str, str], list[Compared]] = {}
     for one in found:
         by_commit.setdefault((date_of(one.commit), one.commit), []).append(one)
-    for (day, commit), tables in sorted(by_commit.items(), reverse=True):
+    for (when, commit), tables in sorted(by_commit.items(), reverse=True):
         counts = [len(one.changed) for one in tables if one.changed is not None]
         changed = _span(counts) if counts else "not in this history"
         behind = _span([one.reached for one in tables])
-        yield f"| {commit} | {day} | {len(tables)} | {behind} | {changed} |"
+        yield f"| {commit} | {when[:10]} | {len(tables)} | {behind} | {changed} |"
 
 
 def _span(counts: Sequence[int]) -> str:
@@ -203,8 +204,8 @@ def _span(counts: Sequence[int]) -> str:
 
 
 def date_of(commit: str) -> str:
-    """The day of a commit; empty where git doesn't have it."""
-    words = ["git", "show", "-s", "--format=%cs", commit]
+    """The time of a commit; empty where git doesn't have it."""
+    words = ["git", "show", "-s", "--format=%cI", commit]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip()
 

@@ -1,0 +1,83 @@
+"""experiments/again.py: a table made again is compared number by number."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.test_user_scripts import script
+
+COMMAND = (
+    "Command: python -m neurosearch -m experiment=baselines data=shop report.publish=there  \n"
+)
+TABLE = pl.DataFrame(
+    {
+        "system": ["BM25", "BM25", "BM25", "dense"],
+        "metric": ["nDCG@10", "Recall@10", "p50 ms", "nDCG@10"],
+        "mean": [0.5, 0.25, 3.0, 0.75],
+        "ci_low": [0.25, None, None, 0.5],
+        "ci_high": [0.75, None, None, 1.0],
+        "p_holm": [None, None, None, 0.0625],
+        "commit": ["c"] * 4,
+        "hardware": ["m"] * 4,
+    }
+)
+
+
+def test_numbers_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = script("", "again", tmp_path, monkeypatch)
+    # Three means without the cost, two intervals, one p value.
+    assert module.compared(TABLE, TABLE) == module.Outcome(8, 8, 0.0, "")
+    slower = TABLE.with_columns(
+        mean=pl.when(pl.col("metric") == "p50 ms").then(9).otherwise("mean")
+    )
+    assert module.compared(TABLE, slower).same == 8
+    other = TABLE.with_columns(
+        mean=pl.when(pl.col("metric") == "Recall@10").then(0.375).otherwise("mean"),
+        p_holm=pl.lit(None, pl.Float64),
+    )
+    assert module.compared(TABLE, other) == module.Outcome(8, 6, 0.125, "Recall@10 of BM25")
+    assert module.compared(TABLE, TABLE.head(3)).same == 4  # a row that is gone is not the same
+    assert module.compared(TABLE.head(3), TABLE) == module.Outcome(8, 4, 0.0, "")
+
+
+def test_a_table_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = script("", "again", tmp_path, monkeypatch)
+    monkeypatch.setattr(module, "HERE", tmp_path)
+    monkeypatch.setattr(module, "PAGE", tmp_path / "AGAIN.md")
+    ran: list[list[str]] = []
+
+    def run(words: list[str]) -> None:
+        ran.append(words)
+        folder = Path(next(w for w in words if w.startswith("report.publish=")).partition("=")[2])
+        assert folder.is_dir()
+        shutil.copy(table.with_suffix(".csv"), folder)
+
+    monkeypatch.setattr(module, "run", run)
+    table = tmp_path / "baselines" / "results" / "shop.md"
+    table.parent.mkdir(parents=True)
+    table.write_text("## baselines\n\n" + COMMAND)
+    TABLE.write_csv(table.with_suffix(".csv"))
+    for _ in range(2):  # one line a table, however often
+        module.main([str(table)])
+    page = (tmp_path / "AGAIN.md").read_text()
+    assert page.count("| [baselines/shop](baselines/results/shop.md) | c | m |") == 1
+    assert "| 8 | 8 | 0 |  |" in page
+    assert ran[0][1:5] == ["-m", "neurosearch", "-m", "experiment=baselines"]
+    assert "report.publish=there" not in ran[0] and "evaluation.latency.queries=0" in ran[0]
+
+
+def test_what_cannot_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = script("", "again", tmp_path, monkeypatch)
+    monkeypatch.setattr(module, "HERE", tmp_path)
+    with pytest.raises(SystemExit, match="no table under"):
+        module.main([str(tmp_path / "absent.md")])
+    joined = tmp_path / "joined.md"
+    joined.write_text("Command: python -m neurosearch task=table name=main  \n")
+    with pytest.raises(SystemExit, match="no sweep that can be run again"):
+        module.main([str(joined)])
