@@ -1,42 +1,34 @@
 """Which code behind each published table has changed since the commit that the table names.
 
-    python experiments/changed.py        # writes experiments/CHANGED.md; five minutes; needs git
+    python experiments/changed.py             # writes experiments/CHANGED.md; minutes; needs git
+    python experiments/changed.py TABLE …     # all that changed behind some tables, printed
 
-A table is made of what its rows' configs name: the experiment's jobs, or what its script imports
-and composes. From there all code is followed as fingerprints follow it
-(`neurosearch/core/fingerprint.py`), at the table's commit and now, and so are the config files
-that Hydra reads. Comments, docstrings, annotations and labels are left out. Where nothing differs,
-the code of today would make the same table; where something does, the page says what, and a reader
-can look it up with `git diff`.
+Behind a table is what its rows' configs name, or what its script imports and composes
+(`behind.py`), and all code that can be reached from there, as fingerprints follow it
+(`neurosearch/core/fingerprint.py`): at the table's commit and now. The config files that Hydra
+reads count too, and the pinned releases of packages that compute. Comments, docstrings,
+annotations and labels don't, nor does what only moves bytes (`INFRASTRUCTURE`).
 """
 
 from __future__ import annotations
 
-import io
-import json
 import re
+import shlex
 import subprocess
 import sys
-import tarfile
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-from behind import APART, ROOT, Behind, of_experiment, of_script
+from behind import ROOT, Behind, of_command, of_script
+from trees import RELEASES, Followed, as_was, followed, meaning
 
+from neurosearch.core.fingerprint import INFRASTRUCTURE
 from neurosearch.core.machine import git_commit
-from neurosearch.core.normalised import normalised
 
 HERE = Path(__file__).parent
-# Copied into an older tree, so that old and new code are followed by one method.
-METHOD = [f"neurosearch/core/{name}.py" for name in ("compiled", "definitions", "fingerprint")]
-METHOD.append("neurosearch/core/normalised.py")
 SHOWN = 4
-
-Followed = dict[str, dict[str, str]]  # root -> definition that it reaches -> digest of its source
 
 
 @dataclass(frozen=True)
@@ -55,71 +47,28 @@ def published() -> list[Published]:
     found = []
     for path in sorted(HERE.glob("*/results/**/*.md")):
         text = path.read_text("utf-8")
-        commits = re.findall(r"Commits?: ([0-9a-f]{7,40}(?:, [0-9a-f]{7,40})*)", text)
-        if not commits:
-            continue
-        script = re.search(r"Command: .*?(experiments/[\w/]+\.py)", text)
-        name = path.relative_to(HERE).parts[0]
-        if script:
-            behind = of_script(script.group(1))
-        elif not (ROOT / "conf" / "experiment" / f"{name}.yaml").exists():
-            behind = of_script(f"experiments/{name}/{name}.py")
-        else:
-            data = path.stem.split(",")[0].split(".")[0]
-            known = (ROOT / "conf" / "data" / f"{data}.yaml").exists()
-            behind = of_experiment(name, data if known else "")
-        found.append(Published(path, tuple(sorted(set(commits[0].split(", ")))), behind))
+        commits = re.findall(r"Commits?(?: of the jobs)?: ((?:[0-9a-f]{7,40}(?:, )?)+)", text)
+        if commits:
+            every = {commit for some in commits for commit in some.rstrip(", ").split(", ")}
+            found.append(Published(path, tuple(sorted(every)), behind(path, text)))
     return found
 
 
-def followed(tree: Path, roots: Iterable[str]) -> Followed:
-    """For each root, every definition that it reaches in a tree -> a digest of its source."""
-    code = (
-        "import hashlib, json, sys; from neurosearch.core.fingerprint import reach\n"
-        "print(json.dumps({root: {':'.join(key): hashlib.blake2b(text.encode()).hexdigest()[:16]"
-        " for key, text in reach(*root.split(':')).items()} for root in json.load(sys.stdin)}))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tree,
-        env={"PATH": ""},
-        input=json.dumps(sorted(roots)),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found: Followed = json.loads(done.stdout)
-    return found
-
-
-def as_was(commit: str, tree: Path) -> bool:
-    """Lay out the tree of a commit, with today's way of following code; False where it is none."""
-    packed = subprocess.run(
-        ["git", "archive", commit, "neurosearch", "conf", "experiments"],
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-    )
-    if packed.returncode:
-        return False
-    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-        archive.extractall(tree, filter="data")
-    for name in METHOD:
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        (tree / name).write_bytes((ROOT / name).read_bytes())
-    return True
-
-
-def meaning(path: Path) -> str:
-    """What of a config file or a script moves a number; empty where there is no such file."""
-    if not path.exists():
-        return ""
-    if path.suffix == ".py":
-        return normalised(path.read_bytes())
-    held = yaml.safe_load(path.read_text("utf-8")) or {}
-    if path.parent.name == "experiment":
-        held = {key: value for key, value in held.items() if key not in (*APART, "name")}
-    return json.dumps(held, sort_keys=True)
+def behind(path: Path, text: str) -> Behind:
+    """What a table rests on, by its command; where it has none, by its folder."""
+    command = re.search(r"^Command: (.*?)\s*$|Command: (python .*?)$", text, re.M)
+    words = shlex.split(command[1] or command[2]) if command else ["task=table"]
+    script = next((word for word in words if word.startswith("experiments/")), None)
+    name = path.relative_to(HERE).parts[0]
+    own = HERE / name / f"{name}.py"
+    if script is None and not command and own.exists():
+        script = own.relative_to(ROOT).as_posix()
+    if script is not None:
+        return of_script(script.rstrip("."))
+    data = re.split(r"[,.]", path.stem)[0]
+    known = (ROOT / "conf" / "data" / f"{data}.yaml").exists()
+    rows = re.findall(r"^\| (.*?) \|", text, re.M)
+    return of_command(words, name, data if known else "", rows)
 
 
 @dataclass(frozen=True)
@@ -152,49 +101,65 @@ def compared(commit: str, tables: Sequence[Published], now: Followed) -> Iterato
                 old |= before.get(root, {})
                 new |= now[root]
             names = sorted(name for name in new if old.get(name) != new[name])
-            files = sorted(f for f in table.behind.files if meaning(tree / f) != meaning(ROOT / f))
+            read = {*table.behind.files, RELEASES}
+            files = sorted(f for f in read if meaning(tree / f) != meaning(ROOT / f))
             yield Compared(
                 table.path,
                 commit,
-                len(new) + len(table.behind.files),
+                len(new) + len(read),
                 [*names, *files] if there else None,
             )
 
 
-def page(tables: Sequence[Published]) -> str:
-    """The whole page."""
+def all_compared(tables: Sequence[Published]) -> list[Compared]:
+    """What differs behind tables, each at each commit that it names."""
     roots = {root for table in tables for root in table.behind.roots}
     now = followed(ROOT, roots)
+    lost = [r for r in sorted(roots) if not now[r] and r.split(":")[0] not in INFRASTRUCTURE]
+    if lost:
+        raise SystemExit(f"nothing is reached from {', '.join(lost)}")
     found: list[Compared] = []
     for commit in sorted({commit for table in tables for commit in table.commits}):
         found += compared(commit, [t for t in tables if commit in t.commits], now)
-    found.sort(key=lambda one: (one.path, one.commit))
-    return "\n".join([*_head(found), "", *_by_table(found), "", *_by_definition(found), ""])
+    return sorted(found, key=lambda one: (one.path, one.commit))
+
+
+def page(found: Sequence[Compared]) -> str:
+    """The whole page."""
+    return "\n".join([*_head(found), "", *_by_table(found), "", *_by_part(found), ""])
 
 
 def _head(found: Sequence[Compared]) -> Iterator[str]:
-    alike = sum(one.changed == [] for one in found)
+    tables = {one.path for one in found}
+    changed = {one.path for one in found if one.changed != []}
     yield from (
         "# What has changed behind the tables",
         "",
-        f"Generated by `python experiments/changed.py` at commit {git_commit()}. Each table names",
-        "the commit that it was made at. Here all code that its numbers rest on is followed, at",
-        "that commit and now, and so are the config files. Any edit counts, also one that moves no",
-        "number; comments, docstrings, annotations and labels do not.",
+        f"Generated by `python experiments/changed.py` at commit {git_commit()}.",
         "",
-        f"Of {len(found)} tables {alike} would be made by exactly the same code and configs today.",
+        "Each table names the commit that it was made at. Its numbers rest on many parts:",
+        "functions, classes, constants, config files, and the pinned releases of packages. This",
+        "page says how many of a table's parts are other ones today. Most edits move no number: a",
+        "new option that is off counts as well as a new formula. So a count of 0 says that the",
+        "table would come out the same; any other one says where to look:",
+        "`python experiments/changed.py TABLE` lists all parts of a table that changed, and",
+        "`git diff COMMIT -- FILE` shows how. Tables that were made again, number by number:",
+        "[AGAIN.md](AGAIN.md). Comments, docstrings, annotations and labels don't count, nor does",
+        "code that only moves bytes, such as the store.",
         "",
-        "| commit | date | tables | definitions and files behind one | changed of them |",
+        f"Of {len(tables)} tables {len(tables - changed)} have no part that changed.",
+        "",
+        "| commit | day | tables | parts of a table | parts that changed |",
         "|:---|:---|---:|---:|---:|",
     )
     by_commit: dict[tuple[str, str], list[Compared]] = {}
     for one in found:
         by_commit.setdefault((date_of(one.commit), one.commit), []).append(one)
-    for (when, commit), tables in sorted(by_commit.items(), reverse=True):
-        counts = [len(one.changed) for one in tables if one.changed is not None]
-        changed = _span(counts) if counts else "not in this history"
-        behind = _span([one.reached for one in tables])
-        yield f"| {commit} | {when[:10]} | {len(tables)} | {behind} | {changed} |"
+    for (when, commit), some in sorted(by_commit.items(), reverse=True):
+        counts = [len(one.changed) for one in some if one.changed is not None]
+        told = _span(counts) if counts else "not in this history"
+        parts = _span([one.reached for one in some])
+        yield f"| {commit} | {when[:10]} | {len(some)} | {parts} | {told} |"
 
 
 def _span(counts: Sequence[int]) -> str:
@@ -211,23 +176,41 @@ def date_of(commit: str) -> str:
 
 
 def _by_table(found: Sequence[Compared]) -> Iterator[str]:
-    yield from ("| table | commit | changed | which |", "|:---|:---|---:|:---|")
+    yield from ("| table | commit | parts that changed | such as |", "|:---|:---|---:|:---|")
     for one in found:
         place = one.path.relative_to(HERE).as_posix()
         link = f"[{place.removesuffix('.md').replace('/results', '')}]({place})"
-        short = [n.rpartition(".")[2] if ":" in n else n for n in one.changed or ()]
-        which = ", ".join(short[:SHOWN])
-        which += f" and {len(short) - SHOWN} more" if len(short) > SHOWN else ""
-        count = "" if one.changed is None else str(len(short))
+        names = [name.removeprefix("neurosearch.") for name in one.changed or ()]
+        which = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+        count = "" if one.changed is None else str(len(names))
         yield f"| {link} | {one.commit} | {count} | {which} |"
 
 
-def _by_definition(found: Sequence[Compared]) -> Iterator[str]:
-    yield from ("| changed since the commit of a table | tables |", "|:---|---:|")
-    counts = Counter(name for one in found for name in one.changed or ())
-    for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        yield f"| {name} | {count} |"
+def _by_part(found: Sequence[Compared]) -> Iterator[str]:
+    yield from ("| part that changed | behind so many tables |", "|:---|---:|")
+    tables: dict[str, set[Path]] = {}
+    for one in found:
+        for name in one.changed or ():
+            tables.setdefault(name, set()).add(one.path)
+    for name, behind_it in sorted(tables.items(), key=lambda item: (-len(item[1]), item[0])):
+        yield f"| {name.removeprefix('neurosearch.')} | {len(behind_it)} |"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The page; or, for tables that are named, what changed behind them."""
+    tables = published()
+    if not arguments:
+        (HERE / "CHANGED.md").write_text(page(all_compared(tables)), encoding="utf-8")
+        return
+    wanted = [Path(argument).resolve() for argument in arguments]
+    known = {table.path for table in tables}
+    for path in wanted:
+        if path not in known:
+            raise SystemExit(f"{path} is no published table that names a commit")
+    for one in all_compared([table for table in tables if table.path in wanted]):
+        names = ["not in this history"] if one.changed is None else one.changed or ["nothing"]
+        print(f"{one.path.relative_to(ROOT)} since {one.commit}:", *names, sep="\n  ")
 
 
 if __name__ == "__main__":
-    (HERE / "CHANGED.md").write_text(page(published()), encoding="utf-8")
+    main(sys.argv[1:])

@@ -127,7 +127,8 @@ def first_table() -> str:
             cells.append(text)
         lines.append(f"| {system} | {' | '.join(cells)} |")
     told_so = (results / "home_depot.md").read_text("utf-8").split("\nData: ")[1]
-    note = f"Data: {told_so.split('Protocol')[0]}95 % intervals; ms of one query on two cores. "
+    note = f"Data: {told_so.split('Protocol')[0]}95 % intervals; ms of one query on two cores, "
+    note += "of earlier runs, timed under load. "
     note += "Seeds, tests, gains, hardware: [best](experiments/best/README.md)."
     return "\n".join([*lines, "", note])
 

@@ -20,6 +20,9 @@ TABLE = pl.DataFrame(
         "mean": [0.5, 0.25, 3.0, 0.75],
         "ci_low": [0.25, None, None, 0.5],
         "ci_high": [0.75, None, None, 1.0],
+        "sd_seeds": [None, None, None, 0.125],
+        "n_seeds": [1, 1, 1, 3],
+        "n_queries": [9, 9, 9, 9],
         "p_holm": [None, None, None, 0.0625],
         "commit": ["c"] * 4,
         "hardware": ["m"] * 4,
@@ -29,19 +32,19 @@ TABLE = pl.DataFrame(
 
 def test_numbers_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = script("", "again", tmp_path, monkeypatch)
-    # Three means without the cost, two intervals, one p value.
-    assert module.compared(TABLE, TABLE) == module.Outcome(8, 8, 0.0, "")
+    # Without the cost: three means, two intervals, a deviation, twice three counts, a p value.
+    assert module.compared(TABLE, TABLE) == module.Outcome(15, 15, 0.0, "")
     slower = TABLE.with_columns(
         mean=pl.when(pl.col("metric") == "p50 ms").then(9).otherwise("mean")
     )
-    assert module.compared(TABLE, slower).same == 8
+    assert module.compared(TABLE, slower).same == 15
     other = TABLE.with_columns(
         mean=pl.when(pl.col("metric") == "Recall@10").then(0.375).otherwise("mean"),
         p_holm=pl.lit(None, pl.Float64),
     )
-    assert module.compared(TABLE, other) == module.Outcome(8, 6, 0.125, "Recall@10 of BM25")
-    assert module.compared(TABLE, TABLE.head(3)).same == 4  # a row that is gone is not the same
-    assert module.compared(TABLE.head(3), TABLE) == module.Outcome(8, 4, 0.0, "")
+    assert module.compared(TABLE, other) == module.Outcome(15, 13, 0.125, "Recall@10 of BM25")
+    assert module.compared(TABLE, TABLE.head(3)).same == 8  # a row that is gone is not the same
+    assert module.compared(TABLE.head(3), TABLE) == module.Outcome(15, 8, 0.0, "")
 
 
 def test_a_table_is_made_again(
@@ -67,7 +70,7 @@ def test_a_table_is_made_again(
         module.main([str(table)])
     page = (tmp_path / "AGAIN.md").read_text()
     assert page.count("| [baselines/shop](baselines/results/shop.md) | c | m |") == 1
-    assert "| 8 | 8 | 0 |  |" in page
+    assert "| 15 | 15 | 0 |  |" in page
     assert ran[0][1:5] == ["-m", "neurosearch", "-m", "experiment=baselines"]
     assert "report.publish=there" not in ran[0] and "evaluation.latency.queries=0" in ran[0]
 
@@ -75,9 +78,35 @@ def test_a_table_is_made_again(
 def test_what_cannot_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = script("", "again", tmp_path, monkeypatch)
     monkeypatch.setattr(module, "HERE", tmp_path)
-    with pytest.raises(SystemExit, match="no table under"):
-        module.main([str(tmp_path / "absent.md")])
-    joined = tmp_path / "joined.md"
+    joined, silent, alone = (tmp_path / f"{name}.md" for name in ("joined", "silent", "alone"))
     joined.write_text("Command: python -m neurosearch task=table name=main  \n")
-    with pytest.raises(SystemExit, match="no sweep that can be run again"):
-        module.main([str(joined)])
+    silent.write_text("## no command\n")
+    alone.write_text(COMMAND)
+    for path in (joined, silent):
+        TABLE.write_csv(path.with_suffix(".csv"))
+    for words, message in (
+        ([], "say which tables"),
+        ([tmp_path / "absent.md"], "is no published table"),
+        ([tmp_path], "is no published table"),
+        ([joined.with_suffix(".csv")], "is no published table"),
+        ([alone], "has no CSV file"),
+        ([silent], "does not say what command"),
+        ([joined], "no sweep that can be run again: python -m neurosearch task=table"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            module.main([str(word) for word in words])
+
+
+def test_a_difference_is_told_and_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = script("", "again", tmp_path, monkeypatch)
+    monkeypatch.setattr(module, "HERE", tmp_path)
+    monkeypatch.setattr(module, "PAGE", tmp_path / "AGAIN.md")
+    monkeypatch.setattr(
+        module, "made_again", lambda table: module.Outcome(9, 8, 0.25, "nDCG@10 of A")
+    )
+    table = tmp_path / "shop.md"
+    table.write_text(COMMAND)
+    TABLE.write_csv(table.with_suffix(".csv"))
+    with pytest.raises(SystemExit, match=r"numbers differ in shop\.md"):
+        module.main([str(table)])
+    assert "| 9 | 8 | 0.25 | nDCG@10 of A |" in (tmp_path / "AGAIN.md").read_text()

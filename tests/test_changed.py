@@ -39,7 +39,7 @@ def test_a_script_rests_on_the_systems_that_it_composes(changed: ModuleType) -> 
 def test_an_edit_is_told_for_the_tables_that_rest_on_it(
     changed: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fused = changed.of_experiment("fusion_k", "chorus")
+    fused = changed.of_command(["-m", "experiment=fusion_k", "data=chorus"], "fusion_k", "")
     assert "conf/fusion/rrf.yaml" in fused.files and "conf/data/chorus.yaml" in fused.files
     words = changed.Behind({"neurosearch.retriever.bm25:BM25"}, {"conf/retriever/bm25.yaml"})
     tables = [
@@ -51,6 +51,7 @@ def test_an_edit_is_told_for_the_tables_that_rest_on_it(
         """An older tree: another sum, another config; other words of a docstring and a comment."""
         for name in ("neurosearch", "conf"):
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("*.pyc"))
+        shutil.copy(ROOT / "constraints.txt", tree)
         rrf = tree / "neurosearch" / "fusion" / "rrf.py"
         summed = "weight / (self.k"
         assert summed in rrf.read_text()
@@ -68,9 +69,42 @@ def test_an_edit_is_told_for_the_tables_that_rest_on_it(
     assert first.changed == ["neurosearch.fusion.rrf:RRF", "conf/data/chorus.yaml"]
     assert second.changed == [] and second.reached > 10
     monkeypatch.setattr(changed, "HERE", Path())
-    page = changed.page(tables)
-    assert "Of 2 tables 1 would be made by exactly the same code" in page
-    assert "| conf/data/chorus.yaml | 1 |" in page
+    page = changed.page(changed.all_compared(tables))
+    assert "Of 2 tables 1 have no part that changed." in page
+    assert "| conf/data/chorus.yaml | 1 |" in page and "| fusion.rrf:RRF | 1 |" in page
+
+
+def test_what_is_typed_counts_and_choices_in_the_names_of_joined_rows(changed: ModuleType) -> None:
+    typed = ["-m", "name=clicks_dense", "data=shop", "retriever=dense,late_interaction", "seed=0,1"]
+    behind = changed.of_command(typed, "clicks", "")
+    assert "neurosearch.encoder.colbert.recipe:ColBERT" in behind.roots
+    assert not any("lambdamart" in root for root in behind.roots)
+    rows = ["Hybrid convex (tuned on dev) · retriever=hybrid/four_taught", "BM25"]
+    joined = changed.of_command(["task=table", "name=x"], "fusion_k", "", rows)
+    assert "conf/retriever/hybrid/four_taught.yaml" in joined.files
+    with pytest.raises(SystemExit, match="can't be composed today: retriever=absent"):
+        changed.of_command(["-m", "retriever=absent"], "clicks", "")
+
+
+def test_a_module_that_a_script_imports_counts_by_what_is_used_of_it(changed: ModuleType) -> None:
+    roots = changed.of_script("experiments/ann/peers.py").roots
+    assert "neurosearch.index.tuning:efforts" in roots  # tuning.efforts(…)
+    assert "experiments/ann/vectors.py" in changed.of_script("experiments/ann/peers.py").files
+    taste = changed.of_script("experiments/personalised/taste.py").roots
+    assert "neurosearch.retriever.personalised:Personalised" in taste  # [*overrides, "retriever=…"]
+
+
+def test_the_rows_of_a_sweep_are_part_of_an_experiment(changed: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "experiment" / "x.yaml"
+    path.parent.mkdir()
+    meanings = []
+    for bits, column in (("4,2", "a"), ("4,8", "a"), ("4,2", "b")):
+        text = (
+            f"report: {{columns: [{column}]}}\nhydra: {{sweeper: {{params: {{bits: '{bits}'}}}}}}"
+        )
+        path.write_text(text)
+        meanings.append(changed.meaning(path))
+    assert meanings[0] != meanings[1] and meanings[0] == meanings[2]
 
 
 def test_a_commit_that_is_not_there(changed: ModuleType) -> None:

@@ -29,18 +29,18 @@ class Module:
         self.outside: dict[str, str] = {}
         for statement in tree.body:
             if isinstance(statement, ast.Import | ast.ImportFrom):
-                for alias, package in zip(
-                    statement.names, imported(statement) * len(statement.names), strict=False
-                ):
+                packages = imported(statement)
+                for number, alias in enumerate(statement.names):
+                    # `from a import b, c` is of one package, `import a, b` of one each.
+                    package = packages[number % len(packages)]
                     self.outside[(alias.asname or alias.name).split(".")[0]] = package
             for defined in _defined_names(statement):
                 self.definitions.setdefault(defined, []).append(statement)
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    named = alias.asname or alias.name
-                    if "." not in named and is_followed(alias.name):
-                        self.imports[named] = (alias.name, None)
+                    if is_followed(alias.name):
+                        self.imports[alias.asname or alias.name] = (alias.name, None)
             elif isinstance(node, ast.ImportFrom):
                 module = _absolute(node, name, path)
                 if not is_followed(module):
@@ -94,14 +94,22 @@ def _uses(node: ast.AST, module: str, source: Module) -> list[tuple[str, str]]:
                 target, name = source.imports[part.id]
                 if name is not None:
                     uses.append((target, name))
-        elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
-            imported = source.imports.get(part.value.id)
-            if imported is not None and imported[1] is None:
+        elif isinstance(part, ast.Attribute):
+            target, name = source.imports.get(_dotted(part.value), ("", ""))
+            if name is None:
                 if part.attr == "__file__":  # a script that is run by its path counts whole
-                    script = parsed(imported[0])
-                    uses += [(imported[0], name) for name in (script.definitions if script else ())]
-                uses.append((imported[0], part.attr))
+                    script = parsed(target)
+                    uses += [(target, own) for own in (script.definitions if script else ())]
+                uses.append((target, part.attr))
     return uses
+
+
+def _dotted(node: ast.expr) -> str:
+    """`a.b.c` of an expression that is only names and dots; empty for others."""
+    if isinstance(node, ast.Name):
+        return node.id
+    before = _dotted(node.value) if isinstance(node, ast.Attribute) else ""
+    return f"{before}.{node.attr}" if before and isinstance(node, ast.Attribute) else ""
 
 
 def imported(node: ast.AST) -> list[str]:
@@ -191,10 +199,16 @@ def _absolute(node: ast.ImportFrom, name: str, path: Path) -> str:
 
 
 def _defined_names(statement: ast.stmt) -> list[str]:
+    """What a statement defines; one with a body of its own counts whole for each name in it."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [statement.name]
     if isinstance(statement, ast.Assign):
         return [n.id for t in statement.targets for n in ast.walk(t) if isinstance(n, ast.Name)]
     if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
         return [statement.target.id]
+    if isinstance(statement, ast.If | ast.Try | ast.With):
+        inner = [part for part in ast.iter_child_nodes(statement) if isinstance(part, ast.stmt)]
+        for handler in getattr(statement, "handlers", ()):
+            inner += handler.body
+        return list(dict.fromkeys(name for part in inner for name in _defined_names(part)))
     return []

@@ -6,6 +6,8 @@ import ast
 
 # Presentation only: a better name for a row must not re-run it.
 PRESENTATION = frozenset({"label", "__repr__", "__str__"})
+# Annotations that say what is a field of a dataclass.
+FIELDS = frozenset({"ClassVar", "InitVar", "KW_ONLY"})
 
 
 def normalised(source: bytes) -> str:
@@ -32,10 +34,9 @@ def stripped(statement: ast.stmt) -> ast.stmt:
     Returns:
         The copy.
     """
-    copy = ast.parse(ast.unparse(statement)).body[0]
-    stripped = _Strip().visit(copy)
-    assert isinstance(stripped, ast.stmt)
-    return stripped
+    copy = _Strip().visit(ast.parse(ast.unparse(statement)).body[0])
+    assert isinstance(copy, ast.stmt)
+    return copy
 
 
 class _Strip(ast.NodeTransformer):
@@ -59,6 +60,11 @@ class _Strip(ast.NodeTransformer):
         self.generic_visit(node)
         return self._body(node)
 
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        node.returns = None
+        self.generic_visit(node)
+        return self._body(node)
+
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         node.body = [
             item
@@ -73,7 +79,9 @@ class _Strip(ast.NodeTransformer):
         return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        node.annotation = ast.Constant(value=None)
+        names = {part.id for part in ast.walk(node.annotation) if isinstance(part, ast.Name)}
+        kept = sorted(names & FIELDS)
+        node.annotation = ast.Name(kept[0]) if kept else ast.Constant(value=None)
         self.generic_visit(node)
         return node
 

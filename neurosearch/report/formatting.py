@@ -163,10 +163,12 @@ def note(table: Table) -> list[str]:
         relevant = " or ".join(f"{n:,}" for n in answered)
         gain = f"{table.gain} ({table.gain_words})" if table.gain_words else table.gain
         over = "queries and seeds" if max(seeds, default=1) > 1 else "queries"
+        condensed = any("condensed nDCG@10" in row.cells for row in done) and table.depth > 0
+        of = f" Condensed: of the judged among the first {table.depth:,}." if condensed else ""
         lines = [
             f"Data: {data}, {table.split} split, {done[0].queries if done else 0:,} queries. "
             f"Protocol: {table.protocol}. Gain: {gain}. Binary metrics (Recall, MRR, MAP, P, "
-            f"Hits) over the {relevant} queries that have a relevant product.",
+            f"Hits) over the {relevant} queries that have a relevant product.{of}",
             f"{seeded} Intervals: 95 %, bootstrap over {over} ({table.resamples:,} resamples).",
             _tests(table),
             *_ties(table),

@@ -33,6 +33,7 @@ class Table:
     resamples: int
     rows: tuple[Row, ...]
     gain_words: str = ""  # what labels are worth
+    depth: int = 0  # of the runs, which condensed metrics rest on; 0 where it is not known
     wanted: str = ""  # what `evaluation.baseline` says
     ties: str = "trec_eval"
     choice: str = ""  # the data's config choice
@@ -122,6 +123,7 @@ def _table(members: list[dict[str, Any]], failed: list[dict[str, Any]], command:
         resamples=first["resamples"],
         rows=(*rows_of(members, baseline), *(_hole(r, shared) for r in holes)),
         gain_words=first.get("gain_words", ""),
+        depth=first.get("depth", 0),
         wanted=first["baseline"],
         ties=first.get("ties", "trec_eval"),
         choice=first.get("data_choice", ""),

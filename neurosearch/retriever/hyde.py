@@ -68,6 +68,9 @@ class Hyde(Dense):
         recipe = replace(self, writer=self.writer.fitted(data))
         return WrittenQueries(typed, request.view(data), data, request, recipe)
 
+    def serving(self, data: Artifact[Dataset], request: RetrievalRequest) -> list[Artifact[Any]]:
+        return [*super().serving(data, request), *self.writer.fitted(data).serving()]
+
     @contextmanager
     def searcher(
         self, data: Artifact[Dataset], request: RetrievalRequest, runtime: Runtime

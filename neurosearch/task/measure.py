@@ -56,6 +56,7 @@ def system_facts(retriever: Retriever, evaluation: Evaluation) -> dict[str, Any]
         "split": evaluation.split,
         "gain": evaluation.gain.label(),
         "gain_words": evaluation.gain.words(),
+        "depth": evaluation.depth if evaluation.pool == "catalogue" else 0,
         "ties": evaluation.ties,
         "gain_fingerprint": evaluation.gain.fingerprint,
         "baseline": evaluation.baseline,

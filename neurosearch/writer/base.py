@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from neurosearch.core.artifact import Artifact
 from neurosearch.core.bounds import setting
@@ -53,6 +53,10 @@ class Writer(Recipe):
             A writer whose `write` works.
         """
         return self
+
+    def serving(self) -> list[Artifact[Any]]:
+        """What a fitted writer was trained to, as artifacts; nothing for the others."""
+        return []
 
     def check(self, runtime: Runtime) -> None:
         """Raise InputError for what can be known to fail before anything is written.

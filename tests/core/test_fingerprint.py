@@ -101,6 +101,7 @@ def test_an_edit_of_reached_code_counts(digest_of, old: str, new: str) -> None:
         ("from sample.other import helper", "helper(x)"),
         ("from sample import other", "other.helper(x)"),
         ("import sample.other as o", "o.helper(x)"),
+        ("import sample.other", "sample.other.helper(x)"),
     ],
 )
 def test_imported_code_counts_wherever_it_is_imported(digest_of, line: str, use: str) -> None:
@@ -108,6 +109,28 @@ def test_imported_code_counts_wherever_it_is_imported(digest_of, line: str, use:
     one = "def helper(x):\n    return deep(x)\ndef deep(x):\n    return 1\n"
     assert digest_of(source, one) != digest_of(source, one.replace("return 1", "return 2"))
     assert digest_of(source, one) == digest_of(source, one + "\ndef more():\n    return 3\n")
+
+
+def test_what_is_a_field_of_a_dataclass_counts(digest_of) -> None:
+    source = BASE.replace("import math", "import math\nfrom typing import ClassVar")
+    source = source.replace("class Thing:", "class Thing:\n    kept: int = 3")
+    assert digest_of(source) == digest_of(source.replace("kept: int", "kept: float"))
+    assert digest_of(source) != digest_of(source.replace("kept: int", "kept: ClassVar[int]"))
+
+
+def test_what_is_defined_where_something_is_tried_counts(digest_of) -> None:
+    tried = (
+        "try:\n    def used(x):\n        return x * SCALE\nexcept ImportError:\n    used = None\n"
+    )
+    start, end = BASE.index("def used"), BASE.index("def unused")
+    source = BASE[:start] + tried + BASE[end:]
+    assert digest_of(source) != digest_of(source.replace("x * SCALE", "x + SCALE"))
+    assert digest_of(source) != digest_of(source.replace("used = None", "used = abs"))
+
+
+def test_words_about_an_async_function_cost_nothing(digest_of) -> None:
+    source = BASE.replace("def used(x):", "async def used(x) -> int:")
+    assert digest_of(source) == digest_of(source.replace('"""Doc."""', '"""Others."""'))
 
 
 def test_a_script_run_by_its_path_counts() -> None:

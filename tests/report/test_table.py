@@ -366,6 +366,17 @@ def test_what_was_tuned_the_gain_and_the_command_are_on_the_table(tmp_path: Path
     assert line["command"] == table.command
 
 
+@pytest.mark.parametrize("depth, told", [(200, True), (0, False)])
+def test_condensed_figures_name_their_depth(tmp_path: Path, depth: int, told: bool) -> None:
+    job = record(tmp_path, "A", [0.2, 0.4], depth=depth)
+    job["means"]["condensed nDCG@10"] = 0.3
+    frame = pl.read_parquet(job["metrics"])
+    frame.with_columns(pl.col("nDCG@10").alias("condensed nDCG@10")).write_parquet(job["metrics"])
+    (table,) = make_tables([job])
+    text = markdown.write(table, ["nDCG@10", "condensed nDCG@10"])
+    assert ("Condensed: of the judged among the first 200." in text) is told
+
+
 def test_what_each_seed_chose_is_told(tmp_path: Path) -> None:
     chosen = {"weight": {"weight": 0.0}, "fusion ab12": {"norm": "zmuv"}}
     jobs = [

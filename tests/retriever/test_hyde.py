@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import neurosearch as ns
 from neurosearch.core.errors import InputError
 from neurosearch.core.runtime import Runtime
 from neurosearch.encoder.hashing import Hashing
 from neurosearch.encoder.image import ImageEncoder as Image
+from neurosearch.query.none import NoProcessing
 from neurosearch.retriever.dense import Dense
 from neurosearch.retriever.hyde import Hyde
 from neurosearch.writer.recorded import Recorded
 from neurosearch.writer.template import Template
+from neurosearch.writer.titles import Titles
 from tests.requests import ask
 
 ENCODER = Hashing(dimensions=64, query_prefix="query: ", product_prefix="product: ")
@@ -56,6 +59,14 @@ def test_the_whole_weight_is_no_feedback(shop, shop_runtime: Runtime) -> None:
     other = Hyde(ENCODER, writer=Template("oak sofa {prompt}"), weight=0.5)
     moved = shop_runtime.get(other.run(shop, ask(depth=50))).frame["score"].to_numpy()
     assert len(moved) != len(plain) or not np.allclose(moved, plain, atol=1e-3)
+
+
+def test_the_trained_writer_is_served_too_and_its_training_counts(shop) -> None:
+    writer = Titles(gain=ns.gain("shop"), query=NoProcessing())
+    (index,) = Dense(ENCODER).serving(shop, ask())
+    served = Hyde(ENCODER, writer=writer).serving(shop, ask())
+    assert served[0] == index and [part.kind for part in served[1:]] == ["writer"]
+    assert Hyde(ENCODER, writer=Template()).serving(shop, ask()) == [index]
 
 
 def test_bad_settings() -> None:

@@ -147,6 +147,9 @@ class Fitted(Writer):
     def fitted(self, data: Artifact[Dataset]) -> Writer:
         return self.recipe.fitted(data)
 
+    def serving(self) -> list[Artifact[Any]]:
+        return [self.files]
+
     def write(
         self,
         prompts: Sequence[str],
