@@ -39,7 +39,7 @@ def test_a_script_rests_on_the_systems_that_it_composes(changed: ModuleType) -> 
 def test_an_edit_is_told_for_the_tables_that_rest_on_it(
     changed: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fused = changed.of_command(["-m", "experiment=fusion_k", "data=chorus"], "fusion_k", "")
+    fused = changed.of_command(["-m", "experiment=fusion", "data=chorus"], "fusion", "")
     assert "conf/fusion/rrf.yaml" in fused.files and "conf/data/chorus.yaml" in fused.files
     words = changed.Behind({"neurosearch.retriever.bm25:BM25"}, {"conf/retriever/bm25.yaml"})
     tables = [
@@ -79,9 +79,9 @@ def test_what_is_typed_counts_and_choices_in_the_names_of_joined_rows(changed: M
     behind = changed.of_command(typed, "clicks", "")
     assert "neurosearch.encoder.colbert.recipe:ColBERT" in behind.roots
     assert not any("lambdamart" in root for root in behind.roots)
-    rows = ["Hybrid convex (tuned on dev) · retriever=hybrid/four_taught", "BM25"]
-    joined = changed.of_command(["task=table", "name=x"], "fusion_k", "", rows)
-    assert "conf/retriever/hybrid/four_taught.yaml" in joined.files
+    rows = ["BM25 (Lucene) + RM3 · retriever=feedback", "BM25"]
+    joined = changed.of_command(["task=table", "name=x"], "intent", "", rows)
+    assert "conf/retriever/feedback.yaml" in joined.files
     with pytest.raises(SystemExit, match="can't be composed today: retriever=absent"):
         changed.of_command(["-m", "retriever=absent"], "clicks", "")
 
