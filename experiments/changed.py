@@ -17,7 +17,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,10 +42,10 @@ class Published:
     behind: Behind
 
 
-def published() -> list[Published]:
-    """All tables that name a commit."""
+def published(paths: Iterable[Path]) -> list[Published]:
+    """Those of some tables that name a commit."""
     found = []
-    for path in sorted(HERE.glob("*/results/**/*.md")):
+    for path in paths:
         text = path.read_text("utf-8")
         commits = re.findall(r"Commits?(?: of the jobs)?: ((?:[0-9a-f]{7,40}(?:, )?)+)", text)
         if commits:
@@ -198,16 +198,17 @@ def _by_part(found: Sequence[Compared]) -> Iterator[str]:
 
 def main(arguments: Sequence[str]) -> None:
     """The page; or, for tables that are named, what changed behind them."""
-    tables = published()
+    every = sorted(HERE.glob("*/results/**/*.md"))
     if not arguments:
+        tables = published(every)
         (HERE / "CHANGED.md").write_text(page(all_compared(tables)), encoding="utf-8")
         return
     wanted = [Path(argument).resolve() for argument in arguments]
-    known = {table.path for table in tables}
+    tables = published(path for path in wanted if path in every)
     for path in wanted:
-        if path not in known:
+        if path not in {table.path for table in tables}:
             raise SystemExit(f"{path} is no published table that names a commit")
-    for one in all_compared([table for table in tables if table.path in wanted]):
+    for one in all_compared(tables):
         names = ["not in this history"] if one.changed is None else one.changed or ["nothing"]
         print(f"{one.path.relative_to(ROOT)} since {one.commit}:", *names, sep="\n  ")
 
