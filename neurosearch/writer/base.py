@@ -55,7 +55,11 @@ class Writer(Recipe):
         return self
 
     def serving(self) -> list[Artifact[Any]]:
-        """What a fitted writer was trained to, as artifacts; nothing for the others."""
+        """What a fitted writer writes with.
+
+        Returns:
+            Artifacts of what was trained; none for the others.
+        """
         return []
 
     def check(self, runtime: Runtime) -> None:
