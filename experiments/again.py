@@ -79,7 +79,10 @@ def run(words: list[str]) -> None:
 @dataclass(frozen=True)
 class Outcome:
     """Attributes:
-    numbers: that were compared. same: of them. difference: the greatest of a mean. of: whose.
+    numbers: that were compared.
+    same: how many of them are equal.
+    difference: the greatest of a mean.
+    of: the metric and the system that it is of.
     """
 
     numbers: int

@@ -34,7 +34,9 @@ SHOWN = 4
 @dataclass(frozen=True)
 class Published:
     """Attributes:
-    path: of the readable table. commits: that it names. behind: what its numbers rest on.
+    path: of the readable table.
+    commits: that it names.
+    behind: what its numbers rest on.
     """
 
     path: Path
