@@ -94,10 +94,12 @@ class Outcome:
 def compared(published: pl.DataFrame, again: pl.DataFrame) -> Outcome:
     """Compare two tables in their CSV form.
 
-    A number that only one of them has is not the same; a cell that both lack is none.
+    A number that only one of them has is not the same; a cell that both lack is none. Metrics that
+    there were not yet when the published one was made are left out.
     """
+    compared_by = set(published["metric"]) - set(COSTS)
     frames = [
-        frame.filter(~pl.col("metric").is_in(COSTS)).select(
+        frame.filter(pl.col("metric").is_in(compared_by)).select(
             *KEY, *(pl.col(name).cast(pl.Float64, strict=False) for name in NUMBERS)
         )
         for frame in (published, again)

@@ -38,6 +38,10 @@ def test_numbers_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         mean=pl.when(pl.col("metric") == "p50 ms").then(9).otherwise("mean")
     )
     assert module.compared(TABLE, slower).same == 15
+    newer = TABLE.with_columns(metric=pl.lit("a later metric"))
+    assert module.compared(TABLE, pl.concat([TABLE, newer])).same == 15
+    assert module.compared(pl.concat([TABLE, newer]), TABLE).same == 15
+    assert module.compared(pl.concat([TABLE, newer]), TABLE).numbers > 15
     other = TABLE.with_columns(
         mean=pl.when(pl.col("metric") == "Recall@10").then(0.375).otherwise("mean"),
         p_holm=pl.lit(None, pl.Float64),
