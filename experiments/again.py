@@ -12,7 +12,6 @@ table whose command joins jobs of several runs (`task=table`) can't be made agai
 
 from __future__ import annotations
 
-import re
 import shlex
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+from tables import command, link
 
 from neurosearch.core.machine import git_commit, hardware
 from neurosearch.evaluation.latency import METRICS as COSTS
@@ -54,12 +54,13 @@ def table_of(argument: str) -> Path:
 
 def command_of(table: Path) -> list[str]:
     """The words of a table's command. Raises SystemExit where it can't be run as it stands."""
-    found = re.search(r"^Command: (.*?)\s*$", table.read_text("utf-8"), re.M)
-    if found is None:
+    words = command(table.read_text("utf-8"))
+    if not words:
         raise SystemExit(f"{table} does not say what command made it")
-    words = shlex.split(found[1])
     if words[:4] != ["python", "-m", "neurosearch", "-m"]:
-        raise SystemExit(f"{table}: its command is no sweep that can be run again: {found[1]}")
+        raise SystemExit(
+            f"{table}: its command is no sweep that can be run again: {shlex.join(words)}"
+        )
     return words
 
 
@@ -121,18 +122,17 @@ def compared(published: pl.DataFrame, again: pl.DataFrame) -> Outcome:
 def line(table: Path, found: Outcome) -> str:
     """A table's line of the page."""
     published = pl.read_csv(table.with_suffix(".csv"), infer_schema_length=None)
-    place = table.relative_to(HERE).as_posix()
-    link = f"[{place.removesuffix('.md').replace('/results', '')}]({place})"
     before = [", ".join(published[name].unique().sort()) for name in ("commit", "hardware")]
     gap = f"{found.difference:.2g}" if found.difference else "0"
     counts = (f"{found.numbers:,}", f"{found.same:,}", gap, found.of)
-    return f"| {' | '.join((link, *before, git_commit(), hardware(), *counts))} |"
+    cells = (link(table.relative_to(HERE)), *before, git_commit(), hardware(), *counts)
+    return f"| {' | '.join(cells)} |"
 
 
-def made_again(table: Path) -> Outcome:
+def made_again(table: Path, words: list[str]) -> Outcome:
     """Run a table's command and compare."""
     with tempfile.TemporaryDirectory() as folder:
-        run(publishing(command_of(table), Path(folder)))
+        run(publishing(words, Path(folder)))
         made = Path(folder) / f"{table.stem}.csv"
         if not made.exists():
             raise SystemExit(f"{table}: its command made no {made.name}")
@@ -147,11 +147,10 @@ def main(arguments: list[str]) -> None:
     if not arguments:
         raise SystemExit("say which tables: experiments/again.py experiments/…/results/….md …")
     tables = [table_of(argument) for argument in arguments]
-    for table in tables:
-        command_of(table)
+    commands = {table: command_of(table) for table in tables}
     differ = []
-    for table in tables:
-        found = made_again(table)
+    for table, words in commands.items():
+        found = made_again(table, words)
         new = line(table, found)
         kept = PAGE.read_text("utf-8").splitlines() if PAGE.exists() else []
         lines = {old.split("]")[0]: old for old in kept if old.startswith("| [")}

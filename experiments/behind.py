@@ -20,6 +20,7 @@ import yaml
 from hydra.errors import HydraException
 
 from neurosearch import app  # noqa: F401  (registers the resolvers of the config)
+from neurosearch.task.jobs import words_of
 
 ROOT = Path(__file__).parents[1]
 # Metrics are tested, and their intervals made, by this one.
@@ -144,22 +145,14 @@ def jobs_of(params: dict[str, str]) -> list[list[str]]:
     """The overrides of jobs that together have each value of a sweep at least once."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    values: dict[str, list[str]] = {}
-    parser = OverridesParser.create()
-    for swept in parser.parse_overrides([f"{key}={value}" for key, value in params.items()]):
-        prefix = "++" if swept.is_force_add() else "+" if swept.is_add() else ""
-        if swept.is_sweep_override():
-            found = [str(value) for value in swept.sweep_string_iterator()]
-        else:
-            found = [str(swept.get_value_element_as_str())]
-        key = swept.get_key_element()
-        values[prefix + key] = found[:1] if key == "seed" else found
+    lines = [f"{key}={value}" for key, value in params.items()]
+    choices = []
+    for override in OverridesParser.create().parse_overrides(lines):
+        words = words_of(override)
+        choices.append(words[:1] if override.get_key_element() == "seed" else words)
     # The values of the longest key, beside those of the others in turn.
-    longest = max((len(found) for found in values.values()), default=1)
-    return [
-        [f"{key}={found[number % len(found)]}" for key, found in values.items()]
-        for number in range(longest)
-    ]
+    longest = max((len(words) for words in choices), default=1)
+    return [[words[number % len(words)] for words in choices] for number in range(longest)]
 
 
 @cache

@@ -13,7 +13,6 @@ annotations and labels don't, nor does what only moves bytes (`INFRASTRUCTURE`).
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from behind import ROOT, Behind, of_command, of_script
+from tables import command, link
 from trees import RELEASES, Followed, as_was, followed, meaning
 
 from neurosearch.core.fingerprint import INFRASTRUCTURE
@@ -58,19 +58,18 @@ def published(paths: Iterable[Path]) -> list[Published]:
 
 def behind(path: Path, text: str) -> Behind:
     """What a table rests on, by its command; where it has none, by its folder."""
-    command = re.search(r"^Command: (.*?)\s*$|Command: (python .*?)$", text, re.M)
-    words = shlex.split(command[1] or command[2]) if command else ["task=table"]
+    words = command(text)
     script = next((word for word in words if word.startswith("experiments/")), None)
     name = path.relative_to(HERE).parts[0]
     own = HERE / name / f"{name}.py"
-    if script is None and not command and own.exists():
+    if not words and own.exists():
         script = own.relative_to(ROOT).as_posix()
     if script is not None:
-        return of_script(script.rstrip("."))
+        return of_script(script)
     data = re.split(r"[,.]", path.stem)[0]
     known = (ROOT / "conf" / "data" / f"{data}.yaml").exists()
     rows = re.findall(r"^\| (.*?) \|", text, re.M)
-    return of_command(words, name, data if known else "", rows)
+    return of_command(words or ["task=table"], name, data if known else "", rows)
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,8 @@ def compared(commit: str, tables: Sequence[Published], now: Followed) -> Iterato
         there = as_was(commit, tree)
         roots = {root for table in tables for root in table.behind.roots}
         before = followed(tree, roots) if there else {}
+        read = {RELEASES, *(file for table in tables for file in table.behind.files)}
+        edited = {file for file in read if meaning(tree / file) != meaning(ROOT / file)}
         for table in tables:
             old: dict[str, str] = {}
             new: dict[str, str] = {}
@@ -103,13 +104,12 @@ def compared(commit: str, tables: Sequence[Published], now: Followed) -> Iterato
                 old |= before.get(root, {})
                 new |= now[root]
             names = sorted(name for name in new if old.get(name) != new[name])
-            read = {*table.behind.files, RELEASES}
-            files = sorted(f for f in read if meaning(tree / f) != meaning(ROOT / f))
+            own = {*table.behind.files, RELEASES}
             yield Compared(
                 table.path,
                 commit,
-                len(new) + len(read),
-                [*names, *files] if there else None,
+                len(new) + len(own),
+                [*names, *sorted(own & edited)] if there else None,
             )
 
 
@@ -180,12 +180,10 @@ def date_of(commit: str) -> str:
 def _by_table(found: Sequence[Compared]) -> Iterator[str]:
     yield from ("| table | commit | parts that changed | such as |", "|:---|:---|---:|:---|")
     for one in found:
-        place = one.path.relative_to(HERE).as_posix()
-        link = f"[{place.removesuffix('.md').replace('/results', '')}]({place})"
         names = [name.removeprefix("neurosearch.") for name in one.changed or ()]
         which = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
         count = "" if one.changed is None else str(len(names))
-        yield f"| {link} | {one.commit} | {count} | {which} |"
+        yield f"| {link(one.path.relative_to(HERE))} | {one.commit} | {count} | {which} |"
 
 
 def _by_part(found: Sequence[Compared]) -> Iterator[str]:

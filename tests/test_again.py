@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import polars as pl
 import pytest
-
-from tests.test_user_scripts import script
 
 COMMAND = (
     "Command: python -m neurosearch -m experiment=baselines data=shop report.publish=there  \n"
@@ -30,8 +29,15 @@ TABLE = pl.DataFrame(
 )
 
 
-def test_numbers_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = script("", "again", tmp_path, monkeypatch)
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "experiments"))
+    import again
+
+    return again
+
+
+def test_numbers_by_hand(module: ModuleType) -> None:
     # Without the cost: three means, two intervals, a deviation, twice three counts, a p value.
     assert module.compared(TABLE, TABLE) == module.Outcome(15, 15, 0.0, "")
     slower = TABLE.with_columns(
@@ -52,9 +58,8 @@ def test_numbers_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_table_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = script("", "again", tmp_path, monkeypatch)
     monkeypatch.setattr(module, "HERE", tmp_path)
     monkeypatch.setattr(module, "PAGE", tmp_path / "AGAIN.md")
     ran: list[list[str]] = []
@@ -79,8 +84,9 @@ def test_a_table_is_made_again(
     assert "report.publish=there" not in ran[0] and "evaluation.latency.queries=0" in ran[0]
 
 
-def test_what_cannot_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = script("", "again", tmp_path, monkeypatch)
+def test_what_cannot_be_made_again(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "HERE", tmp_path)
     joined, silent, alone = (tmp_path / f"{name}.md" for name in ("joined", "silent", "alone"))
     joined.write_text("Command: python -m neurosearch task=table name=main  \n")
@@ -101,12 +107,13 @@ def test_what_cannot_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             module.main([str(word) for word in words])
 
 
-def test_a_difference_is_told_and_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = script("", "again", tmp_path, monkeypatch)
+def test_a_difference_is_told_and_fails(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "HERE", tmp_path)
     monkeypatch.setattr(module, "PAGE", tmp_path / "AGAIN.md")
     monkeypatch.setattr(
-        module, "made_again", lambda table: module.Outcome(9, 8, 0.25, "nDCG@10 of A")
+        module, "made_again", lambda table, words: module.Outcome(9, 8, 0.25, "nDCG@10 of A")
     )
     table = tmp_path / "shop.md"
     table.write_text(COMMAND)

@@ -28,7 +28,7 @@ def script(name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "RESULTS", tmp_path, raising=False)
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
     return module
 
 

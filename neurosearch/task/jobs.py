@@ -41,13 +41,22 @@ READ_BY = {
 
 def combinations(hydra: DictConfig) -> list[list[str]]:
     """The overrides of each job of a grid, swept ones of the experiment included."""
-    choices = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-        if o.is_sweep_override()
-        else [o.input_line]
-        for o in overrides_of(hydra)
-    ]
-    return [[str(choice) for choice in combination] for combination in itertools.product(*choices)]
+    choices = [words_of(override) for override in overrides_of(hydra)]
+    return [list(combination) for combination in itertools.product(*choices)]
+
+
+def words_of(override: Override) -> list[str]:
+    """An override as it would be typed for each of the values that it sweeps, or as it is.
+
+    Args:
+        override: parsed; a grid's.
+
+    Returns:
+        One word a value.
+    """
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
 def overrides_of(hydra: DictConfig) -> list[Override]:
